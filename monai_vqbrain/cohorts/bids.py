@@ -1,0 +1,200 @@
+"""A BIDS dataset: T1w images, participants.tsv, sessions.tsv, brain masks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
+from monai_vqbrain.cohorts.columns import (
+    Facts,
+    check_asked,
+    choose_columns,
+    describe_columns,
+    facts,
+    find_column,
+    read_table,
+)
+from monai_vqbrain.cohorts.names import BidsName, is_nifti, parse_name
+from monai_vqbrain.errors import VQBrainError
+
+ANAT = ("sub-*/anat", "sub-*/ses-*/anat")
+Key = tuple[str, str]  # participant, session
+
+
+def is_bids(source: Path) -> bool:
+    """There is a folder `sub-*` with an `anat` in it."""
+    return any(next(source.glob(pattern), None) for pattern in ANAT)
+
+
+def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
+    """Read a BIDS dataset without opening an image.
+
+    Diagnosis, sex and age of a session's table go before those of participants.tsv. A brain mask
+    is `*_desc-brain_mask.nii[.gz]` beside the image or below derivatives/, of the same
+    participant, session and space.
+
+    Args:
+        source: the dataset's root.
+        columns: role -> column, where the usual names do not do.
+
+    Returns:
+        The cohort, one scan for each participant and session.
+
+    Raises:
+        VQBrainError: there is no T1w image, or a table cannot be read.
+        UsageError: a column that was asked for does not exist.
+    """
+    images = list(_find(source, ("T1w",)))
+    if not images:
+        raise VQBrainError(f"{source} has no *_T1w.nii or .nii.gz below sub-*/[ses-*/]anat")
+    people, by_person = _participants(source)
+    visits, by_visit = _sessions(source)
+    check_asked(columns, [people, visits])
+    chosen_people, chosen_visits = choose_columns(people, columns), choose_columns(visits, columns)
+    known = {key: facts(row, chosen_people) for key, row in by_person.items()}
+    known_visits = {key: facts(row, chosen_visits) for key, row in by_visit.items()}
+
+    taken, problems = _one_each(source, images)
+    masks = _masks(source)
+    scans = []
+    for path, name in taken:
+        key = (name.participant_id, name.session_id)
+        fact = known_visits.get(key, Facts()).or_else(known.get(key[0], Facts()))
+        scans.append(
+            Scan(
+                participant_id=key[0],
+                session_id=key[1],
+                path=path,
+                mask_path=_mask_of(name, masks.get(key, [])),
+                diagnosis=fact.diagnosis,
+                sex=fact.sex,
+                age=fact.age,
+                source=path.relative_to(source).as_posix(),
+            )
+        )
+    problems += _unmatched({scan.participant_id for scan in scans}, by_person)
+    return Cohort(
+        root=source,
+        layout="bids",
+        scans=tuple(sorted(scans, key=visit_order)),
+        problems=tuple(problems),
+        columns=describe_columns([chosen_visits, chosen_people]),
+        simulated=bool(description(source).get("Simulated")),
+    )
+
+
+def description(source: Path) -> dict[str, Any]:
+    """What dataset_description.json says; nothing if there is none or it cannot be read."""
+    try:
+        found = json.loads((source / "dataset_description.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _find(root: Path, suffixes: tuple[str, ...], below: str = "") -> Iterable[tuple[Path, BidsName]]:
+    for pattern in ANAT:
+        for path in sorted(root.glob(f"{below}{pattern}/*.nii*")):
+            name = parse_name(path) if is_nifti(path) else None
+            if name is not None and name.suffix in suffixes:
+                yield path, name
+
+
+def _participants(source: Path) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
+    path = source / "participants.tsv"
+    table = read_table(path) if path.is_file() else pd.DataFrame()
+    column = find_column(table, "participant")
+    if column is None:
+        return table, {}
+    return table, {prefixed("sub", row[column]): row for row in table.to_dict("records")}
+
+
+def _sessions(source: Path) -> tuple[pd.DataFrame, dict[Key, dict[str, str]]]:
+    tables = []
+    for path in [*source.glob("sessions.tsv"), *sorted(source.glob("sub-*/sub-*_sessions.tsv"))]:
+        table = read_table(path)
+        if path.parent != source:
+            table["participant_id"] = path.parent.name
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True).fillna("") if tables else pd.DataFrame()
+    person, visit = find_column(table, "participant"), find_column(table, "session")
+    if person is None or visit is None:
+        return table, {}
+    rows = table.to_dict("records")
+    return table, {(prefixed("sub", r[person]), prefixed("ses", r[visit])): r for r in rows}
+
+
+def prefixed(prefix: str, label: str) -> str:
+    """`02` and `sub-02` both as `sub-02`."""
+    label = label.strip()
+    return label if label.startswith(f"{prefix}-") else f"{prefix}-{label}"
+
+
+def _one_each(
+    source: Path, images: list[tuple[Path, BidsName]]
+) -> tuple[list[tuple[Path, BidsName]], list[Problem]]:
+    """The plainest name of each participant and session, and a line for each of the others."""
+    taken: dict[Key, tuple[Path, BidsName]] = {}
+    problems = []
+    for path, name in sorted(images, key=lambda image: (len(image[1].entities), image[0].name)):
+        key = (name.participant_id, name.session_id)
+        if key not in taken:
+            taken[key] = path, name
+            continue
+        problems.append(another_scan(path.relative_to(source), taken[key][0].relative_to(source)))
+    return list(taken.values()), problems
+
+
+def another_scan(path: Path, used: Path) -> Problem:
+    """The line for a scan that another one of the same session went before."""
+    return Problem(
+        path.as_posix(),
+        f"another scan of the same session was used: {used.name}",
+        "nothing, or take the other file away to use this one",
+    )
+
+
+def _masks(source: Path) -> dict[Key, list[tuple[Path, BidsName]]]:
+    found: dict[Key, list[tuple[Path, BidsName]]] = {}
+    for below in ("", "derivatives/", "derivatives/*/"):
+        for path, name in _find(source, ("mask",), below):
+            if name.entities.get("desc") == "brain":
+                found.setdefault((name.participant_id, name.session_id), []).append((path, name))
+    return found
+
+
+def _mask_of(image: BidsName, masks: list[tuple[Path, BidsName]]) -> Path | None:
+    """The mask that agrees with most of the image's entities and has none of its own."""
+    own = image.entities.items() - {("desc", image.entities.get("desc"))}
+    fitting = [
+        (len(shared), path)
+        for path, mask in masks
+        if (shared := mask.entities.items() - {("desc", "brain")}) <= own
+    ]
+    most = max((count for count, _ in fitting), default=0)
+    return next((path for count, path in fitting if count == most), None)
+
+
+def _unmatched(scanned: set[str], listed: Mapping[str, Any]) -> list[Problem]:
+    if not listed:
+        return [
+            Problem(
+                "participants.tsv",
+                "there is none, or it has no participant_id",
+                "add one for diagnosis, sex and age",
+            )
+        ]
+    without_image = [
+        Problem(person, "has no T1w image", "nothing, or add the image")
+        for person in sorted(listed.keys() - scanned)
+    ]
+    without_row = [
+        Problem(person, "is not in participants.tsv", "add a row for diagnosis, sex and age")
+        for person in sorted(scanned - listed.keys())
+    ]
+    return without_image + without_row

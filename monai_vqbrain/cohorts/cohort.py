@@ -1,0 +1,114 @@
+"""What is known of a source of images before any of them is opened."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """One T1 volume of one person on one day.
+
+    Args:
+        participant_id: the person, as the source names it (`sub-02`, `002_S_0295`).
+        session_id: the visit; empty where the source has no visits.
+        path: the NIfTI file.
+        mask_path: a brain mask on the same grid, if the source has one.
+        diagnosis: at this visit if the source says so, else the person's; empty if unknown.
+        sex: `M`, `F`, or empty if unknown.
+        age: in years, at this visit if the source says so; None if unknown.
+        source: the file as seen from the cohort's root, for tables.
+    """
+
+    participant_id: str
+    session_id: str = ""
+    path: Path
+    mask_path: Path | None = None
+    diagnosis: str = ""
+    sex: str = ""
+    age: float | None = None
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """`participant_id[_session_id]`, the start of the names of files made from this scan."""
+        return "_".join(filter(None, (self.participant_id, self.session_id)))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in the source that a person may want to mend.
+
+    Args:
+        path: what it is about, as seen from the cohort's root.
+        problem: what is wrong.
+        advice: what to do.
+    """
+
+    path: str
+    problem: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Person:
+    """A participant as first seen: what the split goes by."""
+
+    participant_id: str
+    diagnosis: str = ""
+    sex: str = ""
+    age: float | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Who was scanned, and where the files are.
+
+    Args:
+        root: the folder that was read.
+        layout: how it was read (`bids`, `loni`, `folder`).
+        scans: one for each participant and session, ordered by participant, then session.
+        problems: what was passed over or is missing.
+        columns: which column of the source became diagnosis, sex and age.
+        simulated: the images are made, not taken.
+    """
+
+    root: Path
+    layout: str
+    scans: tuple[Scan, ...]
+    problems: tuple[Problem, ...] = ()
+    columns: dict[str, str] | None = None
+    simulated: bool = False
+
+    def people(self) -> tuple[Person, ...]:
+        """Each participant once, with the first known diagnosis, sex and age, in visit order."""
+        visits: dict[str, list[Scan]] = {}
+        for scan in sorted(self.scans, key=visit_order):
+            visits.setdefault(scan.participant_id, []).append(scan)
+        return tuple(
+            Person(
+                participant_id=participant,
+                diagnosis=next((s.diagnosis for s in scans if s.diagnosis), ""),
+                sex=next((s.sex for s in scans if s.sex), ""),
+                age=next((s.age for s in scans if s.age is not None), None),
+            )
+            for participant, scans in visits.items()
+        )
+
+
+def visit_order(scan: Scan) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """A key that sorts scans by participant, then session, numbers as numbers."""
+    return natural(scan.participant_id), natural(scan.session_id)
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A key that sorts `ses-2` before `ses-10`.
+
+    Example:
+        >>> sorted(["ses-10", "ses-2"], key=natural)
+        ['ses-2', 'ses-10']
+    """
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts] + [(-2, text)]

@@ -1,0 +1,98 @@
+"""Who goes to training, validation and test: a rule, not a list."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from monai_vqbrain.cohorts.cohort import Person
+from monai_vqbrain.errors import VQBrainError
+
+QUOTAS = {"training": 70, "validation": 15, "test": 15}  # per cent
+SPLITS = tuple(QUOTAS)
+
+
+def assign_splits(
+    people: Sequence[Person], seed: int = 0, previous: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Deal participants to the splits.
+
+    The people stand in one line, ordered by baseline diagnosis, sex and decade of age, and within
+    these by a hash of seed and participant. Along the line each goes to the split that is
+    furthest below its quota (70/15/15), so that every stretch of the line, hence every stratum, is
+    shared out alike and the totals hold. Whoever has a split already keeps it.
+
+    Args:
+        people: each participant once, as first seen.
+        seed: another seed, another order within the strata.
+        previous: participant -> split of an earlier call; people in it who are not in `people`
+            still count.
+
+    Returns:
+        participant -> `training`, `validation` or `test`: `previous` and everybody in `people`.
+        From three people on, no split is empty.
+
+    Raises:
+        VQBrainError: somebody comes twice, or `previous` has an unknown split.
+
+    Example:
+        >>> Counter(assign_splits([Person(f"sub-{i}") for i in range(48)]).values())
+        Counter({'training': 34, 'validation': 7, 'test': 7})
+    """
+    assigned = dict(previous or {})
+    _check(people, assigned)
+    line = [p for p in people if p.participant_id not in assigned]
+    line.sort(key=lambda person: _place(person, seed))
+    counts = Counter(assigned.values())
+    for done, person in enumerate(line):
+        split = _next_split(counts, left=len(line) - done)
+        assigned[person.participant_id] = split
+        counts[split] += 1
+    return assigned
+
+
+def check_splits(pairs: Iterable[tuple[str, str]]) -> None:
+    """Make sure that nobody is in two splits.
+
+    Args:
+        pairs: (participant, split), of every slice if need be.
+
+    Raises:
+        VQBrainError: naming whoever is in two.
+    """
+    found: dict[str, set[str]] = {}
+    for participant, split in pairs:
+        found.setdefault(participant, set()).add(split)
+    both = [f"{p} ({', '.join(sorted(s))})" for p, s in sorted(found.items()) if len(s) > 1]
+    if both:
+        raise VQBrainError(
+            f"in two splits: {'; '.join(both)}. Results would look better than they are: "
+            "prepare the run again"
+        )
+
+
+def _place(person: Person, seed: int) -> tuple[str, str, int, str]:
+    decade = -1 if person.age is None else int(person.age // 10)
+    digest = hashlib.sha256(f"{seed}:{person.participant_id}".encode()).hexdigest()
+    return person.diagnosis, person.sex, decade, digest
+
+
+def _next_split(counts: Mapping[str, int], left: int) -> str:
+    """The split furthest below its quota; an empty one when there are only as many people left."""
+    empty = [split for split in SPLITS if not counts.get(split)]
+    total = sum(counts.values()) + 1
+
+    def shortage(split: str) -> int:
+        return QUOTAS[split] * total - 100 * counts.get(split, 0)  # whole numbers: ties are exact
+
+    return max(empty if left <= len(empty) else SPLITS, key=shortage)  # ties: the first
+
+
+def _check(people: Sequence[Person], previous: Mapping[str, str]) -> None:
+    twice = [name for name, n in Counter(p.participant_id for p in people).items() if n > 1]
+    if twice:
+        raise VQBrainError(f"the same participant comes twice: {', '.join(sorted(twice))}")
+    unknown = sorted(set(previous.values()) - set(SPLITS))
+    if unknown:
+        raise VQBrainError(f"unknown split {unknown[0]!r}: there are {', '.join(SPLITS)}")

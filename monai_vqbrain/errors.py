@@ -1,0 +1,15 @@
+"""What the project raises when a person can do something about it."""
+
+from __future__ import annotations
+
+
+class VQBrainError(Exception):
+    """One line for a person: what is wrong, what came, what to do. The command line exits with 1."""
+
+    exit_code = 1
+
+
+class UsageError(VQBrainError):
+    """The command itself cannot be right (a wrong path, an unknown value). Exits with 2."""
+
+    exit_code = 2

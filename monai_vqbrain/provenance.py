@@ -1,0 +1,76 @@
+"""What a folder was made from, with what, by which command: `provenance.json`."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from monai_vqbrain.files import sha256, writing
+
+FILE = "provenance.json"
+PACKAGES = ("monai-vqbrain", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "scikit-image")
+
+
+def write_provenance(
+    folder: Path,
+    made_from: Mapping[str, Path],
+    options: Mapping[str, Any],
+    seconds: float,
+    **more: Any,
+) -> None:
+    """Write `provenance.json` into `folder`, the last file of a finished stage.
+
+    Args:
+        folder: the stage's folder, not yet renamed.
+        made_from: name -> file that the result depends on; kept as size and SHA-256.
+        options: what was asked for, JSON values only (configuration, seed).
+        seconds: wall time of the stage.
+        more: whatever else is worth keeping (device, counts).
+    """
+    record = {
+        "made_from": describe(made_from),
+        "options": dict(options),
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+        **more,
+    }
+    with writing(folder / FILE) as path:
+        path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def read_provenance(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished stage; None where the stage has not finished."""
+    path = folder / FILE
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def describe(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Size in bytes and SHA-256 of each file."""
+    return {n: {"bytes": p.stat().st_size, "sha256": sha256(p)} for n, p in files.items()}
+
+
+def what_changed(
+    folder: Path, made_from: Mapping[str, Path], options: Mapping[str, Any]
+) -> str | None:
+    """Why a stage has to run: None if `folder` is finished and rests on the same files and options."""
+    record = read_provenance(folder)
+    if record is None:
+        return "not made yet"
+    now = describe(made_from)
+    for name in sorted(now.keys() | record["made_from"].keys()):
+        if now.get(name) != record["made_from"].get(name):
+            return f"{name} changed"
+    asked = json.loads(json.dumps(dict(options)))
+    for name in sorted(asked.keys() | record["options"].keys()):
+        if asked.get(name) != record["options"].get(name):
+            return f"{name} was {record['options'].get(name)!r}, is {asked.get(name)!r}"
+    return None

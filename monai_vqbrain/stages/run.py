@@ -1,0 +1,32 @@
+"""The run folder: where each stage's result lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai_vqbrain.errors import UsageError
+
+
+class RunFolder:
+    """The folders of a run, in pipeline order.
+
+    Args:
+        path: the run folder; it need not exist.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.volumes = self.path / "1-volumes"
+        self.slices = self.path / "2-slices"
+        self.vqvae = self.path / "3-vqvae"
+        self.codes = self.path / "4-codes"
+        self.prior = self.path / "5-prior"
+        self.samples = self.path / "6-samples"
+        self.report = self.path / "7-report"
+
+    def need(self, folder: Path, command: str) -> None:
+        """Raise UsageError with the command to run first, unless `folder` holds a finished stage."""
+        if not (folder / "provenance.json").is_file():
+            raise UsageError(
+                f"{folder.name} is not in {self.path}: first run: vqbrain {command} {self.path}"
+            )

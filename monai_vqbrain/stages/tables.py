@@ -1,0 +1,105 @@
+"""Read back what the stages left: tables, slices and codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.stages.run import RunFolder
+
+LEAST_BRAIN = 0.05  # of the frame; slices with less count neither in training nor in scores
+
+
+class Codes(NamedTuple):
+    """The code grids of a run, and the slices that they stand for."""
+
+    codes: np.ndarray  # (N, G, w, h) uint16
+    rows: pd.DataFrame  # N rows, columns of slices.tsv
+    num_codes: int
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A tab-separated table of a run folder, ids as text, `n/a` as missing.
+
+    Raises:
+        VQBrainError: if the file is not there or holds no table.
+    """
+    ids = {"participant_id": str, "session_id": str}
+    try:
+        return pd.read_csv(path, sep="\t", dtype=ids, keep_default_na=False, na_values=["n/a", ""])
+    except (FileNotFoundError, pd.errors.EmptyDataError) as error:
+        raise VQBrainError(f"{path} is missing or empty: make its stage again") from error
+
+
+def read_slices_table(run: RunFolder) -> pd.DataFrame:
+    """The slices that count (at least 5 % brain)."""
+    return _counted(read_table(run.slices / "slices.tsv"))
+
+
+def read_slices(run: RunFolder, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The images and brain masks of rows of slices.tsv, in the rows' order.
+
+    Args:
+        run: the run folder.
+        rows: rows of `read_slices_table`.
+
+    Returns:
+        (N, W, H) uint8, 255 standing for an intensity of 1; (N, W, H) bool.
+    """
+    images: list[np.ndarray] = [np.empty(0)] * len(rows)
+    masks: list[np.ndarray] = [np.empty(0)] * len(rows)
+    places = pd.Series(np.arange(len(rows)), index=rows["stack"].to_numpy())
+    for stack, group in places.groupby(level=0, sort=False):
+        image = _stored(run.slices / str(stack))
+        mask = _stored(run.slices / str(stack).replace("_T1w.nii", "_desc-brain_mask.nii"))
+        for place in group:
+            index = int(rows["index"].iloc[place])
+            images[place], masks[place] = np.array(image[..., index]), mask[..., index] > 0
+    return np.stack(images), np.stack(masks)
+
+
+def read_codes(run: RunFolder) -> Codes:
+    """What `vqbrain encode` left in 4-codes, restricted to the slices that count.
+
+    Raises:
+        VQBrainError: if the codes and their table differ in length.
+    """
+    from safetensors import safe_open
+
+    path = run.codes / "codes.safetensors"
+    with safe_open(path, framework="np") as file:
+        codes, header = file.get_tensor("codes"), file.metadata()
+    table = read_table(run.codes / "codes.tsv")
+    if len(table) != len(codes):
+        raise VQBrainError(
+            f"{path} holds {len(codes)} code grids but codes.tsv has {len(table)} rows: "
+            f"run: vqbrain encode {run.path}"
+        )
+    rows = _counted(table)
+    return Codes(codes[rows.index.to_numpy()], rows, int(header["num_codes"]))
+
+
+def where(rows: pd.DataFrame, split: str) -> np.ndarray:
+    """Which rows belong to a split: (N,) bool."""
+    return (rows["split"] == split).to_numpy()
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None: JSON knows no NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _counted(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["brain_fraction"] >= LEAST_BRAIN]
+
+
+def _stored(path: Path) -> np.ndarray:
+    """A stack's own 8-bit values (W, H, S), memory-mapped."""
+    import nibabel
+
+    image = nibabel.load(path)
+    return np.asanyarray(image.dataobj.get_unscaled())  # type: ignore[attr-defined]

@@ -1,0 +1,136 @@
+"""Intensities on one scale, [0, 1], set by the brain alone."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import convert_to_dst_type
+
+PERCENTILE = 99.5
+
+
+def brain_percentile(values: np.ndarray, percentile: float) -> float:
+    """An exact percentile, equal to `numpy.percentile`, from a histogram for 8- and 16-bit integers.
+
+    Args:
+        values: the brain's voxels, in any shape.
+        percentile: 0 to 100.
+
+    Returns:
+        The percentile, interpolated linearly between the two nearest values.
+
+    Raises:
+        ValueError: for no values at all.
+
+    Example:
+        >>> brain_percentile(np.arange(101, dtype=np.uint8), 99.5)
+        99.5
+    """
+    if values.size == 0:
+        raise ValueError("the brain mask is empty: there is nothing to take a percentile of")
+    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+        return float(np.percentile(values, percentile))
+    least = int(values.min())
+    ranks = np.bincount(values.ravel().astype(np.intp) - least).cumsum()
+    at = (values.size - 1) * percentile / 100
+    below, above = np.searchsorted(ranks, [np.floor(at), np.ceil(at)], side="right") + least
+    return float(below + (above - below) * (at % 1))
+
+
+class ScaleBrainIntensity(Transform):
+    """Divide by a high percentile of the brain's voxels and clip to [0, 1].
+
+    Args:
+        percentile: the percentile that becomes 1.
+        floor: the percentile that becomes 0, for images with negative values in the brain; outside
+            the mask the result is then 0. By default 0 stays 0 and what is negative becomes 0.
+
+    Raises:
+        ValueError: for percentiles out of order.
+
+    Example:
+        >>> image = torch.arange(201.0).reshape(1, 3, 67)
+        >>> scaled = ScaleBrainIntensity()(image)
+        >>> float(scaled.max()), round(float(scaled[0, 1, 33]), 3)
+        (1.0, 0.503)
+    """
+
+    def __init__(self, percentile: float = PERCENTILE, floor: float | None = None) -> None:
+        if not (floor or 0) < percentile <= 100 or (floor is not None and floor < 0):
+            raise ValueError(
+                f"percentiles must satisfy 0 <= floor < percentile <= 100, got {floor}, {percentile}"
+            )
+        self.percentile, self.floor = percentile, floor
+
+    def limits(self, values: np.ndarray) -> tuple[float, float]:
+        """The intensities that become 0 and 1.
+
+        Args:
+            values: the brain's voxels.
+
+        Raises:
+            ValueError: where the upper one does not lie above the lower one.
+        """
+        low = 0.0 if self.floor is None else brain_percentile(values, self.floor)
+        high = brain_percentile(values, self.percentile)
+        if not high > low:
+            raise ValueError(
+                f"the brain's {self.percentile:g}th percentile is {high:g}, not above {low:g}: "
+                "the image is empty or negative (floor= maps a low percentile to 0)"
+            )
+        return low, high
+
+    def __call__(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> NdarrayOrTensor:
+        """Scale one image.
+
+        Args:
+            img: (C, ...), any number type.
+            mask: (1, ...) or (C, ...), non-zero in the brain; by default where the image is not 0.
+
+        Returns:
+            (C, ...) float32 in [0, 1], of the same kind (array, tensor, MetaTensor).
+        """
+        array = torch.as_tensor(img).cpu().numpy()
+        brain = array != 0 if mask is None else torch.as_tensor(mask).cpu().numpy() != 0
+        brain = np.broadcast_to(brain, array.shape)
+        low, high = self.limits(array[brain])
+        scaled = np.clip((array.astype(np.float32) - low) / (high - low), 0, 1, dtype=np.float32)
+        if self.floor is not None:
+            scaled = np.where(brain, scaled, np.float32(0))
+        return convert_to_dst_type(scaled, img, dtype=np.float32)[0]
+
+
+class ScaleBrainIntensityd(MapTransform):
+    """Dictionary version of `ScaleBrainIntensity`.
+
+    Args:
+        keys: the images to scale.
+        mask_key: the brain mask's key; where the item has none, the brain is where the image is not 0.
+        percentile: see `ScaleBrainIntensity`.
+        floor: see `ScaleBrainIntensity`.
+        allow_missing_keys: do not raise for an item without one of the keys.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        mask_key: str = "mask",
+        percentile: float = PERCENTILE,
+        floor: float | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.mask_key = mask_key
+        self.scale = ScaleBrainIntensity(percentile, floor)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Scale the images of a copy of `data`."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self.scale(result[key], data.get(self.mask_key))
+        return result

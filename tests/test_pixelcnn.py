@@ -1,0 +1,159 @@
+"""The prior's network: strictly causal, whole in what it sees, valid where MONAI feeds it."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from monai_vqbrain.networks.pixelcnn import PixelCNN
+
+GRIDS = [(5, 7), (7, 4), (1, 7), (6, 1)]
+
+
+def prior(grid: tuple[int, int] = (5, 7), num_codes: int = 6, **options: Any) -> PixelCNN:
+    """A small prior in float64 whose logits are not nearly equal, as a fresh one's are."""
+    torch.manual_seed(0)
+    network = PixelCNN(num_codes, grid, **{"channels": 8, "layers": 3} | options).double()
+    torch.nn.init.normal_(network.head.weight)
+    return network.eval()
+
+
+def random_codes(network: PixelCNN, batch_size: int = 3) -> Tensor:
+    shape = (batch_size, network.height, network.width)
+    return torch.randint(network.num_codes, shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_code_moves_all_later_logits_and_no_other(grid: tuple[int, int]) -> None:
+    network = prior(grid)
+    size = grid[0] * grid[1]
+    codes = random_codes(network, 1)
+    changed = codes.repeat(size, 1, 1).flatten(1)
+    changed += torch.eye(size, dtype=torch.long)  # the n-th grid differs in the n-th code alone
+    changed = (changed % network.num_codes).view(size, *grid)
+
+    moved = (network(changed) - network(codes)).abs().amax(dim=1) > 1e-14  # (size, h, w)
+
+    later = torch.ones(size, size, dtype=torch.bool).triu(diagonal=1)
+    assert torch.equal(moved.flatten(1), later)
+
+
+@torch.no_grad()
+def test_sees_layers_and_three_codes_far() -> None:
+    network = prior(grid=(1, 9), layers=2)
+    codes = random_codes(network, 1)
+    changed = codes.clone()
+    changed[0, 0, 0] = (codes[0, 0, 0] + 1) % network.num_codes
+    moved = (network(changed) - network(codes)).abs().amax(dim=1).flatten() > 1e-14
+    assert moved.nonzero().flatten().tolist() == [1, 2, 3, 4, 5]
+
+
+@torch.no_grad()
+def test_position_is_known_where_nothing_else_is() -> None:
+    logits = prior()(torch.zeros(1, 5, 7, dtype=torch.long))
+    assert len(set(logits[0, 0].flatten().tolist())) == 35
+
+
+def test_starts_nearly_uniform() -> None:
+    network = PixelCNN(num_codes=512, grid=(6, 5), channels=16, layers=2)
+    bits = F.cross_entropy(network(random_codes(network)), random_codes(network)) / math.log(2)
+    assert float(bits) == pytest.approx(9, abs=0.02)
+
+
+def test_about_a_million_parameters_by_default() -> None:
+    assert sum(p.numel() for p in PixelCNN().parameters()) == 947_136
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.long, torch.float32])
+def test_takes_codes_of_any_type_with_or_without_a_channel(kind: torch.dtype) -> None:
+    network = prior()
+    codes = random_codes(network)
+    expected = network(codes)
+    assert expected.shape == (3, 6, 5, 7)
+    assert torch.equal(network(codes.to(kind)), expected)
+    assert torch.equal(network(codes[:, None].to(kind)), expected)
+
+
+def test_takes_what_verify_net_in_out_feeds() -> None:
+    network = prior().float()
+    assert network(torch.rand(1, 1, 5, 7)).shape == (1, 6, 5, 7)
+
+
+def test_scripted_and_reloaded_it_gives_the_same_logits() -> None:
+    network = prior()
+    codes = random_codes(network)
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(network), file)
+    file.seek(0)
+    assert torch.allclose(torch.jit.load(file)(codes), network(codes), atol=1e-12)
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    file.seek(0)
+    twin = PixelCNN(6, (5, 7), 8, 3).double()
+    twin.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(twin.eval()(codes), network(codes))
+
+
+def test_dropout_acts_in_training_only() -> None:
+    network = prior(dropout=0.5)
+    codes = random_codes(network)
+    assert torch.equal(network(codes), network(codes))
+    network.train()
+    assert not torch.equal(network(codes), network(codes))
+
+
+def test_learns_a_pattern_by_heart() -> None:
+    torch.manual_seed(0)
+    network = PixelCNN(4, (6, 5), channels=16, layers=2)
+    codes = (torch.arange(6)[:, None] + 2 * torch.arange(5)).remainder(4)[None].repeat(2, 1, 1)
+    codes[1] = codes[1].flip(0)  # two patterns: the first code tells which
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = F.cross_entropy(network(codes), codes)
+        loss.backward()
+        optimiser.step()
+    assert float(loss) < 0.05  # ln(2) / 30 = 0.023 is the least
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((2, 7, 5), r"shape \[2, 7, 5\], but this prior's grid is 5x7: give \(B, 5, 7\)"),
+        ((2, 2, 5, 7), r"shape \[2, 2, 5, 7\]"),
+        ((5, 7), r"shape \[5, 7\]"),
+    ],
+)
+def test_says_which_grid_it_wants(shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        prior()(torch.zeros(shape, dtype=torch.long))
+
+
+@pytest.mark.parametrize("code", [-1, 6])
+def test_says_which_codes_it_knows(code: int) -> None:
+    codes = torch.zeros(1, 5, 7, dtype=torch.long)
+    codes[0, 2, 3] = code
+    with pytest.raises(ValueError, match="this prior knows 0 to 5: use the codes of the VQ-VAE"):
+        prior()(codes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_codes": 1}, "num_codes is 1: a prior needs at least 2 codes"),
+        ({"grid": (0, 4)}, r"grid is \(0, 4\): give two numbers of at least 1"),
+        ({"grid": (4, 4, 4)}, r"grid is \(4, 4, 4\): give two numbers"),
+        ({"channels": 0}, "channels is 0 and layers 6: both must be at least 1"),
+        ({"layers": 0}, "channels is 96 and layers 0: both must be at least 1"),
+        ({"dropout": 1.0}, r"dropout is 1.0: give a probability in \[0, 1\)"),
+    ],
+)
+def test_refuses_arguments_by_their_values(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        PixelCNN(**options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as installed
+from typing import Any
 
 project = "monai_vqbrain"
 copyright = "The monai_vqbrain contributors"
@@ -10,7 +12,8 @@ release = version = installed("monai-vqbrain")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
-suppress_warnings = ["toc.empty_glob"]
+default_role = "code"
+suppress_warnings = ["toc.not_readable"]  # until every page is written
 html_theme = "furo"
 html_title = f"monai_vqbrain {release}"
 
@@ -22,3 +25,13 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Source"]
+
+
+def escape_shapes(_app: Any, _what: str, _name: str, _of: Any, _how: Any, lines: list[str]) -> None:
+    """Keep the star of a shape like (B, *grid) a star, where reStructuredText begins emphasis."""
+    lines[:] = [re.sub(r"(?<=, )\*(?=[a-z])|(?<=\()\*(?=[a-z])", r"\*", line) for line in lines]
+
+
+def setup(app: Any) -> None:
+    """Escape before napoleon (priority 500) writes reStructuredText of its own."""
+    app.connect("autodoc-process-docstring", escape_shapes, priority=400)

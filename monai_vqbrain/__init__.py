@@ -1,7 +1,8 @@
 """From T1-weighted brain MRI to new brain slices: a VQ-VAE and a PixelCNN prior on MONAI.
 
-The public names come from here by need (`from monai_vqbrain import BrainVQVAE`), so that neither
-`import monai_vqbrain` nor the command line's help waits for torch and MONAI.
+The public classes come from here by need (`from monai_vqbrain import BrainVQVAE`), so that neither
+`import monai_vqbrain` nor the command line's help waits for torch and MONAI. Functions are imported
+from the part that they belong to (`from monai_vqbrain.metrics import ssim_brain`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,72 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOME: dict[str, str] = {}  # public name -> the module that holds it
+# The classes of `monai_vqbrain.components`, written down because importing it takes seconds.
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "engines": (
+        "CodeBitsLoss",
+        "PriorEvaluator",
+        "PriorTrainer",
+        "SamplingEngine",
+        "VQVAEEvaluator",
+        "VQVAELoss",
+        "VQVAETrainer",
+    ),
+    "handlers": (
+        "BatchBar",
+        "BitsPerCode",
+        "BrainPSNR",
+        "BrainSSIM",
+        "CodeBits",
+        "CodebookPerplexity",
+        "CodesUsed",
+        "CollectCodes",
+        "ImagePanel",
+        "MetricsTable",
+        "ParticipantMean",
+        "ResumableCheckpoint",
+        "RunRecord",
+        "SampleFiles",
+        "SeedEpochs",
+        "SliceScores",
+        "StopWithoutProgress",
+        "TrainingBudget",
+        "WholeSSIM",
+    ),
+    "inferers": (
+        "AncestralSampler",
+        "CachedLogits",
+        "PlainSampler",
+    ),
+    "networks": (
+        "BrainVQVAE",
+        "CodebookQuantizer",
+        "PixelCNN",
+    ),
+    "transforms": (
+        "BrainMask",
+        "BrainMaskd",
+        "ExtractSlices",
+        "ExtractSlicesd",
+        "LoadSliced",
+        "ScaleBrainIntensity",
+        "ScaleBrainIntensityd",
+        "SliceGrid",
+        "SliceStack",
+    ),
+}
+_HOME = {name: part for part, names in _CLASSES.items() for name in names}
 
 __all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
+    """The class of this name, its module imported now."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:
+    """What `monai_vqbrain.<tab>` offers."""
     return __all__

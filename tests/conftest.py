@@ -7,10 +7,17 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
 mpl.use("Agg")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `cuda` where there is no such device."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture(scope="session")

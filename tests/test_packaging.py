@@ -130,16 +130,15 @@ def test_importing_the_door_imports_nothing_heavy(module: str) -> None:
     assert python(print_heavy) == ""
 
 
-def test_the_public_names_are_the_components() -> None:
+def test_the_public_classes_are_those_of_components() -> None:
     components = importlib.import_module("monai_vqbrain.components")
-    ours = {
+    classes = {
         name: value
         for name, value in vars(components).items()
-        if (inspect.isclass(value) or inspect.isfunction(value))
-        and value.__module__.startswith("monai_vqbrain.")
+        if inspect.isclass(value) and value.__module__.startswith("monai_vqbrain.")
     }
-    assert sorted(monai_vqbrain.__all__) == sorted(["__version__", *ours])
-    for name, value in ours.items():
+    assert sorted(monai_vqbrain.__all__) == sorted(["__version__", *classes])
+    for name, value in classes.items():
         assert getattr(monai_vqbrain, name) is value
 
 

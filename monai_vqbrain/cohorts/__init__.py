@@ -1,8 +1,9 @@
-"""Who was scanned and where the file is; who goes to which split; a cohort that is made, not taken."""
+"""Who was scanned and where the files are; the splits; a built-in cohort that is simulated."""
 
 from __future__ import annotations
 
 from monai_vqbrain.cohorts.cohort import Cohort, Person, Problem, Scan
+from monai_vqbrain.cohorts.phantom import make_phantom
 from monai_vqbrain.cohorts.read import LAYOUTS, read_cohort
 from monai_vqbrain.cohorts.splits import SPLITS, assign_splits, check_splits
 
@@ -15,5 +16,6 @@ __all__ = [
     "Scan",
     "assign_splits",
     "check_splits",
+    "make_phantom",
     "read_cohort",
 ]

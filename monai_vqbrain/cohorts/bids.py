@@ -18,6 +18,7 @@ from monai_vqbrain.cohorts.columns import (
     facts,
     find_column,
     read_table,
+    records,
 )
 from monai_vqbrain.cohorts.names import BidsName, is_nifti, parse_name
 from monai_vqbrain.errors import VQBrainError
@@ -84,7 +85,7 @@ def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
         columns=describe_columns([chosen_visits, chosen_people]),
-        simulated=bool(description(source).get("Simulated")),
+        simulated="Simulated" in description(source),
     )
 
 
@@ -97,7 +98,9 @@ def description(source: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _find(root: Path, suffixes: tuple[str, ...], below: str = "") -> Iterable[tuple[Path, BidsName]]:
+def _find(
+    root: Path, suffixes: tuple[str, ...], below: str = ""
+) -> Iterable[tuple[Path, BidsName]]:
     for pattern in ANAT:
         for path in sorted(root.glob(f"{below}{pattern}/*.nii*")):
             name = parse_name(path) if is_nifti(path) else None
@@ -111,7 +114,7 @@ def _participants(source: Path) -> tuple[pd.DataFrame, dict[str, dict[str, str]]
     column = find_column(table, "participant")
     if column is None:
         return table, {}
-    return table, {prefixed("sub", row[column]): row for row in table.to_dict("records")}
+    return table, {prefixed("sub", row[column]): row for row in records(table)}
 
 
 def _sessions(source: Path) -> tuple[pd.DataFrame, dict[Key, dict[str, str]]]:
@@ -125,7 +128,7 @@ def _sessions(source: Path) -> tuple[pd.DataFrame, dict[Key, dict[str, str]]]:
     person, visit = find_column(table, "participant"), find_column(table, "session")
     if person is None or visit is None:
         return table, {}
-    rows = table.to_dict("records")
+    rows = records(table)
     return table, {(prefixed("sub", r[person]), prefixed("ses", r[visit])): r for r in rows}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -79,7 +79,7 @@ class Cohort:
     layout: str
     scans: tuple[Scan, ...]
     problems: tuple[Problem, ...] = ()
-    columns: dict[str, str] | None = None
+    columns: dict[str, str] = field(default_factory=dict)
     simulated: bool = False
 
     def people(self) -> tuple[Person, ...]:

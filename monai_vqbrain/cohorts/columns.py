@@ -76,6 +76,11 @@ def read_table(path: Path) -> pd.DataFrame:
     return table.rename(columns=lambda name: str(name).strip())
 
 
+def records(table: pd.DataFrame) -> list[dict[str, str]]:
+    """The rows, each as column -> value."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def find_column(table: pd.DataFrame, role: str) -> str | None:
     """The column that has one of the usual names of `role`, in any case; None if there is none."""
     here = {str(name).lower(): str(name) for name in reversed(table.columns)}

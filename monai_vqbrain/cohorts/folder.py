@@ -16,6 +16,7 @@ from monai_vqbrain.cohorts.columns import (
     facts,
     find_column,
     read_table,
+    records,
 )
 from monai_vqbrain.cohorts.names import is_nifti, parse_name, stem
 from monai_vqbrain.errors import VQBrainError
@@ -47,15 +48,19 @@ def read_folder(source: Path, columns: Mapping[str, str] | None = None) -> Cohor
         UsageError: a column that was asked for does not exist.
     """
     files = sorted(path for path in source.rglob("*.nii*") if is_nifti(path) and path.is_file())
-    images = [path for path in files if not stem(path).endswith(MASK_ENDING)]
+    images = [path for path in files if not _other_kind(path)]
     if not images:
-        raise VQBrainError(f"{source} has no image, only brain masks")
+        raise VQBrainError(f"{source} has no T1 image, only {', '.join(p.name for p in files[:3])}")
     table, where = _table(source)
     check_asked(columns, [table])
     chosen = choose_columns(table, columns)
     rows = _rows(table)
 
-    masks = {path.parent / stem(path).removesuffix(MASK_ENDING): path for path in files}
+    masks = {
+        path.parent / stem(path).removesuffix(MASK_ENDING): path
+        for path in files
+        if stem(path).endswith(MASK_ENDING)
+    }
     scans, problems = [], [] if rows else [_no_table()]
     for path, (participant, session) in _people(images, source).items():
         row = next((rows[k] for k in (path.name, stem(path), participant) if k in rows), None)
@@ -76,6 +81,13 @@ def read_folder(source: Path, columns: Mapping[str, str] | None = None) -> Cohor
                 source=path.relative_to(source).as_posix(),
             )
         )
+    problems += [
+        Problem(
+            path.relative_to(source).as_posix(), "its name says that it is no T1 image", "nothing"
+        )
+        for path in files
+        if _other_kind(path) and not stem(path).endswith(MASK_ENDING)
+    ]
     _refuse_twins(scans)
     return Cohort(
         root=source,
@@ -104,7 +116,7 @@ def _rows(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     column = find_column(table, "file") or find_column(table, "participant")
     if column is None:
         return {}
-    return {Path(row[column].strip()).name: row for row in table.to_dict("records")}
+    return {Path(row[column].strip()).name: row for row in records(table)}
 
 
 def _cell(table: pd.DataFrame, row: Mapping[str, str] | None, role: str) -> str:
@@ -124,6 +136,12 @@ def _people(images: list[Path], source: Path) -> dict[Path, tuple[str, str]]:
 def _person(path: Path) -> tuple[str, str]:
     name = parse_name(path)
     return (name.participant_id, name.session_id) if name else (_plain(path), "")
+
+
+def _other_kind(path: Path) -> bool:
+    """A mask, or a BIDS name that ends in something else than T1w."""
+    name = parse_name(path)
+    return stem(path).endswith(MASK_ENDING) or (name is not None and name.suffix != "T1w")
 
 
 def _plain(path: Path) -> str:

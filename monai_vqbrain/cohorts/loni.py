@@ -20,6 +20,7 @@ from monai_vqbrain.cohorts.columns import (
     facts,
     find_column,
     read_table,
+    records,
 )
 from monai_vqbrain.cohorts.names import is_nifti, stem
 from monai_vqbrain.errors import VQBrainError
@@ -146,7 +147,7 @@ def _collection(source: Path) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
     table = pd.concat(tables, ignore_index=True).fillna("") if tables else pd.DataFrame()
     rows = {
         str(int(number.group(1))): row
-        for row in table.to_dict("records")
+        for row in records(table)
         if (number := re.fullmatch(r"[ID]?(\d+)", row["Image Data ID"].strip(), re.IGNORECASE))
     }
     return table, rows

@@ -1,1 +1,32 @@
-"""."""
+"""Ignite handlers and metrics for training, evaluation and encoding."""
+
+from monai_vqbrain.handlers.bits import BitsPerCode
+from monai_vqbrain.handlers.budget import BatchBar, TrainingBudget
+from monai_vqbrain.handlers.checkpoint import ResumableCheckpoint, SeedEpochs, StopWithoutProgress
+from monai_vqbrain.handlers.codebook import CodebookPerplexity, CodesUsed
+from monai_vqbrain.handlers.outputs import CodeBits, CollectCodes, ImagePanel, SliceScores
+from monai_vqbrain.handlers.record import MetricsTable, RunRecord
+from monai_vqbrain.handlers.samples import SampleFiles
+from monai_vqbrain.handlers.ssim import BrainPSNR, BrainSSIM, ParticipantMean, WholeSSIM
+
+__all__ = [
+    "BatchBar",
+    "BitsPerCode",
+    "BrainPSNR",
+    "BrainSSIM",
+    "CodeBits",
+    "CodebookPerplexity",
+    "CodesUsed",
+    "CollectCodes",
+    "ImagePanel",
+    "MetricsTable",
+    "ParticipantMean",
+    "ResumableCheckpoint",
+    "RunRecord",
+    "SampleFiles",
+    "SeedEpochs",
+    "SliceScores",
+    "StopWithoutProgress",
+    "TrainingBudget",
+    "WholeSSIM",
+]

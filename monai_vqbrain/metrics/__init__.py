@@ -2,13 +2,13 @@
 
 from monai_vqbrain.metrics.bits import choose_concentration, unigram_bits
 from monai_vqbrain.metrics.codebook import code_counts, codes_used, perplexity
-from monai_vqbrain.metrics.participants import ParticipantMean, over_participants
+from monai_vqbrain.metrics.participants import MeanInterval, over_participants
 from monai_vqbrain.metrics.psnr import psnr_brain
 from monai_vqbrain.metrics.ssim import mean_inside, ssim_brain, ssim_map, ssim_whole
 from monai_vqbrain.metrics.trivial import black, nearest, pooling, position_mean
 
 __all__ = [
-    "ParticipantMean",
+    "MeanInterval",
     "black",
     "choose_concentration",
     "code_counts",

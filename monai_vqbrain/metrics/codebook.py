@@ -45,7 +45,7 @@ def codes_used(counts: ArrayLike) -> int:
 
 
 def perplexity(counts: ArrayLike) -> float:
-    """Two to the entropy (in bits) of the codes: as many codes, equally frequent, would carry as much.
+    """Two to the entropy (bits) of the codes: so many codes, equally frequent, carry as much.
 
     Args:
         counts: (K,) occurrences.

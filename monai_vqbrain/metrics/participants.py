@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
-class ParticipantMean:
+class MeanInterval:
     """A mean over participants with its 95 % interval; the interval of one participant is NaN."""
 
     mean: float
@@ -25,7 +25,7 @@ class ParticipantMean:
         return {k: v if math.isfinite(v) else None for k, v in asdict(self).items()}
 
 
-def over_participants(values: ArrayLike, participants: Sequence[str]) -> ParticipantMean:
+def over_participants(values: ArrayLike, participants: Sequence[str]) -> MeanInterval:
     """The mean over a person's slices, then over people, with a t-interval over people.
 
     Args:
@@ -52,7 +52,7 @@ def over_participants(values: ArrayLike, participants: Sequence[str]) -> Partici
     people, person = np.unique(np.asarray(participants), return_inverse=True)
     means = np.bincount(person, weights=scores) / np.bincount(person)
     mean, half = float(means.mean()), _half_width(means)
-    return ParticipantMean(mean, mean - half, mean + half, len(people), len(scores))
+    return MeanInterval(mean, mean - half, mean + half, len(people), len(scores))
 
 
 def _half_width(means: np.ndarray) -> float:

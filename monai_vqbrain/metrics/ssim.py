@@ -91,7 +91,7 @@ def ssim_whole(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def mean_inside(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of (B, 1, W, H) values over each mask of the same shape: (B,); NaN for an empty one."""
+    """The mean of (B, 1, W, H) values over each mask, (B,); NaN for an empty mask."""
     if mask.shape != values.shape:
         raise ValueError(
             f"the mask must have the images' shape {tuple(values.shape)}, not {tuple(mask.shape)}"

@@ -52,7 +52,8 @@ def nearest(test: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndar
         training: (M, W, H), in the same units; may be 8-bit, so that many fit into memory.
 
     Returns:
-        (N,) int64 index into `training`, ties to the first; (N,) float32 root mean square difference.
+        (N,) int64 index into `training`, ties to the first; (N,) float32 root mean square of the
+        difference.
 
     Raises:
         ValueError: if there are no training slices.
@@ -69,14 +70,17 @@ def nearest(test: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndar
         value = distance[np.arange(len(wanted)), candidate]
         closer = value < best
         best[closer], found[closer] = value[closer], start + candidate[closer]
-    squared = [((a.astype(np.float32) - training[i]) ** 2).mean() for a, i in zip(test, found)]
+    pairs = zip(test, training[found], strict=True)
+    squared = [((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean() for a, b in pairs]
     return found, np.sqrt(np.array(squared, dtype=np.float32))
 
 
 def pooling(slices: np.ndarray, factor: int) -> np.ndarray:
     """Each slice as its factor x factor means, enlarged again by cubic splines.
 
-    It keeps as many numbers as a code grid of that factor has codes, each with full precision.
+    It keeps as many numbers as a code grid of that factor has codes, each with full precision. The
+    enlargement is scipy's default, which stretches the outermost cells to the image's border; one
+    that keeps cells in place scores a little higher (docs/protocol.md).
 
     Args:
         slices: (N, W, H); sides that the factor does not divide are padded and cropped back.
@@ -98,7 +102,7 @@ def pooling(slices: np.ndarray, factor: int) -> np.ndarray:
     cells = padded.reshape(
         count, padded.shape[1] // factor, factor, padded.shape[2] // factor, factor
     ).mean(axis=(2, 4))
-    large = [zoom(c, factor, order=3, mode="nearest", grid_mode=True) for c in cells]
+    large = [zoom(c, factor, order=3) for c in cells]
     return np.stack(large)[:, :width, :height] if large else np.empty_like(padded)
 
 

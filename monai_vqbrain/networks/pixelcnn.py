@@ -52,6 +52,13 @@ class PixelCNN(nn.Module):
         self.num_codes = num_codes
         self.height = int(grid[0])
         self.width = int(grid[1])
+        self.settings = {
+            "num_codes": num_codes,
+            "grid": [self.height, self.width],
+            "channels": channels,
+            "layers": layers,
+            "dropout": dropout,
+        }
         self.embedding = nn.Embedding(num_codes, CODE_WIDTH)
         self.above = nn.Conv2d(CODE_WIDTH, channels, (3, 7), padding=(3, 3))
         self.left = nn.Conv2d(CODE_WIDTH, channels, (1, 3), padding=(0, 3))

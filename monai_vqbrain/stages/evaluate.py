@@ -4,215 +4,104 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-import pandas as pd
 import torch
 
-from monai_vqbrain import metrics
-from monai_vqbrain.cohorts.splits import SPLITS, check_splits
 from monai_vqbrain.files import building, writing
 from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
-from monai_vqbrain.stages import figures
 from monai_vqbrain.stages.report import render
 from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.tables import (
-    number,
-    read_codes,
-    read_slices,
-    read_slices_table,
-    read_table,
-    where,
-)
-
-SCHEMA = 1
-SCORES = ("ssim_brain", "ssim_whole", "psnr_brain")
-SAMPLES_COMPARED = 256  # at most; the figure shows the first eight
-
-Decode = Callable[[np.ndarray], np.ndarray]  # (B, G, w, h) codes -> (B, W, H) float in [0, 1]
+from monai_vqbrain.stages.summary import Decode, summarise
+from monai_vqbrain.stages.trained import trained_network
 
 
-def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[str, Any]:
-    """Every number of metrics.json; what the run does not have yet is left out.
+def evaluate(run: Path, device: str = "auto", show_ids: bool = False) -> Path:
+    """Score a run on its test participants and write 7-report: tables, metrics.json, the report.
+
+    Numbers are computed again only when something that they rest on changed; the report is always
+    rendered.
 
     Args:
-        run: the run folder, with at least 2-slices.
-        work: where fidelity.tsv and bits.tsv of the bundles' evaluations lie, if they ran;
-            nearest.tsv and nearest.png are written here.
-        decode: the VQ-VAE's decoder; without it samples are not compared with training slices.
+        run: the run folder, at least trained and encoded.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        show_ids: show participant ids in the report.
 
     Returns:
-        JSON values only.
-    """
-    provenance = read_provenance(run.slices) or {}
-    summary: dict[str, Any] = {
-        "schema": SCHEMA,
-        "simulated": bool(provenance.get("simulated", False)),
-        "split": split_counts(run),
-        "fidelity": {},
-    }
-    if (work / "fidelity.tsv").is_file():
-        summary["fidelity"]["test"] = fidelity(read_table(work / "fidelity.tsv"))
-    summary["fidelity"].update(trivial_fidelity(run))
-    if (run.codes / "codes.safetensors").is_file():
-        summary["codebook"] = codebook_use(run)
-        if (work / "bits.tsv").is_file():
-            summary["prior"] = prior_bits(run, read_table(work / "bits.tsv"))
-        if decode is not None and sample_files(run):
-            summary["samples"] = compare_samples(run, work, decode)
-    return summary
-
-
-def fidelity(scores: pd.DataFrame) -> dict[str, Any]:
-    """Means over participants of the bundle's fidelity.tsv, with intervals."""
-    people = scores["participant_id"].tolist()
-    return {s: metrics.over_participants(scores[s], people).as_json() for s in SCORES}
-
-
-def trivial_fidelity(run: RunFolder) -> dict[str, Any]:
-    """The trivial predictors on the test slices, and the pooling factor; empty without test slices."""
-    rows = read_slices_table(run)
-    test, training = rows[where(rows, "test")], rows[where(rows, "training")]
-    if test.empty or training.empty:
-        return {}
-    target, mask = read_slices(run, test)
-    known, _ = read_slices(run, training)
-    factor = pooling_factor(run, target.shape[1:])
-    positions = test["index"].to_numpy(), known, training["index"].to_numpy()
-    predictions = {
-        "black": metrics.black(target),
-        "position_mean": metrics.position_mean(*positions) / 255,
-        "nearest": known[metrics.nearest(target, known)[0]] / 255,
-        "pooling": metrics.pooling(target, factor) / 255,
-    }
-    trivial = {
-        name: fidelity(_score(prediction, target, mask).assign(participant_id=_people(test)))
-        for name, prediction in predictions.items()
-    }
-    return {"trivial": trivial, "pooling_factor": factor}
-
-
-def pooling_factor(run: RunFolder, size: tuple[int, ...]) -> int:
-    """Pixels along a side for each code, so that pooling keeps as many numbers; 4 without codes."""
-    if not (run.codes / "codes.safetensors").is_file():
-        return 4
-    return max(1, round(size[0] / read_codes(run).codes.shape[2]))
-
-
-def codebook_use(run: RunFolder) -> dict[str, Any]:
-    """Codes in use and their perplexity: over the test slices, and for each split."""
-    codes, rows, num_codes = read_codes(run)
-    use: dict[str, Any] = {"num_codes": num_codes, "grid": list(codes.shape[1:])}
-    for split in SPLITS:
-        counts = metrics.code_counts(codes[where(rows, split)], num_codes)
-        use[split] = {"used": metrics.codes_used(counts), "perplexity": metrics.perplexity(counts)}
-    return {**use["test"], **use}
-
-
-def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
-    """Bits of test slices under the prior, beside the per-position unigram of training codes."""
-    codes, rows, num_codes = read_codes(run)
-    training, validation, test = (codes[where(rows, s)] for s in SPLITS)
-    size = int(np.prod(codes.shape[1:]))
-    image = metrics.over_participants(bits["bits"], _people(bits))
-    code = metrics.over_participants(bits["bits"] / size, _people(bits))
-    concentration = metrics.choose_concentration(training, validation, num_codes)
-    unigram = metrics.unigram_bits(training, test, num_codes, concentration) / size
-    return {
-        "bits_per_code": number(code.mean),
-        "bits_per_image": number(image.mean),
-        "bits_per_code_interval": code.as_json(),
-        "unigram_bits_per_code": number(
-            metrics.over_participants(unigram, _people(rows[where(rows, "test")])).mean
-        ),
-        "unigram_concentration": concentration,
-        "uniform_bits_per_code": float(np.log2(num_codes)),
-    }
-
-
-def compare_samples(run: RunFolder, work: Path, decode: Decode) -> dict[str, Any]:
-    """Each sample's nearest training slice, both as the VQ-VAE decodes them.
-
-    Raw slices hold detail that no decoded image has, and would all look far away; test slices
-    treated alike show which distance a real new person has.
-    """
-    import nibabel
-
-    files = sample_files(run)[:SAMPLES_COMPARED]
-    samples = _eight_bit(np.stack([nibabel.load(f).get_fdata()[..., 0] for f in files]))  # type: ignore[attr-defined]
-    codes, rows, _ = read_codes(run)
-    training, test = (rows[where(rows, s)] for s in ("training", "test"))
-    known = _decoded(codes[where(rows, "training")], decode)
-    found, distance = metrics.nearest(samples, known)
-    table = training.iloc[found][["participant_id", "session_id", "axis", "index"]]
-    table = table.assign(sample=[f.name for f in files], rms=distance / 255)
-    table.to_csv(work / "nearest.tsv", sep="\t", index=False, na_rep="n/a")
-    (work / "nearest.png").write_bytes(figures.beside_nearest(samples[:8], known[found[:8]]))
-    result: dict[str, Any] = {
-        "compared": len(files),
-        "distance_to_training": number(np.median(distance) / 255),
-    }
-    if len(test):
-        held_out = _decoded(codes[where(rows, "test")], decode)
-        real = np.median(metrics.nearest(held_out, known)[1])
-        result["test_distance_to_training"] = number(real / 255)
-    return result
-
-
-def split_counts(run: RunFolder) -> dict[str, Any]:
-    """Participants, sessions and slices in each split.
+        The report.
 
     Raises:
-        VQBrainError: somebody is in two splits.
+        UsageError: a stage before is missing.
+        VQBrainError: codes or prior belong to another VQ-VAE.
     """
-    rows = read_slices_table(run)
-    check_splits(zip(_people(rows), rows["split"], strict=True))
-    parts = {s: rows[where(rows, s)] for s in SPLITS}
-    sessions = {
-        s: len(part.drop_duplicates(["participant_id", "session_id"])) for s, part in parts.items()
+    folder = RunFolder(run)
+    folder.need(folder.slices, "prepare SOURCE")
+    folder.need(folder.vqvae, "train vqvae")
+    folder.need(folder.codes, "encode")
+    made_from = rests_on(folder)
+    why = what_changed(folder.report, made_from, {})
+    if why is None:
+        click.echo(f"{folder.report.name} is up to date: only the report is rendered again")
+        return render(folder, folder.report, show_ids)
+    check_fit(folder)
+    click.echo(f"evaluating {folder.report.name} ({why})")
+    began = time.monotonic()
+    with building(folder.report) as work:
+        run_bundles(folder, work, device)
+        numbers = summarise(folder, work, decoder(folder, device))
+        with writing(work / "metrics.json") as path:
+            path.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+        write_provenance(work, made_from, {}, time.monotonic() - began)
+        render(folder, work, show_ids)
+    return folder.report / "report.html"
+
+
+def rests_on(run: RunFolder) -> dict[str, Path]:
+    """The files whose change makes the numbers stale, of those that are there."""
+    files = {
+        "2-slices": run.slices / "provenance.json",
+        "3-vqvae": run.vqvae / "model.pt",
+        "4-codes": run.codes / "codes.safetensors",
+        "5-prior": run.prior / "model.pt",
+        "6-samples": run.samples / "provenance.json",
     }
-    return {
-        "participants": {s: int(part["participant_id"].nunique()) for s, part in parts.items()},
-        "sessions": sessions,
-        "slices": {s: len(part) for s, part in parts.items()},
-    }
+    return {name: path for name, path in files.items() if path.is_file()}
 
 
-def sample_files(run: RunFolder) -> list[Path]:
-    """The samples of a run, in order."""
-    return sorted(run.samples.glob("sample-*.nii.gz"))
+def check_fit(run: RunFolder) -> None:
+    """Refuse codes or a prior that belong to another VQ-VAE; say so if samples do.
+
+    Raises:
+        VQBrainError: naming the command to run.
+    """
+    if read_provenance(run.prior):
+        check_models(run)
+    else:
+        code_items(run.path, "test", most=1)
+    if read_provenance(run.samples) and not sample_files(run):
+        click.echo(f"{run.samples.name} was drawn from other networks: left out of the report")
 
 
-def _score(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> pd.DataFrame:
-    """The three scores of each slice; prediction in [0, 1], target 8-bit, (N, W, H)."""
-    batches = []
-    for start in range(0, len(target), 64):
-        part = slice(start, start + 64)
-        p = torch.from_numpy(np.ascontiguousarray(prediction[part], dtype=np.float32))[:, None]
-        t = torch.from_numpy(target[part])[:, None].float() / 255
-        m = torch.from_numpy(mask[part])[:, None]
-        scores = (
-            metrics.ssim_brain(p, t, m),
-            metrics.ssim_whole(p, t),
-            metrics.psnr_brain(p, t, m),
-        )
-        batches.append(torch.stack(scores, dim=1).numpy())
-    return pd.DataFrame(np.concatenate(batches), columns=list(SCORES))
+def run_bundles(run: RunFolder, work: Path, device: str) -> None:
+    """Let the bundles' own evaluations leave fidelity.tsv, panel.png and bits.tsv in `work`."""
+    ids = {"run_dir": str(run.path), "output_dir": str(work), "device": device}
+    run_bundle("vqvae", "evaluate", ids)
+    if read_provenance(run.prior):
+        run_bundle("pixelcnn", "evaluate", ids)
 
 
-def _decoded(codes: np.ndarray, decode: Decode) -> np.ndarray:
-    """(N, W, H) uint8 of (N, G, w, h) codes, decoded in fixed batches."""
-    batches = [_eight_bit(decode(codes[i : i + 64])) for i in range(0, len(codes), 64)]
-    return np.concatenate(batches)
+def decoder(run: RunFolder, device: str) -> Decode:
+    """The run's VQ-VAE as a function from code grids to images."""
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    place = torch.device(best if device == "auto" else device)
+    network = trained_network(run.vqvae, place)
 
+    def decode(codes: np.ndarray) -> np.ndarray:
+        grids = torch.from_numpy(codes[:, 0].astype(np.int64)).to(place)
+        with torch.inference_mode():
+            images: torch.Tensor = network.decode_samples(grids)  # type: ignore[operator]
+        return images[:, 0].float().cpu().numpy()
 
-def _eight_bit(images: np.ndarray) -> np.ndarray:
-    return np.asarray((np.clip(images, 0, 1) * 255).round().astype(np.uint8))
-
-
-def _people(rows: pd.DataFrame) -> list[str]:
-    return [str(p) for p in rows["participant_id"]]
+    return decode

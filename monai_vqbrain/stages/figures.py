@@ -11,10 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import LogLocator, NullFormatter
 
 INK, MUTED, GRID = "#1d2733", "#66717d", "#e3e7eb"
 BLUE, AMBER, GREY = "#2b6cb0", "#c7791a", "#b4bdc7"
 SPLIT_COLOURS = {"training": GREY, "validation": AMBER, "test": BLUE}
+WALL_PIXELS = 900  # small slices are enlarged by a whole factor up to this width
 LABELS = {
     "loss": "loss",
     "ssim_brain": "SSIM inside the brain",
@@ -45,10 +47,10 @@ def curves(history: pd.DataFrame, columns: Sequence[str], best: str | None = Non
         known = history[column].notna()
         axis.plot(time[known], history[column][known], color=BLUE, linewidth=1.6)
         if column == "loss" and history[column].min() > 0:
-            axis.set_yscale("log")
+            _logarithmic(axis)
         if column == best:
-            top = history[column].idxmax()
-            axis.plot(time[top], history[column][top], "o", color=AMBER, label="kept")
+            top = int(history[column].argmax())
+            axis.plot(time.iloc[top], history[column].iloc[top], "o", color=AMBER, label="kept")
             axis.legend(frameon=False, fontsize=8, loc="lower right")
         _plain(axis, title=LABELS.get(column, column), below=unit)
     return _png(figure)
@@ -62,7 +64,7 @@ def bars(intervals: Mapping[str, Mapping[str, Any]], label: str) -> bytes:
         label: what is measured, with its unit.
     """
     names = list(intervals)[::-1]
-    figure, axes = _grid(1, 1, width=6.2, height=0.42 * len(names) + 0.7)
+    figure, axes = _grid(1, 1, width=4.4, height=0.4 * len(names) + 0.7)
     axis = axes[0][0]
     for place, name in enumerate(names):
         value = intervals[name]
@@ -72,9 +74,10 @@ def bars(intervals: Mapping[str, Mapping[str, Any]], label: str) -> bytes:
         if value["low"] is not None:
             axis.plot([value["low"], value["high"]], [place, place], color=INK, linewidth=1.4)
             end = value["high"]
-        axis.text(end, place, f"  {value['mean']:.3f}", va="center", fontsize=9, color=INK)
+        text = f"  {value['mean']:.3f}"
+        axis.text(max(end, value["mean"]), place, text, va="center", fontsize=8.5, color=INK)
     axis.set_yticks(range(len(names)), [LABELS.get(n, n) for n in names])
-    axis.set_xlim(0, 1.08)
+    axis.set_xlim(0, 1.15)
     _plain(axis, below=label)
     axis.grid(visible=False, axis="y")
     return _png(figure)
@@ -90,7 +93,7 @@ def by_participant(scores: pd.DataFrame, labels: Mapping[str, str], bar: float |
     """
     people = scores.groupby("participant_id")["ssim_brain"]
     order = people.mean().sort_values().index
-    figure, axes = _grid(1, 1, width=min(9.0, max(4.2, 0.45 * len(order) + 1.2)), height=2.7)
+    figure, axes = _grid(1, 1, width=min(9.0, max(4.2, 0.45 * len(order) + 1.2)), height=2.6)
     axis = axes[0][0]
     for place, person in enumerate(order):
         values = people.get_group(person).to_numpy()
@@ -140,10 +143,9 @@ def code_brightness(images: np.ndarray, codes: np.ndarray, num_codes: int) -> np
     rows = np.arange(images.shape[1]) * width // images.shape[1]
     columns = np.arange(images.shape[2]) * height // images.shape[2]
     cells = (np.arange(count)[:, None, None] * width + rows[:, None]) * height + columns
-    size = codes.size
-    bright = np.bincount(cells.ravel(), images.ravel(), size) / np.bincount(cells.ravel(), None, size)
-    occurrences = np.bincount(codes.ravel(), None, num_codes)
-    total = np.bincount(codes.ravel(), bright, num_codes)
+    bright = np.bincount(cells.ravel(), images.ravel()) / np.bincount(cells.ravel())
+    occurrences = np.bincount(codes.ravel(), minlength=num_codes)
+    total = np.bincount(codes.ravel(), bright, minlength=num_codes)
     mean = np.where(occurrences > 0, total / np.maximum(occurrences, 1), np.nan)
     known = np.isfinite(mean)
     ranks = np.full(num_codes, np.nan)
@@ -163,7 +165,7 @@ def code_use(counts: np.ndarray) -> bytes:
     axis = axes[0][0]
     axis.plot(np.arange(1, len(share) + 1)[used], 100 * share[used], color=BLUE, linewidth=1.6)
     axis.axhline(100 / len(counts), color=AMBER, linewidth=1.2, linestyle="--", label="equal use")
-    axis.set_yscale("log")
+    _logarithmic(axis)
     axis.set_xlim(1, len(counts))
     axis.legend(frameon=False, fontsize=8)
     _plain(axis, below="codes, most frequent first", left="share of positions (%)")
@@ -182,9 +184,11 @@ def montage(images: np.ndarray, columns: int = 8) -> bytes:
     whole = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
     upright = whole.transpose(0, 2, 1)[:, ::-1]  # rows from the top, as a picture has them
     height, width = upright.shape[1:]
-    wall = upright.reshape(-1, columns, height, width).swapaxes(1, 2)
+    wall = upright.reshape(-1, columns, height, width).swapaxes(1, 2).reshape(-1, columns * width)
+    larger = max(1, WALL_PIXELS // wall.shape[1])
+    wall = wall.repeat(larger, axis=0).repeat(larger, axis=1)
     buffer = BytesIO()
-    imsave(buffer, wall.reshape(-1, columns * width), cmap="gray", vmin=0, vmax=255, format="png")
+    imsave(buffer, wall, cmap="gray", vmin=0, vmax=255, format="png")
     return buffer.getvalue()
 
 
@@ -201,7 +205,7 @@ def beside_nearest(samples: np.ndarray, neighbours: np.ndarray) -> bytes:
         _show(axes[1][column], neighbour)
         difference = np.abs(sample.astype(float) - neighbour.astype(float))
         _show(axes[2][column], difference, colours="magma", high=128.0)
-    _name_rows(axes, ("sample", "nearest in training", "difference"))
+    _name_rows(axes, ("sample", "nearest", "difference"))
     return _png(figure)
 
 
@@ -210,7 +214,7 @@ def _grid(
 ) -> tuple[Figure, np.ndarray]:
     """A figure of equal axes, width and height of each in inches."""
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    figure.get_layout_engine().set(wspace=gap, hspace=gap, w_pad=0.03, h_pad=0.03)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(wspace=gap, hspace=gap, w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, axes
 
@@ -227,8 +231,17 @@ def _plain(axis: Axes, title: str = "", below: str = "", left: str = "") -> None
     axis.set_ylabel(left, fontsize=9, color=MUTED)
 
 
+def _logarithmic(axis: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.tick_params(which="minor", length=0)
+
+
 def _show(axis: Axes, image: np.ndarray, colours: str = "gray", high: float = 255.0) -> None:
-    """A slice with its first axis to the right and its second upwards: the brain's right is right."""
+    """A slice, its first axis to the right and its second upwards: right is the brain's right."""
     axis.imshow(image.T, cmap=colours, vmin=0, vmax=high, origin="lower", interpolation="nearest")
     axis.set_axis_off()
 

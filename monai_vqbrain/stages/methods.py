@@ -10,7 +10,7 @@ import pandas as pd
 from monai_vqbrain.cohorts.splits import SPLITS
 
 MASKS = {
-    "zero_background": "the voxels above zero of the skull-stripped input",
+    "zero-background": "the voxels of the skull-stripped input that are not 0",
     "derivative": "the mask that came with the data",
 }
 
@@ -23,20 +23,18 @@ def how_normalised(rows: pd.DataFrame, options: Mapping[str, Any], pixel: float 
         options: of 2-slices/provenance.json; what is not recorded is not claimed.
         pixel: pixel spacing in mm, from the stacks.
     """
-    volumes = rows.drop_duplicates("stack")
-    people = rows["participant_id"].nunique()
+    volumes, people = rows.drop_duplicates("stack"), rows["participant_id"].nunique()
     size = options.get("size")
     frame = f" of {size[0]} × {size[1]} pixels" if size else ""
     spacing = f" at {pixel:g} mm" if pixel else ""
+    origin = f"{_count(len(volumes), 'T1-weighted volume')} of {_count(people, 'participant')}"
     sentences = [
-        f"{len(volumes)} T1-weighted volume{_s(volumes)} of {people} participants were brought to "
-        "right-anterior-superior axes" + _alignment(options),
-        f"{_axes(rows)} slices{frame}{spacing}, {_positions(rows)}, were sampled by linear "
-        "interpolation, centred on the brain",
+        f"{origin} were brought to right-anterior-superior axes" + _alignment(options),
+        f"{_axes(rows)} slices{frame}{spacing} were centred on the brain and sampled linearly",
+        f"There were {_positions(rows)}",
         f"The brain mask was {_masks(rows)}, closed and with its holes filled",
         _scaling(options),
-        "Slices of which the brain fills less than 5 % were left out of training and of every "
-        f"score, which left {len(rows):,} slices",
+        f"Only slices of which the brain fills at least 5 % counted: {len(rows):,} slices",
     ]
     return ". ".join(sentences) + "."
 
@@ -49,7 +47,7 @@ def why_this_split(options: Mapping[str, Any]) -> str:
         "sides of a split would make every figure look better than it is. Participants stand in "
         "the order of diagnosis at their first visit, sex and decade of age, and within these of a "
         f"hash of seed {seed} and their identifier; along this order they were dealt to training, "
-        "validation and test at 70 : 15 : 15 per cent, so that each group is shared out alike. "
+        "validation and test at 70/15/15 per cent, so that each group is shared out alike. "
         "Training slices set the weights, validation slices chose the model to keep, and test "
         "slices were used for the figures of this report only. To share the split, share the rule, "
         "the seed and the order in which people were added."
@@ -59,7 +57,10 @@ def why_this_split(options: Mapping[str, Any]) -> str:
 def split_rows(rows: pd.DataFrame) -> list[dict[str, str]]:
     """The split table: one row for each property, a column for each split and for all."""
     parts = {s: rows[rows["split"] == s] for s in SPLITS} | {"all": rows}
-    people = {s: part.drop_duplicates("participant_id") for s, part in parts.items()}
+    # first() passes over what is missing: the first known value of each person
+    people = {
+        s: part.groupby("participant_id", as_index=False).first() for s, part in parts.items()
+    }
     table: list[dict[str, str]] = [
         _row("participants", {s: str(len(p)) for s, p in people.items()}),
         _row("sessions", {s: str(_sessions(p)) for s, p in parts.items()}),
@@ -93,7 +94,7 @@ def _ages(ages: pd.Series) -> str:
 
 def _alignment(options: Mapping[str, Any]) -> str:
     align = options.get("align", "none")
-    if align in ("none", None):
+    if align in ("none", "auto"):
         return " without registration to a template"
     return f" and registered to the MNI152 template ({align})"
 
@@ -119,17 +120,18 @@ def _masks(rows: pd.DataFrame) -> str:
     names = [MASKS.get(str(s), str(s).replace("_", " ")) for s in sources.index]
     if len(names) == 1:
         return names[0]
-    return "; ".join(f"{n} ({c} volumes)" for n, c in zip(names, sources, strict=True))
+    return "; ".join(f"{n} ({_count(c, 'volume')})" for n, c in zip(names, sources, strict=True))
 
 
 def _scaling(options: Mapping[str, Any]) -> str:
     percentile = options.get("percentile", 99.5)
-    bias = "after correction of the bias field" if options.get("bias") else "without bias correction"
+    bias = f"{'after' if options.get('bias') else 'without'} bias-field correction"
     return (
         f"Intensities were divided, {bias}, by the {percentile:g}th percentile of each volume's "
-        "voxels inside the brain, clipped to [0, 1] and stored in 8 bits"
+        "voxels inside the brain, clipped to [0, 1] and stored in 8 bits; where more than 1 % of "
+        "them were negative, their 0.5th percentile was brought to 0 first"
     )
 
 
-def _s(items: Any) -> str:
-    return "" if len(items) == 1 else "s"
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,11 @@ import pandas as pd
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import writing
-from monai_vqbrain.metrics import code_counts
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages import figures, methods
+from monai_vqbrain.stages.gallery import gallery
 from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.tables import (
-    read_codes,
-    read_slices,
-    read_slices_table,
-    read_table,
-    where,
-)
+from monai_vqbrain.stages.tables import read_slices_table, sample_files
 
 LARGEST = 5 * 1024 * 1024  # bytes
 TEMPLATE = "report.html.j2"
@@ -35,7 +28,8 @@ def report(run: Path, show_ids: bool = False) -> Path:
 
     Args:
         run: the run folder.
-        show_ids: show participant ids; otherwise people are P01, P02 ..., the key in 7-report/key.tsv.
+        show_ids: show participant ids; otherwise people are P01, P02 ..., with the key in
+            7-report/key.tsv.
 
     Returns:
         The HTML file.
@@ -102,8 +96,8 @@ def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str,
         "why_split": methods.why_this_split(options),
         "normalised": methods.how_normalised(rows, options, _pixel(run, rows)),
         "problems": _length(run.slices / "problems.tsv"),
-        "figures": _figures(run, work, rows, metrics, labels),
-        "samples": len(list(run.samples.glob("sample-*.nii.gz"))),
+        "figures": gallery(run, work, metrics, labels),
+        "samples": len(sample_files(run)),
         "labels_hidden": any(k != v for k, v in labels.items()),
     }
 
@@ -139,100 +133,17 @@ def findings(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _figures(
-    run: RunFolder,
-    work: Path,
-    rows: pd.DataFrame,
-    metrics: Mapping[str, Any],
-    labels: Mapping[str, str],
-) -> dict[str, str]:
-    """name -> data URI; figures of what the run does not have are left out."""
-    found: dict[str, bytes] = {"montage": figures.montage(_some_slices(run, rows))}
-    for name in ("panel", "nearest"):
-        if (work / f"{name}.png").is_file():
-            found[name] = (work / f"{name}.png").read_bytes()
-    found |= _curves(run) | _fidelity_figures(work, metrics, labels)
-    if "codebook" in metrics:
-        found |= _code_figures(run)
-    samples = sorted(run.samples.glob("sample-*.nii.gz"))[:16]
-    if samples:
-        found["samples"] = figures.montage(np.stack([_sample(path) for path in samples]))
-    return {k: "data:image/png;base64," + b64encode(v).decode() for k, v in found.items()}
-
-
-def _curves(run: RunFolder) -> dict[str, bytes]:
-    """The curves of both trainings."""
-    wanted = (
-        ("vqvae", run.vqvae, ("loss", "ssim_brain", "codes_used"), "ssim_brain"),
-        ("prior", run.prior, ("loss", "bits_per_code"), None),
-    )
-    return {
-        f"curves_{name}": figures.curves(read_table(folder / "metrics.tsv"), columns, best)
-        for name, folder, columns, best in wanted
-        if (folder / "metrics.tsv").is_file()
-    }
-
-
-def _fidelity_figures(
-    work: Path, metrics: Mapping[str, Any], labels: Mapping[str, str]
-) -> dict[str, bytes]:
-    fidelity = metrics["fidelity"]
-    if "test" not in fidelity or "trivial" not in fidelity:
-        return {}
-    values = {"this VQ-VAE": fidelity["test"]["ssim_brain"]}
-    values |= {name: score["ssim_brain"] for name, score in fidelity["trivial"].items()}
-    scores = read_table(work / "fidelity.tsv")
-    pooling = values["pooling"]["mean"]
-    return {
-        "bars": figures.bars(values, "SSIM inside the brain, mean and 95 % interval over people"),
-        "people": figures.by_participant(scores, labels, pooling),
-    }
-
-
-def _code_figures(run: RunFolder) -> dict[str, bytes]:
-    codes, rows, num_codes = read_codes(run)
-    test = where(rows, "test")
-    if not test.any():
-        return {}
-    grids, images = codes[test][:, 0], read_slices(run, rows[test])[0]
-    ranks = figures.code_brightness(images, grids, num_codes)
-    chosen = _spread(len(grids), 6)
-    return {
-        "code_maps": figures.code_maps(images[chosen], grids[chosen], ranks),
-        "code_use": figures.code_use(code_counts(codes[test], num_codes)),
-    }
-
-
-def _some_slices(run: RunFolder, rows: pd.DataFrame) -> np.ndarray:
-    """At most 24 training slices, spread over people and positions."""
-    training = rows[where(rows, "training")]
-    chosen = training if len(training) else rows
-    return read_slices(run, chosen.iloc[_spread(len(chosen), 24)])[0]
-
-
-def _spread(count: int, wanted: int) -> np.ndarray:
-    """At most `wanted` indices below `count`, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
-
-
-def _sample(path: Path) -> np.ndarray:
-    import nibabel
-
-    image = nibabel.load(path).get_fdata()[..., 0]  # type: ignore[attr-defined]
-    return np.asarray((image.clip(0, 1) * 255).round().astype(np.uint8))
-
-
 def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Stage by stage: when, how long, on what, by which command."""
-    folders = [run.volumes, run.slices, run.vqvae, run.codes, run.prior, run.samples]
+    folders = [run.volumes, run.slices, run.vqvae, run.codes, run.prior, run.samples, work]
     hide = _hider(labels)
-    records = [(f.name, read_provenance(f)) for f in folders] + [("7-report", read_provenance(work))]
+    records = [(f.name.removesuffix(".partial"), read_provenance(f)) for f in folders]
     return [
         {
             "name": name,
             "finished": record["finished"].replace("T", " ")[:16],
             "seconds": record["seconds"],
-            "machine": ", ".join(filter(None, (record.get("device"), record["machine"]))),
+            "machine": ", ".join(filter(None, (record.get("device"), record.get("machine")))),
             "command": hide(record["command"]),
             "seed": record["options"].get("seed"),
         }
@@ -282,4 +193,6 @@ def _interval(value: Mapping[str, Any], digits: int = 3) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.provenance import describe, read_provenance
 from monai_vqbrain.stages.run import RunFolder
 
 LEAST_BRAIN = 0.05  # of the frame; slices with less count neither in training nor in scores
@@ -81,6 +83,29 @@ def read_codes(run: RunFolder) -> Codes:
         )
     rows = _counted(table)
     return Codes(codes[rows.index.to_numpy()], rows, int(header["num_codes"]))
+
+
+def sample_files(run: RunFolder) -> list[Path]:
+    """The samples of a run, in order; none if they were drawn from other networks than its own."""
+    models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+    record = read_provenance(run.samples)
+    if record is None or not all(path.is_file() for path in models.values()):
+        return []
+    if any(record["made_from"].get(n) != entry for n, entry in describe(models).items()):
+        return []
+    return sorted(run.samples.glob("sample-*.nii.gz"))
+
+
+def read_samples(files: Sequence[Path]) -> np.ndarray:
+    """Samples of one size: (N, W, H) uint8, 255 standing for 1."""
+    import nibabel
+
+    return eight_bit(np.stack([nibabel.load(f).get_fdata()[..., 0] for f in files]))  # type: ignore[attr-defined]
+
+
+def eight_bit(images: np.ndarray) -> np.ndarray:
+    """Intensities in [0, 1] as uint8."""
+    return np.asarray((np.clip(images, 0, 1) * 255).round().astype(np.uint8))
 
 
 def where(rows: pd.DataFrame, split: str) -> np.ndarray:

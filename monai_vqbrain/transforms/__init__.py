@@ -1,1 +1,30 @@
-"""."""
+"""MONAI transforms: brain mask, intensity, volume -> slices and back, one slice from disk."""
+
+from monai_vqbrain.transforms.extent import brain_extent
+from monai_vqbrain.transforms.grid import SliceGrid, resample, slice_grid
+from monai_vqbrain.transforms.intensity import (
+    ScaleBrainIntensity,
+    ScaleBrainIntensityd,
+    brain_percentile,
+)
+from monai_vqbrain.transforms.load import LoadSliced
+from monai_vqbrain.transforms.mask import BrainMask, BrainMaskd, solid
+from monai_vqbrain.transforms.slices import ExtractSlices, SliceStack
+from monai_vqbrain.transforms.slices_dict import ExtractSlicesd
+
+__all__ = [
+    "BrainMask",
+    "BrainMaskd",
+    "ExtractSlices",
+    "ExtractSlicesd",
+    "LoadSliced",
+    "ScaleBrainIntensity",
+    "ScaleBrainIntensityd",
+    "SliceGrid",
+    "SliceStack",
+    "brain_extent",
+    "brain_percentile",
+    "resample",
+    "slice_grid",
+    "solid",
+]

@@ -76,15 +76,8 @@ def _span(mask: np.ndarray, box: list[slice], axis: int) -> slice:
     if len(starts) == 0:
         raise ValueError("the brain mask is empty: not one voxel is set")
     if len(starts) > 1:
-        cuts = [(*box[:axis], slice(a, b), *box[axis + 1 :]) for a, b in _shift(starts, stops, box, axis)]
-        counts = np.array([np.count_nonzero(mask[cut]) for cut in cuts])
+        pieces = np.split(np.count_nonzero(mask[tuple(box)], axis=others), starts[1:])
+        counts = np.array([piece.sum() for piece in pieces])
         kept = counts >= SPECK * counts.sum()
         starts, stops = starts[kept], stops[kept]
     return slice(int(starts[0]) + box[axis].start, int(stops[-1]) + box[axis].start)
-
-
-def _shift(
-    starts: np.ndarray, stops: np.ndarray, box: list[slice], axis: int
-) -> list[tuple[int, int]]:
-    at = box[axis].start
-    return [(int(a) + at, int(b) + at) for a, b in zip(starts, stops, strict=True)]

@@ -42,7 +42,7 @@ class SliceGrid:
 
     @property
     def positions_rel(self) -> np.ndarray:
-        """(S,) positions within the brain: 0 at its lowest voxel along the axis, 1 at its highest."""
+        """(S,) positions within the brain: 0 at its lowest voxel, 1 at its highest."""
         return (self.positions_mm - self.low) / max(self.high - self.low, TOLERANCE)
 
     def slice_affine(self, index: int) -> np.ndarray:
@@ -72,7 +72,7 @@ def slice_grid(
         The grid, its slices in ascending order.
 
     Raises:
-        ValueError: for an unknown axis, a size or spacing that is not positive, or uneven positions.
+        ValueError: for an unknown axis, a size or spacing not positive, or uneven positions.
 
     Example:
         >>> extent = (np.array([-70.0, -100.0, -60.0]), np.array([70.0, 70.0, 80.0]))
@@ -118,8 +118,8 @@ def even_step(ordered: np.ndarray, alone: float) -> float:
     gaps = np.diff(ordered)
     if gaps.min() < TOLERANCE or np.ptp(gaps) > TOLERANCE:
         raise ValueError(
-            f"slice positions must be evenly spaced, got gaps of {gaps.min():g} to {gaps.max():g} mm:"
-            " one stack has one affine; extract each evenly spaced part by itself"
+            f"slice positions must be evenly spaced, got gaps of {gaps.min():g} to {gaps.max():g}"
+            " mm: one stack has one affine; extract each evenly spaced part by itself"
         )
     return float((ordered[-1] - ordered[0]) / (len(ordered) - 1))
 
@@ -145,7 +145,10 @@ def from_top(low: np.ndarray, high: np.ndarray, axis: str) -> np.ndarray:
 
 
 def spread(low: np.ndarray, high: np.ndarray, axis: str, count: int) -> np.ndarray:
-    """Positions of `count` slices in the middles of `count` equal parts of the brain, mm, ascending.
+    """Positions of `count` slices, each in the middle of one of `count` equal parts of the brain.
+
+    Returns:
+        (count,) coordinates along the axis, mm, ascending.
 
     Raises:
         ValueError: for a count below 1.
@@ -179,7 +182,9 @@ def at_indices(
     own = int(np.abs(directions[along]).argmax())
     outside = [i for i in indices if not 0 <= i < shape[own]]
     if outside:
-        raise ValueError(f"the volume has {axis} slices 0 to {shape[own] - 1}, got index {outside[0]}")
+        raise ValueError(
+            f"the volume has {axis} slices 0 to {shape[own] - 1}, got index {outside[0]}"
+        )
     row = np.linalg.inv(affine)[own]
     centre = (extent[0] + extent[1]) / 2
     centre[along] = 0.0

@@ -15,14 +15,14 @@ PERCENTILE = 99.5
 
 
 def brain_percentile(values: np.ndarray, percentile: float) -> float:
-    """An exact percentile, equal to `numpy.percentile`, from a histogram for 8- and 16-bit integers.
+    """Take an exact percentile, for 8- and 16-bit integers by a histogram.
 
     Args:
         values: the brain's voxels, in any shape.
         percentile: 0 to 100.
 
     Returns:
-        The percentile, interpolated linearly between the two nearest values.
+        The same as `numpy.percentile`: linear between the two nearest values.
 
     Raises:
         ValueError: for no values at all.
@@ -42,6 +42,11 @@ def brain_percentile(values: np.ndarray, percentile: float) -> float:
     return float(below + (above - below) * (at % 1))
 
 
+def to_unit(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map `low` to 0 and `high` to 1, clipped; float32."""
+    return np.clip((array.astype(np.float32) - low) / (high - low), 0, 1, dtype=np.float32)
+
+
 class ScaleBrainIntensity(Transform):
     """Divide by a high percentile of the brain's voxels and clip to [0, 1].
 
@@ -57,13 +62,13 @@ class ScaleBrainIntensity(Transform):
         >>> image = torch.arange(201.0).reshape(1, 3, 67)
         >>> scaled = ScaleBrainIntensity()(image)
         >>> float(scaled.max()), round(float(scaled[0, 1, 33]), 3)
-        (1.0, 0.503)
+        (1.0, 0.502)
     """
 
     def __init__(self, percentile: float = PERCENTILE, floor: float | None = None) -> None:
         if not (floor or 0) < percentile <= 100 or (floor is not None and floor < 0):
             raise ValueError(
-                f"percentiles must satisfy 0 <= floor < percentile <= 100, got {floor}, {percentile}"
+                f"need 0 <= floor < percentile <= 100, got floor {floor}, percentile {percentile}"
             )
         self.percentile, self.floor = percentile, floor
 
@@ -85,7 +90,9 @@ class ScaleBrainIntensity(Transform):
             )
         return low, high
 
-    def __call__(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> NdarrayOrTensor:
+    def __call__(
+        self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None
+    ) -> NdarrayOrTensor:
         """Scale one image.
 
         Args:
@@ -99,7 +106,7 @@ class ScaleBrainIntensity(Transform):
         brain = array != 0 if mask is None else torch.as_tensor(mask).cpu().numpy() != 0
         brain = np.broadcast_to(brain, array.shape)
         low, high = self.limits(array[brain])
-        scaled = np.clip((array.astype(np.float32) - low) / (high - low), 0, 1, dtype=np.float32)
+        scaled = to_unit(array, low, high)
         if self.floor is not None:
             scaled = np.where(brain, scaled, np.float32(0))
         return convert_to_dst_type(scaled, img, dtype=np.float32)[0]
@@ -110,7 +117,7 @@ class ScaleBrainIntensityd(MapTransform):
 
     Args:
         keys: the images to scale.
-        mask_key: the brain mask's key; where the item has none, the brain is where the image is not 0.
+        mask_key: the brain mask's key; without one in the item, the brain is where it is not 0.
         percentile: see `ScaleBrainIntensity`.
         floor: see `ScaleBrainIntensity`.
         allow_missing_keys: do not raise for an item without one of the keys.

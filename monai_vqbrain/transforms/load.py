@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
-from os import stat
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -56,11 +56,12 @@ class LoadSliced(Transform):
 
 
 def _stack(path: str) -> tuple[np.ndarray, float, float]:
-    info = stat(path)
-    return _open(str(path), info.st_mtime_ns, info.st_ino)
+    info = Path(path).stat()
+    return _open(str(path), (info.st_mtime_ns, info.st_ino))
 
 
 @lru_cache(maxsize=OPEN_STACKS)
-def _open(path: str, modified: int, inode: int) -> tuple[np.ndarray, float, float]:
-    proxy = nib.load(path).dataobj
+def _open(path: str, version: tuple[int, int]) -> tuple[np.ndarray, float, float]:  # noqa: ARG001
+    """Map a stack; `version` tells a file from the one that it replaced."""
+    proxy: Any = nib.Nifti1Image.from_filename(path).dataobj
     return proxy.get_unscaled(), float(proxy.slope), float(proxy.inter)

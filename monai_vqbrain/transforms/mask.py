@@ -82,7 +82,7 @@ class BrainMask(Transform):
         foreground = (torch.as_tensor(img) != 0).any(dim=0).cpu().numpy()
         mask = torch.from_numpy(solid(foreground, self.closing))[None]
         if isinstance(img, MetaTensor):
-            return MetaTensor(mask, affine=img.affine, meta=dict(img.meta))
+            return MetaTensor(mask, meta=dict(img.meta))
         return mask
 
 

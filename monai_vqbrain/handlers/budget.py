@@ -1,0 +1,134 @@
+"""The training budget: when to end, and the learning rate on the way there."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+from monai_vqbrain.progress import BAR
+
+
+class TrainingBudget:
+    """Ends training after so many minutes or epochs, with a cosine learning rate on the way.
+
+    Minutes are wall-clock, validation included, carried over when training is resumed; without
+    minutes the trainer's `max_epochs` is the budget. The epoch in which time runs out is cut short
+    and completed as any other, so that the last weights are validated and saved.
+
+    Args:
+        optimizer: whose learning rate is set; the rates that it has now are the highest.
+        minutes: the budget, or None for the trainer's `max_epochs`.
+        warmup: part of the budget in which the rate rises from 0.
+        what: the progress bar's label; None for no bar.
+
+    Raises:
+        ValueError: if minutes is not positive or warmup not in [0, 1).
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        minutes: float | None = None,
+        warmup: float = 0.02,
+        what: str | None = "training",
+    ) -> None:
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"minutes must be positive, got {minutes}")
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup must lie in [0, 1), got {warmup}")
+        self.optimizer = optimizer
+        self.minutes = minutes
+        self.warmup = warmup
+        self.what = what
+        self.seconds = 0.0  # spent before this process
+        self._started = 0.0
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._bar: tqdm[Any] | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer; attach after the handler that resumes."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._set_rate)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_in_time)
+        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
+
+    def spent(self) -> float:
+        """Seconds of training so far, in all processes."""
+        return self.seconds + (time.monotonic() - self._started if self._started else 0.0)
+
+    def fraction(self, engine: Engine) -> float:
+        """How much of the budget is spent, in [0, 1]."""
+        if self.minutes is not None:
+            return min(1.0, self.spent() / (60 * self.minutes))
+        total = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
+        return min(1.0, engine.state.iteration / total)
+
+    def state_dict(self) -> dict[str, float]:
+        """The seconds spent."""
+        return {"seconds": self.spent()}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from the seconds spent."""
+        self.seconds = state["seconds"]
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.monotonic()
+        if self.what:
+            self._bar = tqdm(desc=self.what, total=1.0, **BAR)
+
+    def _set_rate(self, engine: Engine) -> None:
+        done = self.fraction(engine)
+        if done < self.warmup:
+            factor = done / self.warmup
+        else:
+            factor = 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * max(factor, 1e-3)
+
+    def _end_in_time(self, engine: Engine) -> None:
+        done = self.fraction(engine)
+        if self._bar is not None:
+            loss = float(engine.state.output["loss"].detach())
+            self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            self._bar.update(done - self._bar.n)
+        if self.minutes is not None and done >= 1:
+            engine.state.max_epochs = engine.state.epoch
+            engine.terminate_epoch()
+
+    def _close(self, engine: Engine, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class BatchBar:
+    """A progress bar over the batches of an evaluation.
+
+    Args:
+        what: its label.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._bar: tqdm[Any] | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
+
+    def _start(self, engine: Engine) -> None:
+        self._bar = tqdm(desc=self.what, total=engine.state.epoch_length, **BAR)
+
+    def _step(self, engine: Engine) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def _close(self, engine: Engine, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,125 @@
+"""Checkpoints that a killed training goes on from, the best weights, and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.files import writing
+
+
+class SeedEpochs:
+    """Seeds PyTorch anew at the start of every epoch, so that a resumed run repeats an unbroken one.
+
+    Shuffling, dropout and redrawn codes all draw from PyTorch's generator.
+
+    Args:
+        seed: of the whole training.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Seed the epoch that begins."""
+        torch.manual_seed(self.seed * 1_000_003 + engine.state.epoch)
+
+
+class ResumableCheckpoint:
+    """Saves the whole state of training after every epoch, and the weights whenever they are best.
+
+    `checkpoint.pt` holds what resuming needs, `model.pt` the network's state dict of the epoch with
+    the best key metric. Attach after the validation handler.
+
+    Args:
+        folder: where both files lie.
+        objects: name -> object with state_dict and load_state_dict; "network" is the one whose
+            weights go into model.pt.
+        validator: the evaluator whose key metric decides.
+        resume: go on from `checkpoint.pt`.
+
+    Raises:
+        VQBrainError: when resuming, if there is no checkpoint or it belongs to another network.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        objects: Mapping[str, Any],
+        validator: Evaluator,
+        resume: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self.objects = dict(objects)
+        self.validator = validator
+        self.resume = resume
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer."""
+        engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _load(self, engine: Engine) -> None:
+        if not self.resume:
+            return
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            raise VQBrainError(f"nothing to resume: {path} is not there; train without --resume")
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            for name, thing in self.objects.items():
+                thing.load_state_dict(saved[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise VQBrainError(
+                f"{path} was made with another configuration; train without --resume"
+            ) from error
+        engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
+        best = self.validator.state
+        best.best_metric, best.best_metric_epoch = saved["best_metric"], saved["best_epoch"]
+
+    def _save(self, engine: Engine) -> None:
+        best = self.validator.state
+        state = {name: thing.state_dict() for name, thing in self.objects.items()}
+        state |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        state |= {"best_metric": best.best_metric, "best_epoch": best.best_metric_epoch}
+        if best.best_metric_epoch == engine.state.epoch:
+            _save(self.objects["network"].state_dict(), self.folder / "model.pt")
+        _save(state, self.folder / "checkpoint.pt")
+
+
+class StopWithoutProgress:
+    """Ends training when so many epochs in a row brought no better key metric.
+
+    Args:
+        validator: the evaluator whose key metric decides.
+        patience: epochs without progress.
+    """
+
+    def __init__(self, validator: Evaluator, patience: int) -> None:
+        self.validator = validator
+        self.patience = patience
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer; attach after the validation handler."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Look whether the best epoch is too long ago."""
+        best_epoch = self.validator.state.best_metric_epoch
+        if best_epoch >= 0 and engine.state.epoch - best_epoch >= self.patience:
+            engine.terminate()
+
+
+def _save(state: Any, path: Path) -> None:
+    with writing(path) as temporary:
+        torch.save(state, temporary)

@@ -1,0 +1,67 @@
+"""How much of the codebook is in use, counted over an epoch (perplexity depends on the batch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ignite.exceptions import NotComputableError
+from ignite.metrics import Metric
+
+from monai_vqbrain.metrics.codebook import codes_used, perplexity
+
+
+class CodeCount(Metric):
+    """Counts each code over an epoch; a subclass says what to make of the counts.
+
+    Args:
+        num_codes: K, the size of the codebook.
+        output_transform: what gives the codes, any shape, 0..K-1, of the engine's output.
+    """
+
+    def __init__(
+        self,
+        num_codes: int,
+        output_transform: Callable[[Any], Any] = lambda output: output["codes"],
+    ) -> None:
+        self.num_codes = num_codes
+        super().__init__(output_transform)
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self.counts = torch.zeros(self.num_codes, dtype=torch.long)
+
+    def update(self, output: torch.Tensor) -> None:
+        """Add the codes of one batch."""
+        self.counts += torch.bincount(output.flatten().cpu(), minlength=self.num_codes)
+
+    def compute(self) -> float:
+        """What to make of the counts.
+
+        Raises:
+            NotComputableError: before any code was seen.
+        """
+        if not self.counts.any():
+            raise NotComputableError("no code was seen: the evaluation's data set is empty")
+        return float(self.reduce(self.counts.numpy()))
+
+    def reduce(self, counts: Any) -> float:
+        """A number of the counts (K,)."""
+        raise NotImplementedError
+
+
+class CodesUsed(CodeCount):
+    """How many codes occur at all."""
+
+    def reduce(self, counts: Any) -> float:
+        """A number between 1 and K."""
+        return codes_used(counts)
+
+
+class CodebookPerplexity(CodeCount):
+    """2 to the entropy of the codes: how many equally frequent codes would be as diverse."""
+
+    def reduce(self, counts: Any) -> float:
+        """A number between 1 and K."""
+        return perplexity(counts)

@@ -1,0 +1,169 @@
+"""What evaluations leave behind: scores, codes, pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from PIL import Image
+
+from monai_vqbrain.files import writing
+from monai_vqbrain.metrics.psnr import psnr_brain
+from monai_vqbrain.metrics.ssim import ssim_brain, ssim_whole
+
+SLICE_KEYS = ("participant_id", "session_id", "axis", "index")
+
+
+class SliceScores:
+    """Writes a table with the fidelity of every slice that a VQVAEEvaluator saw.
+
+    Args:
+        path: the table (tab-separated): participant_id, session_id, axis, index, ssim_brain,
+            ssim_whole, psnr_brain (dB).
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self.rows: list[pd.DataFrame] = []
+
+    def _add(self, engine: Engine) -> None:
+        output = engine.state.output
+        images = output["pred"], output["image"], output["mask"].to(output["pred"].device)
+        rows = slice_rows(output)
+        rows["ssim_brain"] = ssim_brain(*images).cpu().numpy()
+        rows["ssim_whole"] = ssim_whole(*images[:2]).cpu().numpy()
+        rows["psnr_brain"] = psnr_brain(*images).cpu().numpy()
+        self.rows.append(rows)
+
+    def _write(self, engine: Engine) -> None:
+        write_table(pd.concat(self.rows), self.path)
+
+
+class CodeBits:
+    """Writes a table with the bits of every code grid that a PriorEvaluator saw.
+
+    Args:
+        path: the table (tab-separated): participant_id, session_id, axis, index, bits (of the whole
+            code grid).
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self.rows: list[pd.DataFrame] = []
+
+    def _add(self, engine: Engine) -> None:
+        rows = slice_rows(engine.state.output)
+        rows["bits"] = engine.state.output["bits"].flatten(1).double().sum(1).cpu().numpy()
+        self.rows.append(rows)
+
+    def _write(self, engine: Engine) -> None:
+        write_table(pd.concat(self.rows), self.path)
+
+
+class CollectCodes:
+    """Gathers the codes that a VQVAEEvaluator makes, in the order of the data set.
+
+    Args:
+        count: how many to keep: the last batch may be filled up with repeats.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+
+    def _start(self, engine: Engine) -> None:
+        self._batches: list[torch.Tensor] = []
+
+    def _add(self, engine: Engine) -> None:
+        self._batches.append(engine.state.output["codes"].cpu())
+
+    def codes(self) -> torch.Tensor:
+        """All codes so far, (N, *grid) int64, 0..K-1."""
+        return torch.cat(self._batches)[: self.count]
+
+
+class ImagePanel:
+    """Draws slices over their reconstructions over the differences, as one PNG.
+
+    The slices are the first of each batch, up to `columns`, so that they spread over the data set.
+
+    Args:
+        path: the PNG file, overwritten at every evaluation.
+        columns: how many slices.
+    """
+
+    def __init__(self, path: Path | str, columns: int = 6) -> None:
+        self.path = Path(path)
+        self.columns = columns
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def _add(self, engine: Engine) -> None:
+        output = engine.state.output
+        pair = (output[key][0, 0].clamp(0, 1).float().cpu().numpy() for key in ("image", "pred"))
+        self._pairs.append(tuple(pair))  # type: ignore[arg-type]
+
+    def _write(self, engine: Engine) -> None:
+        chosen = np.linspace(0, len(self._pairs) - 1, min(self.columns, len(self._pairs)))
+        pairs = [self._pairs[round(i)] for i in chosen]
+        panel = panel_of([p[0] for p in pairs], [p[1] for p in pairs])
+        with writing(self.path) as temporary:
+            temporary.write_bytes(png_bytes(panel))
+
+
+def panel_of(images: Sequence[np.ndarray], predictions: Sequence[np.ndarray]) -> np.ndarray:
+    """Three rows: images, reconstructions, 0.5 + 2 x difference; (W, H) in [0, 1], x first -> (rows, columns)."""
+    differences = [0.5 + 2 * (p - i) for i, p in zip(images, predictions, strict=True)]
+    rows = [np.hstack([np.rot90(a) for a in row]) for row in (images, predictions, differences)]
+    return np.clip(np.vstack(rows), 0, 1)
+
+
+def png_bytes(picture: np.ndarray) -> bytes:
+    """A grey PNG of a picture (rows, columns) in [0, 1]."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def slice_rows(output: Mapping[str, Any]) -> pd.DataFrame:
+    """Whose slices a batch holds."""
+    return pd.DataFrame({key: list(np.asarray(output[key])) for key in SLICE_KEYS})
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a tab-separated table, whole or not at all."""
+    with writing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")

@@ -1,0 +1,114 @@
+"""What a training leaves beside its weights: the table of metrics, configuration, provenance."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from torch import nn
+
+from monai_vqbrain.files import publish, writing
+from monai_vqbrain.handlers.budget import TrainingBudget
+from monai_vqbrain.provenance import write_provenance
+
+
+class MetricsTable:
+    """Writes `metrics.tsv`: a row an epoch, with the training loss and the validation metrics.
+
+    Resumed, it goes on with the rows up to the checkpoint's epoch.
+
+    Args:
+        path: the table.
+        validator: whose metrics are written.
+        budget: whose seconds are written.
+    """
+
+    def __init__(self, path: Path | str, validator: Evaluator, budget: TrainingBudget) -> None:
+        self.path = Path(path)
+        self.validator = validator
+        self.budget = budget
+        self._loss, self._steps = 0.0, 0
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer; attach after the validation handler and the one that resumes."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self.rows: list[dict[str, Any]] = []
+        if engine.state.epoch and self.path.is_file():
+            old = pd.read_csv(self.path, sep="\t")
+            self.rows = old[old["epoch"] <= engine.state.epoch].to_dict("records")
+
+    def _add(self, engine: Engine) -> None:
+        self._loss += float(engine.state.output["loss"].detach())
+        self._steps += 1
+
+    def _write(self, engine: Engine) -> None:
+        row = {
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "seconds": round(self.budget.spent(), 1),
+            "learning_rate": self.budget.optimizer.param_groups[0]["lr"],
+            "loss": self._loss / max(1, self._steps),
+        }
+        self.rows.append(row | self.validator.state.metrics)
+        self._loss, self._steps = 0.0, 0
+        with writing(self.path) as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+
+
+class RunRecord:
+    """Ends a training: `config.json`, `provenance.json`, then the folder gets its final name.
+
+    Args:
+        folder: the stage's final folder; it was filled under its partial name.
+        work: the partial folder.
+        network: whose class and settings go into config.json, so that later stages can rebuild it.
+        made_from: name -> file that the training depends on.
+        options: what was asked for, JSON values.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        work: Path | str,
+        network: nn.Module,
+        made_from: Mapping[str, Path | str],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.folder = Path(folder)
+        self.work = Path(work)
+        self.network = network
+        self.made_from = {name: Path(path) for name, path in made_from.items()}
+        self.options = dict(options)
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer; attach last."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        self._began = time.monotonic()
+        settings = {"_target_": type(self.network).__name__, **self.network.settings}  # type: ignore[dict-item]
+        with writing(self.work / "config.json") as path:
+            path.write_text(json.dumps({"network_def": settings, **self.options}, indent=2) + "\n")
+
+    def _finish(self, engine: Engine) -> None:
+        write_provenance(
+            self.work,
+            made_from=self.made_from,
+            options=self.options,
+            seconds=time.monotonic() - self._began,
+            device=str(engine.state.device),
+            epochs=engine.state.epoch,
+            iterations=engine.state.iteration,
+        )
+        publish(self.folder)

@@ -1,0 +1,105 @@
+"""Writes what a prior draws: NIfTI and PNG, each marked as synthetic and traceable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from ignite.engine import Engine, Events
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from monai_vqbrain.files import writing
+from monai_vqbrain.handlers.outputs import png_bytes, write_table
+
+COMMENT = 6  # NIfTI's code of a header extension in plain text
+OVERVIEW = 64  # samples in the overview picture, at most
+
+
+class SampleFiles:
+    """Writes each image of a SamplingEngine as NIfTI and PNG, with a table and an overview.
+
+    `sample-0001.nii.gz` is (W, H, 1) uint8, scaled so that viewers show [0, 1]; `sample-0001.png`
+    has the front at the top. Both carry the marks: NIfTI in `descrip` and a header extension, PNG in
+    a text chunk.
+
+    Args:
+        folder: where they go.
+        number: how many to keep of what the engine draws.
+        spacing: mm of a pixel's sides and of the slice.
+        marks: what every sample carries besides "synthetic": seed, condition, hashes of both models.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        number: int,
+        spacing: tuple[float, float, float],
+        marks: Mapping[str, Any],
+    ) -> None:
+        self.folder = Path(folder)
+        self.number = number
+        self.spacing = spacing
+        self.marks = dict(marks)
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a SamplingEngine."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_batch)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.pictures: list[np.ndarray] = []
+
+    def _write_batch(self, engine: Engine) -> None:
+        output = engine.state.output
+        images = output["pred"][:, 0].float().cpu().numpy()  # (B, W, H) in [0, 1]
+        for place, image in enumerate(images[: self.number - len(self.rows)]):
+            name = f"sample-{len(self.rows) + 1:04d}"
+            marks = {"synthetic": True, **self.marks, "batch": output["batch"], "place": place}
+            self._write_nifti(image, self.folder / f"{name}.nii.gz", marks)
+            self._write_png(image, self.folder / f"{name}.png", marks)
+            self.rows.append({"sample": name, **marks})
+            self.pictures.append(np.rot90(image))
+
+    def _write_nifti(self, image: np.ndarray, path: Path, marks: dict[str, Any]) -> None:
+        # One singleton axis: 2D NIfTI files come out flipped in half of all software.
+        stored = np.rint(255 * image).astype(np.uint8)[:, :, None]
+        affine = np.diag([*self.spacing, 1.0])
+        affine[:2, 3] = -0.5 * (np.array(stored.shape[:2]) - 1) * self.spacing[:2]
+        nifti = nib.Nifti1Image(stored, affine)
+        nifti.header.set_xyzt_units("mm")
+        nifti.header.set_slope_inter(1 / 255, 0)
+        nifti.header["descrip"] = f"synthetic, vqbrain, seed {marks.get('seed')}".encode()
+        extension = nib.nifti1.Nifti1Extension(COMMENT, json.dumps(marks).encode())
+        nifti.header.extensions.append(extension)
+        with writing(path) as temporary:
+            nib.save(nifti, temporary)
+
+    def _write_png(self, image: np.ndarray, path: Path, marks: dict[str, Any]) -> None:
+        info = PngInfo()
+        for key, value in marks.items():
+            info.add_text(key, str(value))
+        grey = np.rint(255 * np.rot90(image)).astype(np.uint8)
+        with writing(path) as temporary:
+            Image.fromarray(grey).save(temporary, "PNG", pnginfo=info)
+
+    def _finish(self, engine: Engine) -> None:
+        write_table(pd.DataFrame(self.rows), self.folder / "samples.tsv")
+        with writing(self.folder / "overview.png") as path:
+            path.write_bytes(png_bytes(tile(self.pictures[:OVERVIEW])))
+
+
+def tile(pictures: list[np.ndarray]) -> np.ndarray:
+    """Pictures of one size (rows, columns) in [0, 1], side by side in a block about as wide as high."""
+    columns = int(np.ceil(np.sqrt(len(pictures))))
+    empty = [np.zeros_like(pictures[0])] * (-len(pictures) % columns)
+    full = [*pictures, *empty]
+    rows = [np.hstack(full[i : i + columns]) for i in range(0, len(full), columns)]
+    return np.vstack(rows)

@@ -1,0 +1,63 @@
+"""A picture to look at: some slices of some volumes, with the outline of their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.ndimage import binary_erosion
+
+from monai_vqbrain.stages.stacks import mask_of
+
+ROWS, COLUMNS = 24, 6
+OUTLINE = (1.0, 0.35, 0.1)
+
+
+def write_montage(stacks: Sequence[Path], path: Path, axis: str) -> None:
+    """Draw up to 24 volumes, a row each, six slices of each about the stack's middle.
+
+    Args:
+        stacks: the stacks' files; of more than 24, some evenly chosen.
+        path: the PNG to write.
+        axis: "axial", "coronal" or "sagittal".
+    """
+    chosen = [stacks[i] for i in _evenly(len(stacks), ROWS)]
+    rows = [_row(stack) for stack in chosen]
+    width = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, 2), (0, width - row.shape[1]), (0, 0))) for row in rows]
+    picture = np.concatenate(padded)
+    figure = Figure(figsize=(width / 100 + 2.2, picture.shape[0] / 100 + 0.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(picture, interpolation="nearest")
+    heights = np.cumsum([0] + [row.shape[0] for row in padded])
+    names = [stack.name.removesuffix("_T1w.nii") for stack in chosen]
+    axes.set_yticks((heights[:-1] + heights[1:]) / 2, names, fontsize=7)
+    axes.set_xticks([])
+    side = "the face" if axis == "sagittal" else "the person's right"
+    axes.set_title(f"{axis} slices in ascending order; {side} is on the right", fontsize=8)
+    figure.savefig(path, dpi=100)
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]
+
+
+def _row(stack: Path) -> np.ndarray:
+    """(H, slices * W, 3) in [0, 1]."""
+    image = np.asarray(nib.Nifti1Image.from_filename(stack).dataobj, dtype=np.float32)
+    mask = np.asarray(nib.Nifti1Image.from_filename(mask_of(stack)).dataobj) > 0
+    count = image.shape[2]
+    middle = range(count // 6, count - count // 6)
+    tiles = [
+        _tile(image[..., middle[i]], mask[..., middle[i]]) for i in _evenly(len(middle), COLUMNS)
+    ]
+    return np.concatenate(tiles, axis=1)
+
+
+def _tile(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    colour = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1)
+    colour[mask & ~binary_erosion(mask)] = OUTLINE
+    return np.rot90(colour)

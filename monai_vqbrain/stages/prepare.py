@@ -1,0 +1,240 @@
+"""`vqbrain prepare`: volumes to slices."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from joblib import Parallel, delayed
+
+from monai_vqbrain.cohorts import Cohort, Problem, Scan, assign_splits, read_cohort
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.files import building
+from monai_vqbrain.progress import progress
+from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
+from monai_vqbrain.stages.montage import write_montage
+from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.stages.slice_tables import (
+    LEAST_BRAIN,
+    make_datalist,
+    read_splits,
+    slice_rows,
+    write_participants,
+    write_problems,
+    write_slices,
+)
+from monai_vqbrain.stages.stacks import Cut, cut_scan
+from monai_vqbrain.transforms import ExtractSlices
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """How to make slices.
+
+    Args:
+        layout: `auto`, or a layout of `cohorts.LAYOUTS`.
+        axis: `axial`, `coronal` or `sagittal`.
+        size: (H, W) pixels of a slice.
+        spacing: size of a pixel, mm.
+        positions: `FROM:TO:STEP` along the axis, mm in the images' world space, ends included.
+        count: that many slices, evenly spread within the brain; by default 16, 3.6 mm apart.
+        align: `auto` or `none`: slices are cut where the images lie.
+        bias: correct the bias field.
+        columns: role (diagnosis, sex, age) -> column of the source.
+        jobs: processes.
+        seed: of the splits.
+        on_error: `skip` unusable volumes, or `stop` at the first.
+
+    Raises:
+        UsageError: for a value that cannot be, or a way that is not available yet.
+    """
+
+    layout: str = "auto"
+    axis: str = "axial"
+    size: tuple[int, int] = (128, 128)
+    spacing: float = 1.8
+    positions: str | None = None
+    count: int | None = None
+    align: str = "auto"
+    bias: bool = False
+    columns: Mapping[str, str] | None = None
+    jobs: int = 1
+    seed: int = 0
+    on_error: str = "skip"
+
+    def __post_init__(self) -> None:
+        if self.align in ("rigid", "affine"):
+            raise UsageError(
+                f"--align {self.align} is not available yet: align the images before, then use none"
+            )
+        if self.bias:
+            raise UsageError("--bias is not available yet: correct the bias field before")
+        for name, allowed in {"align": ("auto", "none"), "on_error": ("skip", "stop")}.items():
+            if getattr(self, name) not in allowed:
+                option = name.replace("_", "-")
+                raise UsageError(
+                    f"--{option} must be {' or '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        if self.jobs < 1:
+            raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
+        if self.positions is not None and self.count is not None:
+            raise UsageError("--positions and --count exclude each other: give one of them")
+        self.extract()
+
+    def extract(self) -> ExtractSlices:
+        """The transform that these options describe."""
+        height, width = self.size
+        if min(height, width) < 8 or not self.spacing > 0 or (self.count or 1) < 1:
+            raise UsageError(
+                "--size must be 8 pixels or more, --spacing above 0 mm, --count 1 or more, got "
+                f"{height} x {width}, {self.spacing:g}, {self.count}"
+            )
+        where = None if self.positions is None else parse_positions(self.positions)
+        try:
+            return ExtractSlices(
+                self.axis, (width, height), self.spacing, positions=where, count=self.count
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def record(self) -> dict[str, Any]:
+        """What the result depends on, for provenance."""
+        values = asdict(self)
+        return {key: values[key] for key in values if key not in ("jobs", "on_error")}
+
+
+def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
+    """Make the slices of a cohort: stacks, masks, tables, datalist, a picture to look at.
+
+    Args:
+        source: the folder with the images.
+        run: the run folder; the slices go to `2-slices` in it.
+        options: how.
+
+    Returns:
+        The slices' folder. It is left as it is if it rests on the same images and options.
+
+    Raises:
+        UsageError: the source is not one.
+        VQBrainError: no volume is usable, or one is not with `on_error="stop"`.
+    """
+    started = time.monotonic()
+    folder = RunFolder(run).slices
+    cohort = read_cohort(source, options.layout, options.columns)
+    inputs, record = _inputs(cohort.scans), options.record() | {"participants": _digest(cohort)}
+    why = what_changed(folder, inputs, record)
+    if why is None:
+        click.echo(f"{folder} is up to date")
+        return folder
+    click.echo(f"{folder}: {why}; {len(cohort.scans)} volumes to cut")
+    previous = _previous_splits(folder, cohort, options.seed)
+    with building(folder) as work:
+        cuts = list(_cut_all(cohort.scans, options, work))
+        problems = [*cohort.problems, *(p for cut in cuts for p in cut.problems)]
+        rows = _write_tables(cohort, [c for c in cuts if c.slices], previous, options.seed, work)
+        write_problems(problems, work / "problems.tsv")
+        stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
+        (work / "qc").mkdir()
+        write_montage(stacks, work / "qc" / "montage.png", options.axis)
+        counts = {"volumes": len(stacks), "slices": len(rows), "simulated": cohort.simulated}
+        write_provenance(work, inputs, record, time.monotonic() - started, **counts)
+    _tell(rows, problems, folder)
+    return folder
+
+
+def parse_positions(text: str) -> np.ndarray:
+    """Read `FROM:TO:STEP` in mm, both ends included.
+
+    Raises:
+        UsageError: for anything else.
+
+    Example:
+        >>> parse_positions("-10:5:5").tolist()
+        [-10.0, -5.0, 0.0, 5.0]
+    """
+    try:
+        first, last, step = (float(part) for part in text.split(":"))
+        count = int(np.floor((last - first) / step + 1e-6)) + 1
+    except (ValueError, ZeroDivisionError, OverflowError):
+        count = 0
+    if not 1 <= count <= 10_000:
+        raise UsageError(
+            f"--positions must be FROM:TO:STEP in mm, such as -20:40:3.6, got {text!r}"
+        )
+    return first + step * np.arange(count)
+
+
+def _cut_all(scans: Sequence[Scan], options: PrepareOptions, work: Path) -> Iterator[Cut]:
+    extract = options.extract()
+    jobs = (delayed(cut_scan)(scan, extract, work) for scan in scans)
+    done = Parallel(n_jobs=options.jobs, return_as="generator")(jobs)
+    for cut in progress(done, "cutting volumes", len(scans)):
+        if options.on_error == "stop" and not cut.slices:
+            raise VQBrainError(_line(cut.problems[0]))
+        yield cut
+
+
+def _write_tables(
+    cohort: Cohort, usable: Sequence[Cut], previous: Mapping[str, str], seed: int, work: Path
+) -> list[dict[str, Any]]:
+    if not usable:
+        raise VQBrainError(
+            f"none of {len(cohort.scans)} volumes in {cohort.root} is usable: see what is wrong "
+            f"with each: vqbrain prepare {cohort.root} RUN --on-error stop"
+        )
+    cut_people = {cut.scan.participant_id for cut in usable}
+    people = [p for p in cohort.people() if p.participant_id in cut_people]
+    splits = assign_splits(people, seed, previous)
+    rows = slice_rows(usable, splits)
+    kind = "simulated brains" if cohort.simulated else "brain MRI"
+    datalist = make_datalist(rows, f"T1-weighted {kind}, slices in [0, 1]; label: brain mask")
+    (work / "datalist.json").write_text(json.dumps(datalist, indent=1) + "\n")
+    write_slices(rows, work / "slices.tsv")
+    write_participants(people, splits, work / "participants.tsv")
+    return rows
+
+
+def _previous_splits(folder: Path, cohort: Cohort, seed: int) -> dict[str, str]:
+    """Who is where already: people added later move nobody, another seed deals anew."""
+    record = read_provenance(folder)
+    if record is None or record["options"].get("seed") != seed:
+        return {}
+    here = {person.participant_id for person in cohort.people()}
+    stored = read_splits(folder / "participants.tsv")
+    return {who: split for who, split in stored.items() if who in here}
+
+
+def _inputs(scans: Sequence[Scan]) -> dict[str, Path]:
+    """The files that the slices depend on, by their names in the source."""
+    files = {scan.source: scan.path for scan in scans}
+    files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def _digest(cohort: Cohort) -> str:
+    """A short hash of what the source says of its participants."""
+    said = [(s.participant_id, s.session_id, s.diagnosis, s.sex, s.age) for s in cohort.scans]
+    return sha256(json.dumps(said).encode()).hexdigest()[:12]
+
+
+def _tell(rows: Sequence[Mapping[str, Any]], problems: Sequence[Problem], folder: Path) -> None:
+    volumes = len({row["stack"] for row in rows})
+    thin = sum(row["brain_fraction"] < LEAST_BRAIN for row in rows)
+    click.echo(
+        f"{volumes} volumes, {len(rows)} slices in {folder}; {thin} slices with under "
+        f"{LEAST_BRAIN:.0%} brain are used neither in training nor in scores"
+    )
+    if problems:
+        click.echo(f"{len(problems)} problems, first: {_line(problems[0])}")
+        click.echo(f"all of them: {folder / 'problems.tsv'}")
+
+
+def _line(problem: Problem) -> str:
+    return f"{problem.path}: {problem.problem}: {problem.advice}"

@@ -1,0 +1,133 @@
+"""From one scan to its stack of slices on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from monai_vqbrain.cohorts import Problem, Scan
+from monai_vqbrain.stages.volume import (
+    UnusableVolume,
+    Volume,
+    find_brain,
+    open_volume,
+    read_volume,
+    without_orientation,
+)
+from monai_vqbrain.transforms import ExtractSlices, ScaleBrainIntensity, SliceStack
+from monai_vqbrain.transforms.extent import brain_box
+from monai_vqbrain.transforms.intensity import to_unit
+
+NEGATIVE_SHARE = 0.01  # of the brain's voxels: above it the image was normalised about its mean
+FLOOR = 0.5  # percentile that becomes 0 then
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What became of one scan.
+
+    Args:
+        scan: the scan.
+        slices: one row a slice: stack, mask_source and where it lies; empty if it was unusable.
+        problems: what is wrong with it.
+    """
+
+    scan: Scan
+    slices: tuple[dict[str, Any], ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path) -> Cut:
+    """Read a scan, cut it, write stack and mask below `folder`; what is wrong with it is returned.
+
+    Args:
+        scan: who and where.
+        extract: how to cut.
+        folder: the slices' folder; files go to `stacks/` in it.
+    """
+    try:
+        volume, brain, mask_source = find_brain(read_volume(scan.path), scan.mask_path)
+        stack = volume_to_slices(volume, brain, extract)
+    except UnusableVolume as error:
+        return Cut(scan, problems=(Problem(scan.source, error.problem, error.advice),))
+    except ValueError as error:  # of the transforms, about this volume's numbers
+        return Cut(scan, problems=(Problem(scan.source, str(error), "look at the image"),))
+    path = write_stack(stack, folder / "stacks", scan.name).relative_to(folder).as_posix()
+    rows = tuple(
+        {**stack.place(index), "mask_source": mask_source, "stack": path}
+        for index in range(stack.grid.shape[2])
+    )
+    return Cut(scan, rows, _notes(scan))
+
+
+def volume_to_slices(volume: Volume, brain: np.ndarray, extract: ExtractSlices) -> SliceStack:
+    """Cut a volume and scale it by its brain's voxels.
+
+    Where over 1 % of the brain is negative (z-scores), the brain's 0.5th percentile becomes 0; else
+    0 stays 0.
+
+    Args:
+        volume: 0 outside the brain.
+        brain: (X, Y, Z) bool.
+        extract: how to cut.
+
+    Returns:
+        The slices, in [0, 1], with their masks.
+
+    Raises:
+        ValueError: for an empty brain, or one without a single positive value.
+    """
+    box = brain_box(brain)
+    values = volume.array[box][brain[box]]
+    negative = (
+        values.dtype.kind != "u" and np.count_nonzero(values < 0) > NEGATIVE_SHARE * values.size
+    )
+    low, high = ScaleBrainIntensity(floor=FLOOR if negative else None).limits(values)
+    array = (
+        np.where(brain, volume.array - np.float32(low), np.float32(0)) if negative else volume.array
+    )
+    stack = extract.stack(array[None], volume.affine, brain)
+    return SliceStack(to_unit(stack.image, 0.0, high - low), stack.mask, stack.grid)
+
+
+def write_stack(stack: SliceStack, folder: Path, name: str) -> Path:
+    """Write a stack and its mask as NIfTI, one byte a voxel.
+
+    Args:
+        stack: the slices, in [0, 1].
+        folder: where to.
+        name: participant and session.
+
+    Returns:
+        The stack's path; the mask lies beside it (`mask_of`).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}_{stack.grid.axis}_T1w.nii"
+    _write(np.rint(stack.image[0] * 255).astype(np.uint8), stack.grid.affine, path, 1 / 255)
+    _write(stack.mask[0].astype(np.uint8), stack.grid.affine, mask_of(path), 1.0)
+    return path
+
+
+def mask_of(stack: Path) -> Path:
+    """Where the brain mask of a stack lies."""
+    return stack.with_name(stack.name.removesuffix("_T1w.nii") + "_desc-brain_mask.nii")
+
+
+def _write(values: np.ndarray, affine: np.ndarray, path: Path, slope: float) -> None:
+    image = nib.Nifti1Image(values, affine)
+    image.header.set_slope_inter(slope, 0)  # type: ignore[no-untyped-call]
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    nib.save(image, path)
+
+
+def _notes(scan: Scan) -> tuple[Problem, ...]:
+    if not without_orientation(open_volume(scan.path)):
+        return ()
+    advice = "taken as nibabel reads it; check left and right, or convert it again from DICOM"
+    return (Problem(scan.source, "the header does not say which side is left", advice),)

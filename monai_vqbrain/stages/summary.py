@@ -1,0 +1,205 @@
+"""Every number of a run: the content of metrics.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from monai_vqbrain import metrics
+from monai_vqbrain.cohorts.splits import SPLITS, check_splits
+from monai_vqbrain.provenance import read_provenance
+from monai_vqbrain.stages import figures
+from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.stages.tables import (
+    eight_bit,
+    number,
+    read_codes,
+    read_samples,
+    read_slices,
+    read_slices_table,
+    read_table,
+    sample_files,
+    where,
+)
+
+SCHEMA = 1
+SCORES = ("ssim_brain", "ssim_whole", "psnr_brain")
+SAMPLES_COMPARED = 256  # at most; the figure shows the first eight
+
+Decode = Callable[[np.ndarray], np.ndarray]  # (B, G, w, h) codes -> (B, W, H) float in [0, 1]
+
+
+def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[str, Any]:
+    """Every number of metrics.json; what the run does not have yet is left out.
+
+    Args:
+        run: the run folder, with at least 2-slices.
+        work: where fidelity.tsv and bits.tsv of the bundles' evaluations lie, if they ran;
+            nearest.tsv and nearest.png are written here.
+        decode: the VQ-VAE's decoder; without it samples are not compared with training slices.
+
+    Returns:
+        JSON values only.
+    """
+    provenance = read_provenance(run.slices) or {}
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "simulated": bool(provenance.get("simulated", False)),
+        "split": split_counts(run),
+        "fidelity": {},
+    }
+    if (work / "fidelity.tsv").is_file():
+        summary["fidelity"]["test"] = fidelity(read_table(work / "fidelity.tsv"))
+    summary["fidelity"].update(trivial_fidelity(run))
+    if (run.codes / "codes.safetensors").is_file():
+        summary["codebook"] = codebook_use(run)
+        if (work / "bits.tsv").is_file():
+            summary["prior"] = prior_bits(run, read_table(work / "bits.tsv"))
+        if decode is not None and sample_files(run):
+            summary["samples"] = compare_samples(run, work, decode)
+    return summary
+
+
+def fidelity(scores: pd.DataFrame) -> dict[str, Any]:
+    """Means over participants of the bundle's fidelity.tsv, with intervals."""
+    people = scores["participant_id"].tolist()
+    return {s: metrics.over_participants(scores[s], people).as_json() for s in SCORES}
+
+
+def trivial_fidelity(run: RunFolder) -> dict[str, Any]:
+    """The trivial predictors on the test slices, and the pooling factor; {} without test slices."""
+    rows = read_slices_table(run)
+    test, training = rows[where(rows, "test")], rows[where(rows, "training")]
+    if test.empty or training.empty:
+        return {}
+    target, mask = read_slices(run, test)
+    known, _ = read_slices(run, training)
+    factor = pooling_factor(run, target.shape[1:])
+    positions = test["index"].to_numpy(), known, training["index"].to_numpy()
+    predictions = {
+        "black": metrics.black(target),
+        "position_mean": metrics.position_mean(*positions) / 255,
+        "nearest": known[metrics.nearest(target, known)[0]] / 255,
+        "pooling": metrics.pooling(target, factor) / 255,
+    }
+    trivial = {
+        name: fidelity(_score(prediction, target, mask).assign(participant_id=_people(test)))
+        for name, prediction in predictions.items()
+    }
+    return {"trivial": trivial, "pooling_factor": factor}
+
+
+def pooling_factor(run: RunFolder, size: tuple[int, ...]) -> int:
+    """Pixels along a side for each code, so that pooling keeps as many numbers; 4 without codes."""
+    if not (run.codes / "codes.safetensors").is_file():
+        return 4
+    return max(1, round(size[0] / read_codes(run).codes.shape[2]))
+
+
+def codebook_use(run: RunFolder) -> dict[str, Any]:
+    """Codes in use and their perplexity: over the test slices, and for each split."""
+    codes, rows, num_codes = read_codes(run)
+    use: dict[str, Any] = {"num_codes": num_codes, "grid": list(codes.shape[1:])}
+    for split in SPLITS:
+        counts = metrics.code_counts(codes[where(rows, split)], num_codes)
+        use[split] = {"used": metrics.codes_used(counts), "perplexity": metrics.perplexity(counts)}
+    return {**use["test"], **use}
+
+
+def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
+    """Bits of test slices under the prior, beside the per-position unigram of training codes."""
+    codes, rows, num_codes = read_codes(run)
+    training, validation, test = (codes[where(rows, s)] for s in SPLITS)
+    size = int(np.prod(codes.shape[1:]))
+    image = metrics.over_participants(bits["bits"], _people(bits))
+    code = metrics.over_participants(bits["bits"] / size, _people(bits))
+    concentration = metrics.choose_concentration(training, validation, num_codes)
+    unigram = metrics.unigram_bits(training, test, num_codes, concentration) / size
+    return {
+        "bits_per_code": number(code.mean),
+        "bits_per_image": number(image.mean),
+        "bits_per_code_interval": code.as_json(),
+        "unigram_bits_per_code": number(
+            metrics.over_participants(unigram, _people(rows[where(rows, "test")])).mean
+        ),
+        "unigram_concentration": concentration,
+        "uniform_bits_per_code": float(np.log2(num_codes)),
+    }
+
+
+def compare_samples(run: RunFolder, work: Path, decode: Decode) -> dict[str, Any]:
+    """Each sample's nearest training slice, both as the VQ-VAE decodes them.
+
+    Raw slices hold detail that no decoded image has, and would all look far away; test slices
+    treated alike show which distance a real new person has.
+    """
+    files = sample_files(run)[:SAMPLES_COMPARED]
+    samples = read_samples(files)
+    codes, rows, _ = read_codes(run)
+    training, test = (rows[where(rows, s)] for s in ("training", "test"))
+    known = _decoded(codes[where(rows, "training")], decode)
+    found, distance = metrics.nearest(samples, known)
+    table = training.iloc[found][["participant_id", "session_id", "axis", "index"]]
+    table = table.assign(sample=[f.name for f in files], rms=distance / 255)
+    table.to_csv(work / "nearest.tsv", sep="\t", index=False, na_rep="n/a")
+    (work / "nearest.png").write_bytes(figures.beside_nearest(samples[:8], known[found[:8]]))
+    result: dict[str, Any] = {
+        "compared": len(files),
+        "distance_to_training": number(np.median(distance) / 255),
+    }
+    if len(test):
+        held_out = _decoded(codes[where(rows, "test")], decode)
+        real = np.median(metrics.nearest(held_out, known)[1])
+        result["test_distance_to_training"] = number(real / 255)
+    return result
+
+
+def split_counts(run: RunFolder) -> dict[str, Any]:
+    """Participants, sessions and slices in each split.
+
+    Raises:
+        VQBrainError: somebody is in two splits.
+    """
+    rows = read_slices_table(run)
+    check_splits(zip(_people(rows), rows["split"], strict=True))
+    parts = {s: rows[where(rows, s)] for s in SPLITS}
+    sessions = {
+        s: len(part.drop_duplicates(["participant_id", "session_id"])) for s, part in parts.items()
+    }
+    return {
+        "participants": {s: int(part["participant_id"].nunique()) for s, part in parts.items()},
+        "sessions": sessions,
+        "slices": {s: len(part) for s, part in parts.items()},
+    }
+
+
+def _score(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> pd.DataFrame:
+    """The three scores of each slice; prediction in [0, 1], target 8-bit, (N, W, H)."""
+    batches = []
+    for start in range(0, len(target), 64):
+        part = slice(start, start + 64)
+        p = torch.from_numpy(np.ascontiguousarray(prediction[part], dtype=np.float32))[:, None]
+        t = torch.from_numpy(target[part])[:, None].float() / 255
+        m = torch.from_numpy(mask[part])[:, None]
+        scores = (
+            metrics.ssim_brain(p, t, m),
+            metrics.ssim_whole(p, t),
+            metrics.psnr_brain(p, t, m),
+        )
+        batches.append(torch.stack(scores, dim=1).numpy())
+    return pd.DataFrame(np.concatenate(batches), columns=list(SCORES))
+
+
+def _decoded(codes: np.ndarray, decode: Decode) -> np.ndarray:
+    """(N, W, H) uint8 of (N, G, w, h) codes, decoded in fixed batches."""
+    batches = [eight_bit(decode(codes[i : i + 64])) for i in range(0, len(codes), 64)]
+    return np.concatenate(batches)
+
+
+def _people(rows: pd.DataFrame) -> list[str]:
+    return [str(p) for p in rows["participant_id"]]

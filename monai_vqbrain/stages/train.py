@@ -1,0 +1,137 @@
+"""`vqbrain train`: the shipped bundle's training on a prepared run."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.files import partial
+from monai_vqbrain.provenance import what_changed
+from monai_vqbrain.stages.bundle import bundle_command, default, parse_overrides, run_bundle
+from monai_vqbrain.stages.run import RunFolder
+
+BUNDLE = {"vqvae": "vqvae", "prior": "pixelcnn"}
+
+_locks: list[FileLock] = []  # kept, so that a lock lasts as long as the process
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a training is asked for; None leaves the bundle's own value."""
+
+    minutes: float | None = None
+    epochs: int | None = None
+    resume: bool = False
+    device: str = "auto"
+    seed: int = 0
+    overrides: tuple[str, ...] = field(default=())
+
+
+def train(run_path: Path, which: str, options: TrainOptions, show_command: bool = False) -> None:
+    """Train a network of a run, unless that is done already.
+
+    Args:
+        run_path: the run folder.
+        which: "vqvae" or "prior".
+        options: what is asked for.
+        show_command: print the bundle command that does the same, and stop.
+
+    Raises:
+        UsageError: if an earlier stage is missing or an override is wrong.
+    """
+    run, bundle = RunFolder(run_path), BUNDLE[which]
+    overrides = parse_overrides(bundle, "train", options.overrides)
+    ids = _ids(run, bundle, options)
+    if show_command:
+        click.echo(bundle_command(bundle, "train", ids, overrides))
+        return
+    if which == "vqvae":
+        run.need(run.slices, "prepare SOURCE")
+    else:
+        run.need(run.codes, "encode")
+    folder = run.vqvae if which == "vqvae" else run.prior
+    asked = {key: ids[key] for key in ("seed", "minutes", "epochs")} | {"overrides": overrides}
+    why = what_changed(folder, training_made_from(run.path, which), asked)
+    if why is None:
+        click.echo(f"{folder.name} is up to date: nothing it depends on has changed")
+        return
+    click.echo(f"training {folder.name} ({why}): {_estimate(ids)}")
+    run_bundle(bundle, "train", ids | {"overrides": overrides}, overrides)
+
+
+def begin_training(run_dir: Path | str, which: str, resume: bool = False) -> None:
+    """Open the partial folder of a training: the first step of the bundles' `training`.
+
+    The VQ-VAE's makes and prepares the built-in simulated cohort where a run has no slices. What an
+    earlier training left unfinished is dropped unless it is resumed.
+
+    Raises:
+        VQBrainError: if another process trains there, or codes are missing.
+    """
+    run = RunFolder(run_dir)
+    if which == "vqvae" and not (run.slices / "provenance.json").is_file():
+        from monai_vqbrain.stages.demo import prepare_phantom
+
+        prepare_phantom(run)
+    if which == "prior" and not (run.codes / "provenance.json").is_file():
+        raise VQBrainError(f"{run.codes} is not there: first run vqbrain encode {run.path}")
+    work = partial(run.vqvae if which == "vqvae" else run.prior)
+    _lock(work.with_suffix(".lock"))
+    if work.exists() and not resume:
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+
+
+def training_made_from(run_dir: Path | str, which: str) -> dict[str, Path]:
+    """The files that a training rests on."""
+    run = RunFolder(run_dir)
+    if which == "vqvae":
+        return {"2-slices": run.slices / "provenance.json"}
+    return {"4-codes": run.codes / "codes.safetensors", "codes.tsv": run.codes / "codes.tsv"}
+
+
+def _ids(run: RunFolder, bundle: str, options: TrainOptions) -> dict[str, Any]:
+    minutes = options.minutes
+    if minutes is None and options.epochs is None:
+        minutes = default(bundle, "train", "minutes")
+    return {
+        "run_dir": str(run.path),
+        "seed": options.seed,
+        "minutes": minutes,
+        "epochs": options.epochs,
+        "resume": options.resume,
+        "device": options.device,
+    }
+
+
+def _estimate(ids: dict[str, Any]) -> str:
+    if ids["epochs"] is not None:
+        return f"{ids['epochs']} epochs, or until validation stops improving"
+    return f"{ids['minutes']:g} minutes, or until validation stops improving"
+
+
+def _lock(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise VQBrainError(
+            f"another process is training in {path.parent}: wait for it, or use another run folder"
+        ) from error
+    _locks.append(lock)
+
+
+def say_where(folder: str) -> None:
+    """Print where a training's results are: the last step of the bundles' `training`."""
+    table = pd.read_csv(Path(folder) / "metrics.tsv", sep="\t")
+    score = "ssim_brain" if "ssim_brain" in table else "bits_per_code"
+    best = table[score].max() if score == "ssim_brain" else table[score].min()
+    click.echo(f"trained: best validation {score} {best:.4f}; results: {Path(folder).resolve()}")

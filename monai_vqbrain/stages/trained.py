@@ -1,0 +1,44 @@
+"""Networks that a run has trained, rebuilt from its own configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from monai_vqbrain import networks
+from monai_vqbrain.errors import VQBrainError
+
+
+def trained_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.Module:
+    """The network that a training left in `folder`, with its best weights, in evaluation mode.
+
+    Args:
+        folder: `R/3-vqvae` or `R/5-prior`.
+        device: where to put it.
+
+    Raises:
+        VQBrainError: if the folder holds no finished training, or one of another version.
+    """
+    folder = Path(folder)
+    try:
+        definition = json.loads((folder / "config.json").read_text())["network_def"]
+        weights = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise VQBrainError(
+            f"{folder} holds no trained network ({Path(error.filename).name} is missing): "
+            "train it first"
+        ) from error
+    target = definition.pop("_target_")
+    if target not in networks.__all__:  # a configuration is no licence to run any callable
+        raise VQBrainError(f"{folder}/config.json names the network {target}, which is unknown")
+    try:
+        network: nn.Module = getattr(networks, target)(**definition)
+        network.load_state_dict(weights)
+    except (TypeError, RuntimeError) as error:
+        raise VQBrainError(
+            f"{folder} was trained by a version whose {target} was built otherwise: train it again"
+        ) from error
+    return network.to(device).eval()

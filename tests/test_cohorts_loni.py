@@ -1,0 +1,181 @@
+"""ADNI as LONI delivers it: a tree of that shape, built from simulated brains."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from monai_vqbrain.cohorts import Scan, read_cohort
+from monai_vqbrain.cohorts.phantom_brain import draw_body, phantom_brain
+from monai_vqbrain.errors import UsageError, VQBrainError
+
+PROCESSED = "MPR__GradWarp__B1_Correction__N3__Scaled"
+HEADER = (
+    "Image Data ID,Subject,Group,Sex,Age,Visit,Modality,Description,Type,Acq Date,Format,Downloaded"
+)
+FIRST, LATER = "2006-04-18_08_20_30.0", "2007-05-02_09_00_00.0"
+
+
+@functools.cache
+def brain(number: int) -> nib.Nifti1Image:
+    """A simulated brain at 8 mm; 4D with one volume, as some exports are."""
+    rng = np.random.default_rng(number)
+    phantom = phantom_brain(draw_body(rng), 1, rng, resolution_mm=8)
+    return nib.Nifti1Image(phantom.volume[..., None].astype(np.int16), phantom.affine)
+
+
+def image(root: Path, person: str, series: str, date: str, number: int, leaf: str = "") -> Path:
+    """One file of the tree."""
+    folder = root / "ADNI" / person / series / date / (leaf or f"S{number + 1}")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"ADNI_{person}_MR_{series}_Br_20070319113623975_S{number + 1}_I{number}.nii"
+    nib.save(brain(number), folder / name)
+    return folder / name
+
+
+def collection(root: Path, *rows: tuple[str, ...], name: str = "T1_6_18_2019.csv") -> None:
+    """The collection CSV: (image id, subject, group, sex, age), every field quoted."""
+    filler = ("bl", "MRI", "x", "Processed", "4/18/2006", "NiFTI", "6/18/2019")
+    lines = [HEADER.split(","), *((*row, *filler) for row in rows)]
+    text = "\n".join(",".join(f'"{value}"' for value in line) for line in lines)
+    (root / name).write_text(text + "\n")
+
+
+def only(root: Path) -> Scan:
+    (scan,) = read_cohort(root, "loni").scans
+    return scan
+
+
+@pytest.mark.parametrize("image_id", ["I45108", "45108", "i45108"])
+def test_rows_belong_to_files_by_image_id(tmp_path: Path, image_id: str) -> None:
+    path = image(tmp_path, "002_S_0295", PROCESSED, FIRST, 45108)
+    collection(tmp_path, ("I1", "009_S_0001", "AD", "M", "50"),
+               (image_id, "002_S_0295", "cn", "F", "85"))  # fmt: skip
+    cohort = read_cohort(tmp_path)
+    assert cohort.layout == "loni"
+    assert cohort.problems == ()
+    assert cohort.columns == {"diagnosis": "Group", "sex": "Sex", "age": "Age"}
+    assert cohort.scans == (
+        Scan(
+            participant_id="002_S_0295",
+            session_id="2006-04-18",
+            path=path,
+            diagnosis="CN",
+            sex="F",
+            age=85.0,
+            source=path.relative_to(tmp_path).as_posix(),
+        ),
+    )
+
+
+@pytest.mark.parametrize("folder", ["", "ADNI"])
+def test_the_folder_above_and_adni_itself_will_do(tmp_path: Path, folder: str) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 13722, leaf="I13722")
+    collection(tmp_path, ("I13722", "002_S_0295", "AD", "M", "70"))
+    assert only(tmp_path / folder).diagnosis == "AD"
+
+
+def test_visits_of_a_person_are_sessions_in_order_of_date(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", LATER, 20)
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 10)
+    collection(tmp_path, ("10", "002_S_0295", "MCI", "M", "70"),
+               ("20", "002_S_0295", "AD", "M", "71"))  # fmt: skip
+    cohort = read_cohort(tmp_path)
+    assert [s.name for s in cohort.scans] == ["002_S_0295_2006-04-18", "002_S_0295_2007-05-02"]
+    (person,) = cohort.people()
+    assert (person.diagnosis, person.age) == ("MCI", 70)
+
+
+def test_of_a_days_scans_the_most_processed_is_used(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
+    image(tmp_path, "002_S_0295", f"{PROCESSED}_2", FIRST, 118671)
+    image(tmp_path, "002_S_0295", PROCESSED, FIRST, 45108)
+    image(tmp_path, "002_S_0295", PROCESSED.replace("MPR", "MPR-R"), FIRST, 2)
+    collection(tmp_path, ("45108", "002_S_0295", "CN", "F", "85"))
+    cohort = read_cohort(tmp_path)
+    assert [scan.path.name.rpartition("_")[2] for scan in cohort.scans] == ["I45108.nii"]
+    others = [
+        p for p in cohort.problems if p.problem.startswith("another scan of the same session")
+    ]
+    assert len(others) == len(cohort.problems) == 3
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        "Accelerated_Sagittal_MPRAGE",
+        "MPRAGE_GRAPPA2",
+        "MP-RAGE",
+        "MP_RAGE_REPEAT",
+        "MPR____N3__Scaled",
+        "MT1__GradWarp__N3m",
+        "IR-FSPGR",
+        "Sag_IR-SPGR",
+        "3D_T1",
+        "t1_mprage_sag",
+    ],
+)
+def test_t1_series(tmp_path: Path, series: str) -> None:
+    image(tmp_path, "002_S_0295", series, FIRST, 1)
+    assert only(tmp_path).participant_id == "002_S_0295"
+
+
+def test_other_series_are_passed_over_and_listed(tmp_path: Path) -> None:
+    for number, series in enumerate(
+        ["MP-RAGE", "Field_Mapping", "Axial_FLAIR", "3_Plane_Localizer"]
+    ):
+        image(tmp_path, "002_S_0295", series, FIRST, number)
+    collection(tmp_path, ("0", "002_S_0295", "CN", "F", "85"))
+    cohort = read_cohort(tmp_path)
+    assert len(cohort.scans) == 1
+    said = [(p.path, p.problem) for p in cohort.problems]
+    assert said == [
+        (series, "not a T1 series, passed over (1 images)")
+        for series in ("3_Plane_Localizer", "Axial_FLAIR", "Field_Mapping")
+    ]
+
+
+def test_without_the_csv_images_are_read_and_this_is_said(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
+    (problem,) = read_cohort(tmp_path).problems
+    assert problem.problem.startswith("no collection CSV (Image Data ID, Subject")
+
+
+def test_an_image_that_is_not_in_the_csv_is_listed(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
+    collection(tmp_path, ("I2", "002_S_0295", "CN", "F", "85"))
+    (problem,) = read_cohort(tmp_path).problems
+    assert problem.problem == "its image id is not in the collection CSV"
+
+
+def test_the_subject_of_the_csv_goes_before_the_folder(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
+    collection(tmp_path, ("I1", "002_S_0296", "CN", "F", "85"))
+    assert only(tmp_path).participant_id == "002_S_0296"
+
+
+def test_a_column_may_be_named(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
+    collection(tmp_path, ("I1", "002_S_0295", "CN", "F", "85"))
+    assert read_cohort(tmp_path, columns={"diagnosis": "visit"}).scans[0].diagnosis == "bl"
+    with pytest.raises(
+        UsageError, match="--column age=years: no such column, the columns are Image"
+    ):
+        read_cohort(tmp_path, columns={"age": "years"})
+
+
+def test_a_download_without_t1_is_refused(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "Axial_FLAIR", FIRST, 1)
+    with pytest.raises(VQBrainError, match="has no T1 series, only Axial_FLAIR"):
+        read_cohort(tmp_path)
+
+
+def test_dicom_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
+    path.rename(path.with_suffix(".dcm"))
+    with pytest.raises(VQBrainError, match="holds DICOM: convert it with dcm2niix"):
+        read_cohort(tmp_path)

@@ -1,0 +1,66 @@
+"""The methods paragraph says what was done, and nothing that was not."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from monai_vqbrain.stages.methods import how_normalised, split_rows, why_this_split
+
+
+def rows(**changes: object) -> pd.DataFrame:
+    """Two people; the first with two sessions, the age known at the second only."""
+    table = pd.DataFrame(
+        {
+            "participant_id": ["a", "a", "b"],
+            "session_id": ["1", "2", "1"],
+            "stack": ["a1", "a2", "b1"],
+            "axis": "axial",
+            "position_mm": [1.0, 1.0, 1.0],
+            "position_rel": 0.5,
+            "split": ["training", "training", "test"],
+            "age": [None, 71.0, 80.0],
+            "sex": ["F", "F", None],
+            "diagnosis": None,
+            "mask_source": "zero-background",
+        }
+    )
+    return table.assign(**changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "3 T1-weighted volumes of 2 participants were brought to"),
+        ({"align": "affine"}, "registered to the MNI152 template (affine)"),
+        ({"align": "none"}, "without registration to a template"),
+        ({"bias": True}, "divided, after bias-field correction, by"),
+        ({"size": [128, 128]}, "Axial slices of 128 × 128 pixels at 1.8 mm were centred"),
+        ({"percentile": 99.0}, "the 99th percentile"),
+    ],
+)
+def test_options_are_told(options: dict[str, object], words: str) -> None:
+    assert words in how_normalised(rows(), options, 1.8)
+
+
+def test_more_than_one_source_of_masks_is_counted() -> None:
+    table = rows(mask_source=["zero-background", "derivative", "zero-background"])
+    text = how_normalised(table, {}, None)
+    assert (
+        "skull-stripped input that are not 0 (2 volumes); the mask that came with the data (1 volume)"
+        in text
+    )
+
+
+def test_the_split_table_takes_the_first_known_value_of_each_person() -> None:
+    table = {row["name"]: row for row in split_rows(rows())}
+    assert table["participants"]["all"] == "2"
+    assert table["sessions"]["training"] == "2"
+    assert table["age in years, mean (range)"]["training"] == "71.0 (71 to 71)"
+    assert table["age in years, mean (range)"]["validation"] == "–"
+    assert table["sex: not known"]["test"] == "1"
+    assert table["diagnosis: not known"]["all"] == "2"
+
+
+def test_the_split_names_its_seed() -> None:
+    assert "a hash of seed 7" in why_this_split({"seed": 7})

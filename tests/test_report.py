@@ -1,0 +1,177 @@
+"""The report: whole, offline, small, and without participant ids unless asked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_run import decode, finish, make_run, make_scores
+
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.stages import report as stage
+from monai_vqbrain.stages.report import findings, report
+from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.stages.summary import summarise
+
+
+def evaluated(path: Path, **parts: bool) -> RunFolder:
+    """A made-up run with its metrics.json, as `vqbrain evaluate` leaves it."""
+    run = make_run(path, **parts)
+    if parts.get("prior", True):
+        make_scores(run, run.report)
+    run.report.mkdir(exist_ok=True)
+    (run.report / "metrics.json").write_text(json.dumps(summarise(run, run.report, decode)))
+    finish(run.report, {})
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return evaluated(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def html(run: RunFolder) -> str:
+    return report(run.path).read_text()
+
+
+class Resources(HTMLParser):
+    """Collects what a browser would load, and checks that every tag is closed."""
+
+    VOID = ("meta", "img", "br", "link", "input", "hr")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.open += [] if tag in self.VOID else [tag]
+        self.loads += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_it_loads_nothing_from_anywhere(html: str) -> None:
+    page = Resources()
+    page.feed(html)
+    assert not page.open
+    assert {"script", "link", "iframe"}.isdisjoint(page.tags)
+    assert len(page.loads) >= 9
+    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    assert not re.search(r"url\(|@import|https?://", html)
+
+
+def test_it_is_small(html: str) -> None:
+    assert len(html.encode()) < 1_000_000
+
+
+def test_a_file_above_the_limit_is_refused(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "LARGEST", 1000)
+    with pytest.raises(VQBrainError, match=r"the report would have .* MB, more than 5"):
+        report(run.path)
+
+
+def test_people_have_labels_and_the_key_stays_in_the_run(run: RunFolder, html: str) -> None:
+    assert "secret" not in html
+    key = pd.read_csv(run.report / "key.tsv", sep="\t")
+    assert list(key.columns) == ["label", "participant_id"]
+    assert key.iloc[0].tolist() == ["P01", "sub-secret01"]
+    assert len(key) == 11
+
+
+def test_ids_in_a_command_are_replaced_too(tmp_path: Path) -> None:
+    run = evaluated(tmp_path, samples=False)
+    path = run.slices / "provenance.json"
+    record = json.loads(path.read_text()) | {"command": "vqbrain prepare /data/sub-secret03 R"}
+    path.write_text(json.dumps(record))
+    assert "vqbrain prepare /data/P03 R" in report(run.path).read_text()
+    assert "vqbrain prepare /data/sub-secret03 R" in report(run.path, show_ids=True).read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "<strong>Simulated.</strong>",
+        "this VQ-VAE",
+        "pooling: 4 × 4 means, cubic zoom",
+        "black image",
+        "12 T1-weighted volumes of 11 participants were brought to right-anterior-superior axes",
+        "Axial slices of 32 × 32 pixels at 1.8 mm",
+        "3.6 mm apart",
+        "99.5th percentile",
+        "within these of a hash of seed 0",
+        "diagnosis: not known",
+        "65.6 (60 to 70)",
+        "1 problem with the input",
+        "1 min 15 s",
+        "torch",
+        "That samples are anonymous",
+        "derived data under its data use agreement",
+        "They are no scans.",
+    ],
+)
+def test_it_says(html: str, words: str) -> None:
+    text = re.sub(r"\s+", " ", html)
+    assert words in text
+
+
+def test_parts_that_are_absent_are_left_out(tmp_path: Path) -> None:
+    run = evaluated(tmp_path, prior=False, samples=False, simulated=False)
+    html = report(run.path).read_text()
+    for heading in ("Simulated.", "<h2>Prior</h2>", "<h2>Samples"):
+        assert heading not in html
+    for heading in ("<h2>Codebook</h2>", "<h2>Reconstruction of unseen people</h2>"):
+        assert heading in html
+
+
+def test_text_from_tables_is_escaped(tmp_path: Path) -> None:
+    run = evaluated(tmp_path, samples=False)
+    path = run.slices / "slices.tsv"
+    path.write_text(path.read_text().replace("\tAD\t", "\t<b>AD</b>\t"))
+    assert "&lt;b&gt;AD&lt;/b&gt;" in report(run.path).read_text()
+
+
+def test_a_run_without_numbers_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"7-report is not in .* first run: vqbrain evaluate"):
+        report(tmp_path)
+
+
+def set_codes(metrics: dict) -> None:
+    metrics["codebook"]["used"] = 1
+
+
+def set_fidelity(metrics: dict) -> None:
+    metrics["fidelity"]["test"]["ssim_brain"]["mean"] = 0.2
+
+
+def set_prior(metrics: dict) -> None:
+    metrics["prior"]["bits_per_code"] = 9.0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (set_codes, "1 of 16 codes occur"),
+        (set_fidelity, "not above the best trivial predictor, nearest training slice: 0.200"),
+        (set_prior, "needs no fewer bits a code"),
+    ],
+)
+def test_findings_name_what_is_wrong(
+    run: RunFolder, spoil: Callable[[dict], None], words: str
+) -> None:
+    metrics = json.loads((run.report / "metrics.json").read_text())
+    metrics["fidelity"]["test"]["ssim_brain"]["mean"] = 0.99
+    assert all(finding["good"] for finding in findings(metrics))
+    spoil(metrics)
+    doubts = [finding["text"] for finding in findings(metrics) if not finding["good"]]
+    assert len(doubts) == 1
+    assert words in doubts[0]

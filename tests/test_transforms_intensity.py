@@ -1,0 +1,77 @@
+"""Intensities in [0, 1], set by the brain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from monai_vqbrain.transforms import ScaleBrainIntensity, ScaleBrainIntensityd
+from monai_vqbrain.transforms.intensity import brain_percentile
+
+RNG = np.random.default_rng(0)
+VALUES = {
+    "uint8": RNG.integers(0, 256, 3001, dtype=np.uint8),
+    "int8": RNG.integers(-128, 128, 1000, dtype=np.int8),
+    "uint16": RNG.integers(0, 65536, 5000, dtype=np.uint16),
+    "int16": RNG.integers(-1024, 3000, 4096, dtype=np.int16),
+    "big-endian int16": RNG.integers(-1024, 3000, 4096).astype(">i2"),
+    "int32": RNG.integers(-1024, 300000, 999, dtype=np.int32),
+    "float32": RNG.normal(size=777).astype(np.float32),
+    "one value": np.array([7], dtype=np.uint8),
+}
+
+
+@pytest.mark.parametrize("percentile", [0, 0.5, 50, 99.5, 100])
+@pytest.mark.parametrize("kind", VALUES)
+def test_the_percentile_is_numpys(kind: str, percentile: float) -> None:
+    mine = brain_percentile(VALUES[kind], percentile)
+    assert mine == pytest.approx(np.percentile(VALUES[kind], percentile), rel=1e-6)
+
+
+def test_only_the_brain_sets_the_scale() -> None:
+    image = torch.zeros(1, 10, 10)
+    image[:, 2:8, 2:8] = torch.linspace(10, 100, 36).reshape(6, 6)
+    mask = image != 0
+    image[:, 0, 0] = 5000.0
+    scaled = ScaleBrainIntensity(percentile=100)(image, mask)
+    assert torch.allclose(scaled[:, 2:8, 2:8], image[:, 2:8, 2:8] / 100)
+    assert float(scaled.max()) == 1.0
+
+
+def test_a_floor_keeps_the_dark_half_and_leaves_the_background_black() -> None:
+    image = torch.zeros(1, 20, 20)
+    image[:, 5:15, 5:15] = torch.linspace(-2, 2, 100).reshape(10, 10)
+    clipped = ScaleBrainIntensity()(image)
+    kept = ScaleBrainIntensity(floor=0.5)(image)
+    assert (clipped[:, 5:10, 5:15] == 0).all()
+    assert (kept[:, 6:10, 5:15] > 0).all()
+    assert (kept[image == 0] == 0).all()
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor, MetaTensor])
+def test_the_kind_of_the_input_is_kept(make: type) -> None:
+    image = make(np.arange(64, dtype=np.int16).reshape(1, 8, 8))
+    scaled = ScaleBrainIntensity()(image)
+    assert type(scaled) is type(image)
+    assert scaled.dtype in (np.float32, torch.float32)
+    assert 0 <= scaled.min() and scaled.max() == 1
+
+
+def test_the_dictionary_version_uses_the_mask_where_there_is_one() -> None:
+    image = torch.arange(1.0, 101.0).reshape(1, 10, 10)
+    scale = ScaleBrainIntensityd(["image", "other"], percentile=100, allow_missing_keys=True)
+    assert float(scale({"image": image})["image"][0, 4, 9]) == pytest.approx(0.5)
+    assert float(scale({"image": image, "mask": image <= 50})["image"][0, 2, 4]) == 0.5
+
+
+def test_what_cannot_be_scaled_is_said() -> None:
+    with pytest.raises(ValueError, match="the brain mask is empty"):
+        ScaleBrainIntensity()(torch.zeros(1, 4, 4))
+    with pytest.raises(
+        ValueError, match="99.5th percentile is -1, not above 0: the image is empty"
+    ):
+        ScaleBrainIntensity()(-torch.ones(1, 4, 4))
+    with pytest.raises(ValueError, match="need 0 <= floor < percentile <= 100, got floor 60, "):
+        ScaleBrainIntensity(50, floor=60)

@@ -185,7 +185,7 @@ def test_evaluate_writes_the_report_folder_and_then_only_what_changed(
     assert json.loads((run.report / "metrics.json").read_text())["schema"] == 1
     stage.evaluate(run.path)
     assert runs == ["cpu"]
-    assert "only rendered again" in capsys.readouterr().out
+    assert "only the report is rendered again" in capsys.readouterr().out
     (run.samples / "provenance.json").unlink()
     stage.evaluate(run.path)
     assert len(runs) == 2

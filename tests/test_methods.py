@@ -44,12 +44,9 @@ def test_options_are_told(options: dict[str, object], words: str) -> None:
 
 
 def test_more_than_one_source_of_masks_is_counted() -> None:
-    table = rows(mask_source=["zero-background", "derivative", "zero-background"])
-    text = how_normalised(table, {}, None)
-    assert (
-        "skull-stripped input that are not 0 (2 volumes); the mask that came with the data (1 volume)"
-        in text
-    )
+    text = how_normalised(rows(mask_source=["zero-background", "derivative", "?"]), {}, None)
+    assert "the voxels of the skull-stripped input that are not 0 (1 volume); " in text
+    assert "the mask that came with the data (1 volume); " in text
 
 
 def test_the_split_table_takes_the_first_known_value_of_each_person() -> None:

@@ -57,6 +57,6 @@ def test_a_stack_written_anew_is_read_anew(tmp_path: Path) -> None:
 
 def test_other_keys_and_pickling(tmp_path: Path) -> None:
     paths = write(tmp_path, STACK)
-    load = pickle.loads(pickle.dumps(LoadSliced("scan", "brain")))  # noqa: S301
+    load = pickle.loads(pickle.dumps(LoadSliced("scan", "brain")))
     item = load({"scan": paths["image"], "brain": paths["label"], "index": 1})
     assert set(item) == {"scan", "mask", "index"}

@@ -164,7 +164,8 @@ def test_composed_with_monais_own(tmp_path: Path) -> None:
     for index, item in enumerate(cut):
         assert item["image"].shape == item["mask"].shape == (1, 24, 20)
         assert item["mask"].dtype == torch.bool
-        assert 0 <= float(item["image"].min()) and float(item["image"].max()) <= 1
+        assert float(item["image"].min()) >= 0
+        assert float(item["image"].max()) <= 1
         assert item["index"] == index
         assert (item["participant_id"], item["age"]) == ("sub-1", 70.0)
         assert item["image"].meta["participant_id"] == "sub-1"
@@ -216,7 +217,7 @@ def test_inverse_of_a_dictionary_after_a_batch(tmp_path: Path) -> None:
     assert not back["mask"][0, :4].any()
 
 
-def test_several_images_are_cut_alike(tmp_path: Path) -> None:
+def test_several_images_are_cut_alike() -> None:
     image = volume("oblique")
     item = {"a": image, "b": 2 * image, "mask": brain()}
     for one in ExtractSlicesd(["a", "b"], size=(8, 8), count=2)(item):

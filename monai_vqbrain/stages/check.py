@@ -11,7 +11,8 @@ import click
 from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, read_cohort
 from monai_vqbrain.progress import progress
 from monai_vqbrain.stages.prepare import PrepareOptions
-from monai_vqbrain.stages.volume import UnusableVolume, open_volume, without_orientation
+from monai_vqbrain.stages.stacks import not_oriented
+from monai_vqbrain.stages.volume import UnusableVolumeError, is_oriented, open_volume
 
 MOST_LINES = 20  # problems shown
 
@@ -46,11 +47,10 @@ def _look(scan: Scan) -> Problem | str:
         image = open_volume(scan.path)
         if scan.mask_path is not None:
             open_volume(scan.mask_path)
-    except UnusableVolume as error:
+    except UnusableVolumeError as error:
         return Problem(scan.source, error.problem, error.advice)
-    if without_orientation(image):
-        advice = "check left and right, or convert it again from DICOM"
-        return Problem(scan.source, "the header does not say which side is left", advice)
+    if not is_oriented(image):
+        return not_oriented(scan)
     voxel = " x ".join(f"{size:.3g}" for size in image.header.get_zooms()[:3])
     return f"{' x '.join(map(str, image.shape[:3]))} voxels of {voxel} mm"
 

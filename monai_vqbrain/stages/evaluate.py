@@ -12,9 +12,12 @@ import torch
 
 from monai_vqbrain.files import building, writing
 from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
+from monai_vqbrain.stages.bundle import run_bundle
+from monai_vqbrain.stages.codes import check_models, code_items
 from monai_vqbrain.stages.report import render
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.summary import Decode, summarise
+from monai_vqbrain.stages.tables import sample_files
 from monai_vqbrain.stages.trained import trained_network
 
 

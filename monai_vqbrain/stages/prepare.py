@@ -195,6 +195,11 @@ def _write_tables(
     rows = slice_rows(usable, splits)
     kind = "simulated brains" if cohort.simulated else "brain MRI"
     datalist = make_datalist(rows, f"T1-weighted {kind}, slices in [0, 1]; label: brain mask")
+    if not datalist["training"]:
+        raise VQBrainError(
+            f"no slice of a training participant is {LEAST_BRAIN:.0%} brain or more: "
+            "look at --positions and --spacing"
+        )
     (work / "datalist.json").write_text(json.dumps(datalist, indent=1) + "\n")
     write_slices(rows, work / "slices.tsv")
     write_participants(people, splits, work / "participants.tsv")

@@ -11,12 +11,10 @@ import numpy as np
 
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.stages.volume import (
-    UnusableVolume,
+    UnusableVolumeError,
     Volume,
     find_brain,
-    open_volume,
     read_volume,
-    without_orientation,
 )
 from monai_vqbrain.transforms import ExtractSlices, ScaleBrainIntensity, SliceStack
 from monai_vqbrain.transforms.extent import brain_box
@@ -52,7 +50,7 @@ def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path) -> Cut:
     try:
         volume, brain, mask_source = find_brain(read_volume(scan.path), scan.mask_path)
         stack = volume_to_slices(volume, brain, extract)
-    except UnusableVolume as error:
+    except UnusableVolumeError as error:
         return Cut(scan, problems=(Problem(scan.source, error.problem, error.advice),))
     except ValueError as error:  # of the transforms, about this volume's numbers
         return Cut(scan, problems=(Problem(scan.source, str(error), "look at the image"),))
@@ -61,7 +59,7 @@ def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path) -> Cut:
         {**stack.place(index), "mask_source": mask_source, "stack": path}
         for index in range(stack.grid.shape[2])
     )
-    return Cut(scan, rows, _notes(scan))
+    return Cut(scan, rows, () if volume.oriented else (not_oriented(scan),))
 
 
 def volume_to_slices(volume: Volume, brain: np.ndarray, extract: ExtractSlices) -> SliceStack:
@@ -119,15 +117,14 @@ def mask_of(stack: Path) -> Path:
 
 def _write(values: np.ndarray, affine: np.ndarray, path: Path, slope: float) -> None:
     image = nib.Nifti1Image(values, affine)
-    image.header.set_slope_inter(slope, 0)  # type: ignore[no-untyped-call]
+    image.header.set_slope_inter(slope, 0)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
     nib.save(image, path)
 
 
-def _notes(scan: Scan) -> tuple[Problem, ...]:
-    if not without_orientation(open_volume(scan.path)):
-        return ()
+def not_oriented(scan: Scan) -> Problem:
+    """What to tell about a scan whose header does not say which side is left."""
     advice = "taken as nibabel reads it; check left and right, or convert it again from DICOM"
-    return (Problem(scan.source, "the header does not say which side is left", advice),)
+    return Problem(scan.source, "the header does not say which side is left", advice)

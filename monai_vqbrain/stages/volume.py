@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from monai_vqbrain.errors import VQBrainError
 
 ZERO_SHARE = 0.1  # of the voxels must be 0 for the background to count as zero
 HEAD_ML = 2500  # more foreground than this is a head, not a brain (brains with CSF: 900 to 2000 ml)
+AGAIN = "get the file again"
+UNREADABLE = (
+    OSError, EOFError, ValueError, ImportError, zlib.error, struct.error,
+    ImageFileError, HeaderDataError, HeaderTypeError,
+)  # fmt: skip
 SAME_MM = 1e-2  # affines that differ by less are one grid
 
 
-class UnusableVolume(VQBrainError):
+class UnusableVolumeError(VQBrainError):
     """A volume that cannot be prepared.
 
     Args:
@@ -39,10 +46,12 @@ class Volume:
         array: (X, Y, Z), proportional to the intensities: integers stay as they are stored, so
             that nothing is computed for voxels that no slice needs. 0 means 0.
         affine: (4, 4), voxel -> world, mm, RAS.
+        oriented: the header says which side is left.
     """
 
     array: np.ndarray
     affine: np.ndarray
+    oriented: bool = True
 
 
 def open_volume(path: Path) -> Any:
@@ -55,38 +64,47 @@ def open_volume(path: Path) -> Any:
         The nibabel image.
 
     Raises:
-        UnusableVolume: not an image, not one 3D volume, no numbers in it, or no place in space.
+        UnusableVolumeError: not an image, not one 3D volume, no numbers, or no place in space.
     """
     try:
         image: Any = nib.load(path)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnusableVolume(f"cannot be opened ({why})", "get the file again") from error
+    except UNREADABLE as error:
+        raise UnusableVolumeError(f"cannot be opened ({_why(error)})", AGAIN) from error
     shape = _three(getattr(image, "shape", ()))
     if min(shape) < 2:
-        raise UnusableVolume(f"one slice of shape {shape}", "give whole 3D volumes")
+        raise UnusableVolumeError(f"one slice of shape {shape}", "give whole 3D volumes")
     affine = getattr(image, "affine", None)
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise UnusableVolume("the affine places no voxel in space", "convert it again from DICOM")
+        raise UnusableVolumeError(
+            "the affine places no voxel in space", "convert it again from DICOM"
+        )
     if image.get_data_dtype().kind not in "iuf":
-        raise UnusableVolume(f"voxels of type {image.get_data_dtype()}", "give one number a voxel")
+        raise UnusableVolumeError(
+            f"voxels of type {image.get_data_dtype()}", "give one number a voxel"
+        )
     return image
+
+
+def _why(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) < 3:
-        raise UnusableVolume(f"shape {shape} is not a volume", "give whole 3D volumes")
+        raise UnusableVolumeError(f"shape {shape} is not a volume", "give whole 3D volumes")
     if any(n != 1 for n in shape[3:]):
         several = int(np.prod(shape[3:]))
-        raise UnusableVolume(f"holds {several} volumes", "give one T1 volume, or their average")
+        raise UnusableVolumeError(
+            f"holds {several} volumes", "give one T1 volume, or their average"
+        )
     return shape[:3]
 
 
-def without_orientation(image: Any) -> bool:
-    """Whether a NIfTI header leaves open which side is left (sform and qform codes both 0)."""
+def is_oriented(image: Any) -> bool:
+    """Whether the header says which side is left: not a NIfTI with sform and qform codes of 0."""
     header = image.header
-    return (
-        isinstance(header, nib.Nifti1Header) and header["sform_code"] == header["qform_code"] == 0
+    return not isinstance(header, nib.Nifti1Header) or bool(
+        header["sform_code"] or header["qform_code"]
     )
 
 
@@ -97,25 +115,25 @@ def read_volume(path: Path) -> Volume:
         path: any file that nibabel reads.
 
     Raises:
-        UnusableVolume: as `open_volume`; damaged, or with NaN or infinite voxels.
+        UnusableVolumeError: as `open_volume`; damaged, or with NaN or infinite voxels.
     """
     image = open_volume(path)
     try:
         raw, slope, inter = _stored(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UnusableVolume(f"is damaged ({error})", "get the file again") from error
+    except UNREADABLE as error:
+        raise UnusableVolumeError(f"is damaged ({_why(error)})", AGAIN) from error
     array = raw.reshape(raw.shape[:3])
     if array.dtype.kind == "f":
         wrong = array.size - np.count_nonzero(np.isfinite(array))
         if wrong:
-            raise UnusableVolume(
+            raise UnusableVolumeError(
                 f"{wrong} voxels are NaN or infinite", "set them to 0 or make the image anew"
             )
     if inter or slope <= 0:
         exact = array * slope + inter
         exact[np.abs(exact) < 1e-3 * abs(slope)] = 0.0  # rounding must not hide a zero background
         array = exact.astype(np.float32)
-    return Volume(array, np.asarray(image.affine, dtype=np.float64))
+    return Volume(array, np.asarray(image.affine, dtype=np.float64), is_oriented(image))
 
 
 def _stored(proxy: Any) -> tuple[np.ndarray, float, float]:
@@ -139,11 +157,12 @@ def find_brain(volume: Volume, mask_path: Path | None) -> tuple[Volume, np.ndarr
         `zero-background`.
 
     Raises:
-        UnusableVolume: there is no mask and no zero background, or the mask does not fit.
+        UnusableVolumeError: there is no mask and no zero background, or the mask does not fit.
     """
     if mask_path is not None:
         inside = _mask(volume, mask_path)
-        return Volume(np.where(inside, volume.array, 0), volume.affine), inside, "derivative"
+        stripped = np.where(inside, volume.array, volume.array.dtype.type(0))
+        return replace(volume, array=stripped), inside, "derivative"
     array = volume.array
     brain = array != 0
     share = 1 - np.count_nonzero(brain) / brain.size
@@ -156,7 +175,7 @@ def find_brain(volume: Volume, mask_path: Path | None) -> tuple[Volume, np.ndarr
         found = f"{litres:.1f} litres are not 0, more than a brain"
     else:
         return volume, brain, "zero-background"
-    raise UnusableVolume(
+    raise UnusableVolumeError(
         f"not skull-stripped ({found}) and without a brain mask",
         "skull-strip it, or put a mask *_desc-brain_mask.nii.gz into derivatives",
     )
@@ -165,15 +184,15 @@ def find_brain(volume: Volume, mask_path: Path | None) -> tuple[Volume, np.ndarr
 def _mask(volume: Volume, path: Path) -> np.ndarray:
     try:
         mask = read_volume(path)
-    except UnusableVolume as error:
-        raise UnusableVolume(f"its mask {path.name} {error.problem}", error.advice) from error
+    except UnusableVolumeError as error:
+        raise UnusableVolumeError(f"its mask {path.name} {error.problem}", error.advice) from error
     same_shape = mask.array.shape == volume.array.shape
     if not same_shape or not np.allclose(mask.affine, volume.affine, atol=SAME_MM):
         what = "place in space" if same_shape else f"shape {mask.array.shape}"
-        raise UnusableVolume(
+        raise UnusableVolumeError(
             f"its mask {path.name} has another {what}", "resample the mask to the image's grid"
         )
     inside = mask.array != 0
     if not inside.any():
-        raise UnusableVolume(f"its mask {path.name} is empty", "make the mask anew")
+        raise UnusableVolumeError(f"its mask {path.name} is empty", "make the mask anew")
     return inside

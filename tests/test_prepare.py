@@ -1,0 +1,412 @@
+"""Volumes to slices on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.data import load_decathlon_datalist
+from scipy.ndimage import gaussian_filter
+
+from monai_vqbrain.cohorts import Scan
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.stages.prepare import PrepareOptions, parse_positions, prepare
+from monai_vqbrain.stages.slice_tables import COLUMNS, make_datalist, slice_rows
+from monai_vqbrain.stages.stacks import Cut, cut_scan, volume_to_slices
+from monai_vqbrain.stages.volume import Volume, find_brain, read_volume
+from monai_vqbrain.transforms import ExtractSlices, LoadSliced, ScaleBrainIntensity
+
+SHAPE, MM = (26, 30, 24), 7.0
+SMALL = PrepareOptions(size=(32, 28), spacing=7.0, count=4)
+
+
+def brain_image(seed: int = 0, dtype: type = np.uint8) -> nib.Nifti1Image:
+    """An egg of about a litre with texture, on a background of exactly 0, stored LAS."""
+    offsets = (np.indices(SHAPE).T - np.array(SHAPE) / 2).T * MM
+    egg = sum((o / r) ** 2 for o, r in zip(offsets, (65, 80, 55), strict=True)) < 1
+    texture = gaussian_filter(np.random.default_rng(seed).random(SHAPE), 1)
+    values = egg * (40 + 180 * (texture - texture.min()) / np.ptp(texture))
+    image = nib.Nifti1Image(values.astype(dtype), np.diag([-MM, MM, MM, 1]))
+    image.header.set_slope_inter(3.5, 0)
+    return image
+
+
+def dataset(root: Path, people: int = 8) -> Path:
+    """A BIDS dataset; the last person has a second session."""
+    rows = []
+    for n in range(people):
+        sub = f"sub-{n:02d}"
+        for ses in ("", "ses-2") if n == people - 1 else ("",):
+            folder = root / sub / ses / "anat"
+            folder.mkdir(parents=True, exist_ok=True)
+            name = "_".join(filter(None, (sub, ses, "T1w.nii.gz")))
+            nib.save(brain_image(n), folder / name)
+        rows.append(f"{sub}\t{60 + n}\t{'MF'[n % 2]}\t{'AD' if n % 2 else 'CN'}")
+    (root / "participants.tsv").write_text("\n".join(["participant_id\tage\tsex\tgroup", *rows]))
+    return root
+
+
+@pytest.fixture(scope="module", name="source")
+def _source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dataset(tmp_path_factory.mktemp("bids"))
+
+
+@pytest.fixture(scope="module", name="prepared")
+def _prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(source, tmp_path_factory.mktemp("run"), SMALL)
+
+
+def table(folder: Path, name: str = "slices") -> pd.DataFrame:
+    return pd.read_csv(folder / f"{name}.tsv", sep="\t")
+
+
+def test_the_folder_holds_what_the_design_says(prepared: Path) -> None:
+    for name in ("slices.tsv", "datalist.json", "participants.tsv", "problems.tsv"):
+        assert (prepared / name).is_file()
+    assert (prepared / "provenance.json").is_file()
+    assert (prepared / "qc" / "montage.png").stat().st_size > 1000
+    slices = table(prepared)
+    assert tuple(slices.columns) == COLUMNS
+    assert len(slices) == 9 * 4
+    assert len(list((prepared / "stacks").iterdir())) == 9 * 2
+    first = slices.iloc[0]
+    assert first["stack"] == "stacks/sub-00_axial_T1w.nii"
+    assert first["source"] == "sub-00/anat/sub-00_T1w.nii.gz"
+    assert (first["diagnosis"], first["sex"], first["age"]) == ("CN", "M", 60)
+    assert set(slices["mask_source"]) == {"zero-background"}
+    assert (prepared / "stacks" / "sub-07_ses-2_axial_T1w.nii").is_file()
+
+
+def test_missing_values_are_written_as_bids_does(prepared: Path) -> None:
+    header, first = (prepared / "slices.tsv").read_text().splitlines()[:2]
+    cells = dict(zip(header.split("\t"), first.split("\t"), strict=True))
+    assert cells["session_id"] == "n/a"
+    item = json.loads((prepared / "datalist.json").read_text())["training"][0]
+    assert item["session_id"] is None
+
+
+def test_a_stack_lies_where_the_volume_lies(source: Path, prepared: Path) -> None:
+    """A nearest voxel of the stack, found by nibabel's affines alone, has the volume's value."""
+    volume = nib.load(source / "sub-03/anat/sub-03_T1w.nii.gz")
+    stack = nib.load(prepared / "stacks/sub-03_axial_T1w.nii")
+    assert stack.get_data_dtype() == np.uint8
+    assert nib.aff2axcodes(stack.affine) == tuple("RAS")
+    assert int(stack.header["sform_code"]) == int(stack.header["qform_code"]) == 1
+    assert stack.shape == (28, 32, 4)
+    world = nib.affines.apply_affine(stack.affine, np.argwhere(np.ones(stack.shape)))
+    there = nib.affines.apply_affine(np.linalg.inv(volume.affine), world).round().astype(int)
+    inside = ((there >= 0) & (there < SHAPE)).all(axis=1)
+    theirs = volume.get_fdata()[tuple(there[inside].T)]
+    mine = stack.get_fdata().reshape(-1)[inside]
+    assert np.corrcoef(mine, theirs)[0, 1] > 0.9
+    # a mirrored brain correlates too, but its texture does not
+    mirrored = stack.get_fdata()[::-1].reshape(-1)[inside]
+    in_brain = theirs > 0
+    apart = [np.corrcoef(x[in_brain], theirs[in_brain])[0, 1] for x in (mine, mirrored)]
+    assert apart[0] > apart[1] + 0.2
+
+
+def test_positions_in_the_table_are_those_of_the_affine(prepared: Path) -> None:
+    for path, rows in table(prepared).groupby("stack"):
+        affine = nib.load(prepared / path).affine
+        assert np.allclose(
+            affine[2, 3] + affine[2, 2] * rows["index"], rows["position_mm"], atol=1e-3
+        )
+        assert rows["position_rel"].between(0, 1).all()
+        mask = nib.load(prepared / path.replace("_T1w", "_desc-brain_mask")).get_fdata()
+        assert np.allclose(mask.mean(axis=(0, 1)), rows["brain_fraction"], atol=1e-4)
+
+
+def test_prepare_gives_what_the_transform_gives(source: Path, prepared: Path) -> None:
+    """Integers as stored, scaled afterwards, against floats through MONAI's way."""
+    image = nib.load(source / "sub-02/anat/sub-02_T1w.nii.gz")
+    values = torch.from_numpy(image.get_fdata(dtype=np.float32))[None]
+    volume = Volume(ScaleBrainIntensity()(values)[0].numpy(), image.affine)
+    stack = SMALL.extract().stack(volume.array[None], volume.affine, volume.array != 0)
+    mine = nib.load(prepared / "stacks/sub-02_axial_T1w.nii").get_fdata()
+    # clipping before or after interpolation differs where a voxel is above the percentile
+    assert np.abs(mine - stack.image[0]).mean() < 2e-3
+    assert np.abs(mine - stack.image[0]).max() < 0.05
+
+
+def test_monai_reads_the_datalist_and_our_loader_its_items(prepared: Path) -> None:
+    lists = {
+        split: load_decathlon_datalist(prepared / "datalist.json", True, split)
+        for split in ("training", "validation", "test")
+    }
+    assert sum(map(len, lists.values())) == (table(prepared)["brain_fraction"] >= 0.05).sum()
+    item = lists["training"][5]
+    loaded = LoadSliced()(item)
+    assert loaded["image"].shape == loaded["mask"].shape == (1, 28, 32)
+    assert float(loaded["image"].max()) <= 1
+    assert loaded["mask"].float().mean() >= 0.05
+    assert loaded["participant_id"] == item["participant_id"]
+    splits = table(prepared, "participants").set_index("participant_id")["split"]
+    for split, items in lists.items():
+        assert {splits[i["participant_id"]] for i in items} == {split}
+
+
+def test_a_second_time_nothing_is_done_and_a_change_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = dataset(tmp_path / "bids", 4)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    before = (folder / "provenance.json").read_text()
+    capsys.readouterr()
+    prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=4, jobs=2))
+    assert capsys.readouterr().out == f"{folder} is up to date\n"
+    assert (folder / "provenance.json").read_text() == before
+    prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
+    assert "count was 4, is 3; 5 volumes to cut" in capsys.readouterr().out
+    nib.save(brain_image(99), source / "sub-01/anat/sub-01_T1w.nii.gz")
+    prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
+    assert "sub-01/anat/sub-01_T1w.nii.gz changed" in capsys.readouterr().out
+
+
+def test_two_processes_write_the_same_bytes(source: Path, prepared: Path, tmp_path: Path) -> None:
+    options = PrepareOptions(size=(32, 28), spacing=7.0, count=4, jobs=2)
+    again = prepare(source, tmp_path, options)
+    for file in [
+        "slices.tsv",
+        "datalist.json",
+        *(f"stacks/{p.name}" for p in (prepared / "stacks").iterdir()),
+    ]:
+        assert (again / file).read_bytes() == (prepared / file).read_bytes()
+
+
+def test_people_added_later_move_nobody(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "bids", 5)
+    first = table(prepare(source, tmp_path / "run", SMALL), "participants")
+    dataset(source, 9)
+    second = table(prepare(source, tmp_path / "run", SMALL), "participants")
+    before, after = (t.set_index("participant_id")["split"] for t in (first, second))
+    assert len(after) == 9
+    assert (after[before.index] == before).all()
+
+
+def test_nobody_is_in_two_splits(tmp_path: Path) -> None:
+    """The guard works on the datalist itself, whatever dealt the splits."""
+    scan = Scan(participant_id="sub-7", path=tmp_path, source="x")
+    place = {"index": 0, "axis": "axial", "brain_fraction": 0.5, "stack": "stacks/a_axial_T1w.nii"}
+    rows = slice_rows([Cut(scan, (place,))], {"sub-7": "training"})
+    assert make_datalist(rows, "")["training"][0]["label"] == "stacks/a_axial_desc-brain_mask.nii"
+    leaking = [*rows, {**rows[0], "split": "test"}]
+    with pytest.raises(VQBrainError, match=r"in two splits: sub-7 \(test, training\)"):
+        make_datalist(leaking, "")
+
+
+def test_prepared_people_are_in_one_split_each(prepared: Path) -> None:
+    splits = table(prepared).groupby("participant_id")["split"].nunique()
+    assert (splits == 1).all()
+    assert set(table(prepared, "participants")["split"]) == {"training", "validation", "test"}
+
+
+def spoil(path: Path, change: Callable[[np.ndarray], np.ndarray], dtype: type = np.float32) -> None:
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(change(image.get_fdata()).astype(dtype), image.affine), path)
+
+
+def put_nan(values: np.ndarray) -> np.ndarray:
+    values[3, 3, 3] = np.nan
+    return values
+
+
+BAD: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "nan": (put_nan, "1 voxels are NaN or infinite"),
+    "4d": (lambda v: np.stack([v, v], axis=-1), "holds 2 volumes"),
+    "one slice": (lambda v: v[..., :1], "one slice of shape"),
+    "with skull": (lambda v: v + 1, "not skull-stripped (the background is not 0)"),
+    "full frame": (lambda v: np.pad(v[6:20, 6:24, 6:18], 1), "% of the voxels are 0)"),
+    "whole head": (
+        lambda v: np.pad(np.ones((22, 24, 20)), 4),
+        "3.6 litres are not 0, more than a br",
+    ),
+    "black": (lambda v: v * 0, "the brain mask is empty"),
+    "negative": (lambda v: -v, ""),
+}
+
+
+@pytest.mark.parametrize("case", [name for name in BAD if name != "negative"])
+def test_a_bad_volume_is_one_line_and_no_more(tmp_path: Path, case: str) -> None:
+    change, words = BAD[case]
+    source = dataset(tmp_path / "bids", 4)
+    spoil(source / "sub-02/anat/sub-02_T1w.nii.gz", change)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    problems = table(folder, "problems")
+    assert list(problems["path"]) == ["sub-02/anat/sub-02_T1w.nii.gz"]
+    assert words in problems["problem"][0]
+    assert problems["advice"][0]
+    assert "sub-02" not in set(table(folder)["participant_id"])
+    assert "sub-02" not in set(table(folder, "participants")["participant_id"])
+
+
+def test_a_torn_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = dataset(tmp_path / "bids", 4)
+    path = source / "sub-01/anat/sub-01_T1w.nii.gz"
+    path.write_bytes(path.read_bytes()[:2000])
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert "is damaged" in table(folder, "problems")["problem"][0]
+    assert "1 problems, first: sub-01/anat/sub-01_T1w.nii.gz: is damaged" in capsys.readouterr().out
+    stop = PrepareOptions(size=(32, 28), spacing=7.0, count=4, on_error="stop")
+    with pytest.raises(VQBrainError, match=r"sub-01_T1w.nii.gz: is damaged .*get the file again"):
+        prepare(source, tmp_path / "run2", stop)
+    assert not (tmp_path / "run2" / "2-slices").exists()
+
+
+def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "bids", 1)
+    for path in source.glob("sub-*/**/*.nii.gz"):
+        spoil(path, lambda v: v + 1)
+    with pytest.raises(VQBrainError, match="none of 2 volumes in .* is usable"):
+        prepare(source, tmp_path / "run", SMALL)
+
+
+def test_positions_beside_the_brain_are_an_error(source: Path, tmp_path: Path) -> None:
+    far = PrepareOptions(size=(32, 28), spacing=7.0, positions="900:910:5")
+    with pytest.raises(VQBrainError, match="no slice of a training participant is 5% brain"):
+        prepare(source, tmp_path / "run", far)
+
+
+def write(path: Path, values: np.ndarray, slope: float = 1, inter: float = 0) -> Path:
+    image = nib.Nifti1Image(values, np.diag([MM, MM, MM, 1]))
+    image.header.set_slope_inter(slope, inter)
+    nib.save(image, path)
+    return path
+
+
+def test_a_mask_beside_the_image_is_used_and_the_rest_becomes_black(tmp_path: Path) -> None:
+    inside = np.asarray(brain_image().dataobj) > 0
+    head = np.random.default_rng(0).integers(50, 200, SHAPE, dtype=np.int16)
+    volume = read_volume(write(tmp_path / "head.nii.gz", head))
+    mask = write(tmp_path / "mask.nii.gz", inside.astype(np.uint8))
+    stripped, brain, source = find_brain(volume, mask)
+    assert source == "derivative"
+    assert np.array_equal(brain, inside)
+    assert stripped.array.dtype == np.int16
+    assert np.array_equal(stripped.array, head * inside)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.zeros(SHAPE, dtype=np.uint8), "its mask mask.nii.gz is empty"),
+        (np.ones((5, 5, 5), dtype=np.uint8), r"its mask mask.nii.gz has another shape \(5, 5, 5\)"),
+        (np.full(SHAPE, np.nan, dtype=np.float32), "its mask mask.nii.gz 18720 voxels are NaN"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused(
+    tmp_path: Path, values: np.ndarray, words: str
+) -> None:
+    volume = read_volume(write(tmp_path / "a.nii.gz", np.ones(SHAPE, dtype=np.uint8)))
+    with pytest.raises(VQBrainError, match=words):
+        find_brain(volume, write(tmp_path / "mask.nii.gz", values))
+
+
+def test_an_intercept_is_applied_and_hides_no_zero_background(tmp_path: Path) -> None:
+    stored = np.asarray(brain_image().dataobj).astype(np.int16) * 3 - 1024
+    volume = read_volume(write(tmp_path / "a.nii.gz", stored, slope=0.1, inter=102.4))
+    theirs = nib.load(tmp_path / "a.nii.gz").get_fdata()
+    assert np.allclose(volume.array, theirs, atol=1e-4)
+    assert find_brain(volume, None)[2] == "zero-background"
+
+
+def test_a_single_volume_in_4d_is_taken(tmp_path: Path) -> None:
+    values = np.asarray(brain_image().dataobj)
+    volume = read_volume(write(tmp_path / "a.nii.gz", values[..., None]))
+    assert volume.array.shape == SHAPE
+
+
+def test_z_scores_keep_their_dark_half(tmp_path: Path) -> None:
+    """Images normalised about their mean hold negative values in the brain, 0 outside."""
+    values = np.asarray(brain_image().dataobj).astype(np.float32)
+    inside = values > 0
+    scores = np.where(inside, (values - values[inside].mean()) / values[inside].std(), 0)
+    volume = read_volume(write(tmp_path / "a.nii.gz", scores.astype(np.float32)))
+    stack = volume_to_slices(volume, inside, SMALL.extract())
+    plain = volume_to_slices(Volume(values, volume.affine), inside, SMALL.extract())
+    in_brain = stack.mask[0] & (plain.image[0] > 0.3)
+    assert np.corrcoef(stack.image[0][in_brain], plain.image[0][in_brain])[0, 1] > 0.95
+    assert (stack.image[0][~stack.mask[0]] < 0.5).all()
+
+
+def test_a_header_without_orientation_is_told_and_taken(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.asarray(brain_image().dataobj), None)
+    image.header.set_zooms((MM, MM, MM))
+    nib.save(image, tmp_path / "a.nii.gz")
+    scan = Scan(participant_id="p", path=tmp_path / "a.nii.gz", source="a.nii.gz")
+    cut = cut_scan(scan, SMALL.extract(), tmp_path / "out")
+    assert len(cut.slices) == 4
+    assert cut.problems[0].problem == "the header does not say which side is left"
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "align": ({"align": "rigid"}, "--align rigid is not available yet"),
+    "align typo": ({"align": "nnoe"}, "--align must be auto or none, got 'nnoe'"),
+    "bias": ({"bias": True}, "--bias is not available yet"),
+    "on_error": ({"on_error": "go"}, "--on-error must be skip or stop, got 'go'"),
+    "axis": ({"axis": "up"}, "axis must be one of axial, coronal, sagittal, got 'up'"),
+    "size": ({"size": (4, 128)}, "--size must be 8 pixels or more"),
+    "spacing": ({"spacing": -1.0}, "--spacing above 0 mm"),
+    "count": ({"count": 0}, "--count 1 or more, got 128 x 128, 1.8, 0"),
+    "jobs": ({"jobs": 0}, "--jobs must be at least 1, got 0"),
+    "both": ({"count": 3, "positions": "1:2:1"}, "--positions and --count exclude each other"),
+    "positions": ({"positions": "1:2"}, "--positions must be FROM:TO:STEP in mm, such as"),
+    "backwards": ({"positions": "5:1:1"}, "--positions must be FROM:TO:STEP"),
+    "no step": ({"positions": "1:5:0"}, "--positions must be FROM:TO:STEP"),
+    "nan": ({"positions": "nan:5:1"}, "--positions must be FROM:TO:STEP"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_options_that_cannot_be_are_refused(case: str) -> None:
+    options, words = REFUSED[case]
+    with pytest.raises(UsageError, match=words):
+        PrepareOptions(**options)
+
+
+def test_positions_include_both_ends() -> None:
+    assert np.allclose(parse_positions("-20:34:3.6"), -20 + 3.6 * np.arange(16))
+
+
+def test_the_defaults_are_the_protocols() -> None:
+    extract = PrepareOptions().extract()
+    assert isinstance(extract, ExtractSlices)
+    assert (extract.axis, extract.size, extract.spacing) == ("axial", (128, 128), 1.8)
+
+
+def test_real_volumes_by_the_protocol(shared_data: Path, tmp_path: Path) -> None:
+    """One oblique scan of ds002748: 16 slices, the first 36 mm below the top of the brain."""
+    path = shared_data / "ds002748/sub-04/anat/sub-04_T1w.nii.gz"
+    image = nib.load(path)
+    points = nib.affines.apply_affine(image.affine, np.argwhere(np.asarray(image.dataobj) != 0))
+    scan = Scan(participant_id="sub-04", path=path, source=path.name)
+    rows = cut_scan(scan, PrepareOptions().extract(), tmp_path).slices
+    assert len(rows) == 16
+    assert rows[-1]["position_mm"] == pytest.approx(points[:, 2].max() - 36, abs=0.01)
+    assert np.allclose(np.diff([row["position_mm"] for row in rows]), 3.6)
+    stack = nib.load(tmp_path / rows[0]["stack"])
+    middle = nib.affines.apply_affine(stack.affine, (np.array(stack.shape) - 1) / 2)
+    assert np.allclose(middle[:2], ((points.min(0) + points.max(0)) / 2)[:2], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("example4d.nii.gz", "holds 2 volumes"),
+        ("resampled_anat_moved.nii", "153 voxels are NaN"),
+        ("row_major.dconn.nii", r"shape \(10, 10\) is not a volume"),
+        ("nifti1.hdr", "is damaged"),
+        ("0.dcm", "cannot be opened"),
+    ],
+)
+def test_odd_files_are_refused_in_one_line(shared_data: Path, name: str, words: str) -> None:
+    with pytest.raises(VQBrainError, match=words) as caught:
+        read_volume(shared_data / "odd-inputs" / name)
+    assert "\n" not in str(caught.value)

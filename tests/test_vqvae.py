@@ -1,0 +1,118 @@
+"""BrainVQVAE: shapes, MONAI's interface, export, learning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from monai.inferers import VQVAETransformerInferer
+from monai.networks.nets import VQVAE, DecoderOnlyTransformer
+from monai.utils.ordering import Ordering
+
+from monai_vqbrain.networks import BrainVQVAE
+
+SMALL = {"channels": (8, 8), "res_blocks": 1, "num_codes": 16, "code_dim": 4}
+
+
+def images(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size", "grid"),
+    [
+        ({}, (16, 24), (4, 6)),
+        ({"channels": (8, 8, 8)}, (16, 24), (2, 3)),
+        ({"spatial_dims": 3}, (8, 12, 16), (2, 3, 4)),
+    ],
+)
+def test_shapes(arguments: dict[str, Any], size: tuple[int, ...], grid: tuple[int, ...]) -> None:
+    network = BrainVQVAE(**{**SMALL, **arguments}).eval()
+    assert network(images(*size)).shape == (2, 1, *size)
+    assert network.index_quantize(images(*size)).shape == (2, *grid)
+
+
+def test_training_returns_reconstruction_and_loss() -> None:
+    reconstruction, loss = BrainVQVAE(**SMALL).train()(images(16, 16))
+    assert reconstruction.shape == (2, 1, 16, 16)
+    assert loss.ndim == 0
+
+
+def test_default_size_is_small() -> None:
+    assert sum(p.numel() for p in BrainVQVAE().parameters()) == 236_233
+
+
+def test_it_offers_what_monais_vqvae_offers() -> None:
+    theirs = {name for name in vars(VQVAE) if not name.startswith("_")}
+    assert theirs <= set(dir(BrainVQVAE))
+    network = BrainVQVAE(**SMALL).eval()
+    x = images(16, 16)
+    encodings = network.encode(x)
+    quantised, loss = network.quantize(encodings)
+    codes = network.index_quantize(x)
+    assert network.num_embeddings == 16
+    assert loss.ndim == 0
+    assert torch.allclose(network.encode_stage_2_inputs(x), quantised, atol=1e-6)
+    assert torch.allclose(network.decode(quantised), network(x), atol=1e-5)
+    assert torch.allclose(network.decode_samples(codes), network(x), atol=1e-6)
+    assert torch.allclose(network.decode_stage_2_outputs(encodings), network(x), atol=1e-6)
+
+
+def test_monais_transformer_inferer_takes_it() -> None:
+    network = BrainVQVAE(**SMALL).eval()
+    transformer = DecoderOnlyTransformer(
+        num_tokens=17, max_seq_len=16, attn_layers_dim=8, attn_layers_depth=1, attn_layers_heads=1
+    )
+    order = Ordering("raster_scan", 2, (1, 4, 4))
+    inferer = VQVAETransformerInferer()
+    logits = inferer(images(16, 16), network, transformer, order)
+    assert logits.shape == (2, 16, 17)
+
+
+def test_encoding_never_changes_the_codebook_even_in_training_mode() -> None:
+    network = BrainVQVAE(**SMALL).train()
+    network(images(16, 16))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network.index_quantize(images(16, 16, seed=1))
+    network.encode_stage_2_inputs(images(16, 16, seed=1))
+    network.decode_stage_2_outputs(network.encode(images(16, 16, seed=1)))
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_torchscript_and_export_give_the_same() -> None:
+    network = BrainVQVAE(**SMALL).eval()
+    x = images(16, 16)
+    assert torch.equal(torch.jit.script(network)(x), network(x))
+    assert torch.allclose(torch.export.export(network, (x,)).module()(x), network(x), atol=1e-6)
+
+
+def test_it_learns() -> None:
+    torch.manual_seed(0)
+    network = BrainVQVAE(**SMALL).train()
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    ramp = torch.linspace(0, 1, 16).expand(2, 1, 16, 16)
+    errors = []
+    for _ in range(60):
+        reconstruction, loss = network(ramp)
+        error = (reconstruction - ramp).abs().mean()
+        optimizer.zero_grad()
+        (error + loss).backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"), ({"channels": ()}, "at least one")],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        BrainVQVAE(**{**SMALL, **arguments})
+
+
+@pytest.mark.parametrize("size", [(18, 16), (16, 16, 16)])
+def test_wrong_sizes_are_named(size: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="every side a multiple of 4, got shape"):
+        BrainVQVAE(**SMALL).eval()(images(*size))

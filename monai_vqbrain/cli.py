@@ -37,12 +37,9 @@ def main() -> None:
 
 
 def _one_line(error: Exception) -> int:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, VQBrainError):
-        cause = cause.__cause__  # MONAI wraps what a configuration raises
-    if cause is not None:
-        click.echo(f"Error: {cause}", err=True)
-        return cause.exit_code
+    if isinstance(error, VQBrainError):
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
     message = " ".join(str(error).split()) or "no message"
     click.echo(
         f"Error: {type(error).__name__}: {message[:500]} (unexpected: the same command with "

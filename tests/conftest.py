@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pytest
 import torch
+
+from monai_vqbrain.stages.train import TrainOptions
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,3 +31,49 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real MRI at {folder}: set VQBRAIN_TEST_DATA to a folder with it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with the slices of nine simulated people, 32x32; copy it before you change it."""
+    from monai_vqbrain.cohorts import make_phantom
+    from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+
+    folder = tmp_path_factory.mktemp("prepared")
+    source = make_phantom(folder / "people", participants=9, resolution_mm=4, second_sessions=0)
+    prepare(source, folder / "run", PrepareOptions(size=(32, 32), spacing=6.0, count=4))
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def trained_run(prepared_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole path on the prepared run, with tiny networks; copy it before you change it."""
+    from monai_vqbrain.stages.encode import encode
+    from monai_vqbrain.stages.sample import SampleOptions, sample
+    from monai_vqbrain.stages.train import train
+
+    run = tmp_path_factory.mktemp("trained") / "run"
+    shutil.copytree(prepared_run, run)
+    train(run, "vqvae", tiny_vqvae())
+    encode(run)
+    train(run, "prior", tiny_prior())
+    sample(run, SampleOptions(number=5))
+    return run
+
+
+def tiny_vqvae(**options: Any) -> TrainOptions:
+    """A few steps of a tiny VQ-VAE."""
+    overrides = (
+        "slices_per_epoch=32",
+        "batch_size=8",
+        "network_def#channels=[8, 8]",
+        "network_def#num_codes=16",
+        "network_def#res_blocks=1",
+    )
+    return TrainOptions(**{"epochs": 2, "overrides": overrides, **options})
+
+
+def tiny_prior(**options: Any) -> TrainOptions:
+    """A few steps of a tiny prior."""
+    overrides = ("slices_per_epoch=32", "network_def#channels=8", "network_def#layers=1")
+    return TrainOptions(**{"epochs": 2, "overrides": overrides, **options})

@@ -30,7 +30,7 @@ def test_montage_shows_the_second_axis_upwards() -> None:
     wall = pixels(figures.montage(image))[..., 0]
     assert wall[0, -1] == 1
     assert wall[-1, -1] == wall[0, 0] == 0
-    assert wall.shape == (6 * 112, 8 * 112)  # enlarged by a whole factor up to 900 pixels
+    assert wall.shape == (6 * 128, 8 * 128)  # enlarged by a whole factor up to 1024 pixels
 
 
 def test_montage_fills_its_last_row_with_black() -> None:

@@ -53,7 +53,7 @@ def test_the_split_table_takes_the_first_known_value_of_each_person() -> None:
     table = {row["name"]: row for row in split_rows(rows())}
     assert table["participants"]["all"] == "2"
     assert table["sessions"]["training"] == "2"
-    assert table["age in years, mean (range)"]["training"] == "71.0 (71 to 71)"
+    assert table["age in years, mean (range)"]["training"] == "71.0 (71.0 to 71.0)"
     assert table["age in years, mean (range)"]["validation"] == "–"
     assert table["sex: not known"]["test"] == "1"
     assert table["diagnosis: not known"]["all"] == "2"

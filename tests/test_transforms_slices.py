@@ -118,6 +118,14 @@ def test_inverse_on_the_volumes_own_planes_gives_the_volume_back() -> None:
     )
 
 
+def test_a_networks_output_goes_back_with_its_inputs_metadata() -> None:
+    extract = ExtractSlices(size=(44, 44), spacing=1.5, count=8)
+    slices = extract(volume("oblique"), brain())
+    outputs = [MetaTensor(0.5 * one.as_tensor(), meta=one.meta) for one in slices]
+    half, whole = extract.inverse(outputs), extract.inverse(slices)
+    assert torch.allclose(half.as_tensor(), 0.5 * whole.as_tensor(), atol=1e-4)
+
+
 def test_the_stack_is_the_slices_side_by_side() -> None:
     extract = ExtractSlices(size=(12, 10), count=4)
     stack = extract.cut(volume("LAS"), brain())

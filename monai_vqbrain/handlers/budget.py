@@ -55,7 +55,8 @@ class TrainingBudget:
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_rate)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_in_time)
-        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def spent(self) -> float:
         """Seconds of training so far, in all processes."""
@@ -100,9 +101,13 @@ class TrainingBudget:
             engine.state.max_epochs = engine.state.epoch
             engine.terminate_epoch()
 
-    def _close(self, engine: Engine, *_: Any) -> None:
+    def _close(self, engine: Engine) -> None:
         if self._bar is not None:
             self._bar.close()
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self._close(engine)
+        raise error  # ignite drops an exception that a handler saw and did not raise again
 
 
 class BatchBar:
@@ -120,7 +125,8 @@ class BatchBar:
         """Follow an evaluator."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
-        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _start(self, engine: Engine) -> None:
         self._bar = tqdm(desc=self.what, total=engine.state.epoch_length, **BAR)
@@ -129,6 +135,10 @@ class BatchBar:
         if self._bar is not None:
             self._bar.update()
 
-    def _close(self, engine: Engine, *_: Any) -> None:
+    def _close(self, engine: Engine) -> None:
         if self._bar is not None:
             self._bar.close()
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self._close(engine)
+        raise error  # ignite drops an exception that a handler saw and did not raise again

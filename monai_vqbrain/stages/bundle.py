@@ -53,7 +53,10 @@ def run_bundle(
         name: "vqvae" or "pixelcnn".
         config: "train", "evaluate" or "inference".
         ids: values of the configuration's ids, from a stage; a device of "auto" is left out.
-        overrides: values from a person, checked first by `check_overrides`.
+        overrides: values from a person, checked first by `parse_overrides`.
+
+    Raises:
+        VQBrainError: whatever a component of ours raised, without MONAI's wrapping.
     """
     quiet()
     folder = bundle_folder(name) / "configs"
@@ -67,9 +70,17 @@ def run_bundle(
         **ids,
         **(overrides or {}),
     )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, VQBrainError):
+            cause = cause.__cause__  # MONAI wraps what a configuration raises
+        if cause is None:
+            raise
+        raise cause from error
 
 
 def bundle_command(
@@ -117,8 +128,9 @@ def parse_overrides(name: str, config: str, pairs: tuple[str, ...]) -> dict[str,
 
 def quiet() -> None:
     """Keep the chatter of MONAI's workflow and ignite's engines off the terminal."""
-    for logger in ("monai", "ignite", "py.warnings"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("monai", "ignite"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _parser(name: str, config: str) -> ConfigParser:

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 INK, MUTED, GRID = "#1d2733", "#66717d", "#e3e7eb"
 BLUE, AMBER, GREY = "#2b6cb0", "#c7791a", "#b4bdc7"
 SPLIT_COLOURS = {"training": GREY, "validation": AMBER, "test": BLUE}
-WALL_PIXELS = 900  # small slices are enlarged by a whole factor up to this width
+WALL_PIXELS = 1024  # small slices are enlarged by a whole factor up to this width
 LABELS = {
     "loss": "loss",
     "ssim_brain": "SSIM inside the brain",
@@ -45,7 +45,8 @@ def curves(history: pd.DataFrame, columns: Sequence[str], best: str | None = Non
     time, unit = _time_axis(history)
     for axis, column in zip(axes[0], shown, strict=False):
         known = history[column].notna()
-        axis.plot(time[known], history[column][known], color=BLUE, linewidth=1.6)
+        dots = "o" if known.sum() < 4 else ""
+        axis.plot(time[known], history[column][known], marker=dots, markersize=4, color=BLUE)
         if column == "loss" and history[column].min() > 0:
             _logarithmic(axis)
         if column == best:

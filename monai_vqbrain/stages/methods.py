@@ -89,7 +89,7 @@ def _ages(ages: pd.Series) -> str:
     known = ages.dropna().astype(float)
     if known.empty:
         return "–"
-    return f"{known.mean():.1f} ({known.min():.0f} to {known.max():.0f})"
+    return f"{known.mean():.1f} ({known.min():.1f} to {known.max():.1f})"
 
 
 def _alignment(options: Mapping[str, Any]) -> str:

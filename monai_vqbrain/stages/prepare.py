@@ -91,7 +91,8 @@ class PrepareOptions:
     def extract(self) -> ExtractSlices:
         """The transform that these options describe."""
         height, width = self.size
-        if min(height, width) < 8 or not self.spacing > 0 or (self.count or 1) < 1:
+        least = min(height / 8, width / 8, 1 if self.count is None else self.count)
+        if least < 1 or not self.spacing > 0:
             raise UsageError(
                 "--size must be 8 pixels or more, --spacing above 0 mm, --count 1 or more, got "
                 f"{height} x {width}, {self.spacing:g}, {self.count}"
@@ -137,8 +138,11 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
     previous = _previous_splits(folder, cohort, options.seed)
     with building(folder) as work:
         cuts = list(_cut_all(cohort.scans, options, work))
-        problems = [*cohort.problems, *(p for cut in cuts for p in cut.problems)]
-        rows = _write_tables(cohort, [c for c in cuts if c.slices], previous, options.seed, work)
+        problems = [*(p for cut in cuts for p in cut.problems), *cohort.problems]
+        usable = [cut for cut in cuts if cut.slices]
+        if not usable:
+            raise VQBrainError(f"no volume is usable, the first: {_line(problems[0])}")
+        rows = _write_tables(cohort, usable, previous, options.seed, work)
         write_problems(problems, work / "problems.tsv")
         stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
         (work / "qc").mkdir()
@@ -184,11 +188,6 @@ def _cut_all(scans: Sequence[Scan], options: PrepareOptions, work: Path) -> Iter
 def _write_tables(
     cohort: Cohort, usable: Sequence[Cut], previous: Mapping[str, str], seed: int, work: Path
 ) -> list[dict[str, Any]]:
-    if not usable:
-        raise VQBrainError(
-            f"none of {len(cohort.scans)} volumes in {cohort.root} is usable: see what is wrong "
-            f"with each: vqbrain prepare {cohort.root} RUN --on-error stop"
-        )
     cut_people = {cut.scan.participant_id for cut in usable}
     people = [p for p in cohort.people() if p.participant_id in cut_people]
     splits = assign_splits(people, seed, previous)
@@ -237,7 +236,7 @@ def _tell(rows: Sequence[Mapping[str, Any]], problems: Sequence[Problem], folder
         f"{LEAST_BRAIN:.0%} brain are used neither in training nor in scores"
     )
     if problems:
-        click.echo(f"{len(problems)} problems, first: {_line(problems[0])}")
+        click.echo(f"{len(problems)} problem(s), first: {_line(problems[0])}")
         click.echo(f"all of them: {folder / 'problems.tsv'}")
 
 

@@ -28,6 +28,7 @@ from monai_vqbrain.stages.tables import (
 )
 
 SCHEMA = 1
+WHITE = np.float32(255)  # the stored value of an intensity of 1
 SCORES = ("ssim_brain", "ssim_whole", "psnr_brain")
 SAMPLES_COMPARED = 256  # at most; the figure shows the first eight
 
@@ -83,9 +84,9 @@ def trivial_fidelity(run: RunFolder) -> dict[str, Any]:
     positions = test["index"].to_numpy(), known, training["index"].to_numpy()
     predictions = {
         "black": metrics.black(target),
-        "position_mean": metrics.position_mean(*positions) / 255,
-        "nearest": known[metrics.nearest(target, known)[0]] / 255,
-        "pooling": metrics.pooling(target, factor) / 255,
+        "position_mean": metrics.position_mean(*positions) / WHITE,
+        "nearest": known[metrics.nearest(target, known)[0]] / WHITE,
+        "pooling": metrics.pooling(target, factor) / WHITE,
     }
     trivial = {
         name: fidelity(_score(prediction, target, mask).assign(participant_id=_people(test)))

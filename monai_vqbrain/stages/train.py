@@ -19,7 +19,7 @@ from monai_vqbrain.stages.run import RunFolder
 
 BUNDLE = {"vqvae": "vqvae", "prior": "pixelcnn"}
 
-_locks: list[FileLock] = []  # kept, so that a lock lasts as long as the process
+_locks: dict[Path, FileLock] = {}  # kept, so that a lock lasts as long as the process
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def begin_training(run_dir: Path | str, which: str, resume: bool = False) -> Non
         prepare_phantom(run)
     if which == "prior" and not (run.codes / "provenance.json").is_file():
         raise VQBrainError(f"{run.codes} is not there: first run vqbrain encode {run.path}")
-    work = partial(run.vqvae if which == "vqvae" else run.prior)
+    work = partial(run.vqvae if which == "vqvae" else run.prior).absolute()
     _lock(work.with_suffix(".lock"))
     if work.exists() and not resume:
         shutil.rmtree(work)
@@ -119,14 +119,14 @@ def _estimate(ids: dict[str, Any]) -> str:
 
 def _lock(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    lock = _locks.setdefault(path, FileLock(path))
     try:
-        lock.acquire(timeout=0)
+        if not lock.is_locked:
+            lock.acquire(timeout=0)
     except Timeout as error:
         raise VQBrainError(
             f"another process is training in {path.parent}: wait for it, or use another run folder"
         ) from error
-    _locks.append(lock)
 
 
 def say_where(folder: str) -> None:

@@ -1,0 +1,80 @@
+"""What prepare would do, said beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from monai_vqbrain.errors import UsageError
+from monai_vqbrain.stages.check import check
+from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+
+
+@pytest.fixture(name="source")
+def _source(tmp_path: Path) -> Path:
+    """Six people, one of them with a 4D image, one without any."""
+    rows = ["participant_id\tgroup\tage"]
+    for n in range(6):
+        folder = tmp_path / "bids" / f"sub-{n}" / "anat"
+        folder.mkdir(parents=True)
+        values = np.zeros((20, 20, 20, 3 if n == 5 else 1), dtype=np.uint8)
+        values[5:15, 5:15, 5:15] = 100 + n
+        nib.save(nib.Nifti1Image(values, np.diag([8, 8, 8, 1])), folder / f"sub-{n}_T1w.nii.gz")
+        rows.append(f"sub-{n}\t{'AD' if n % 2 else 'CN'}\t{70 + n}")
+    (tmp_path / "bids" / "participants.tsv").write_text("\n".join([*rows, "sub-9\tCN\t60"]))
+    return tmp_path / "bids"
+
+
+def said(source: Path, capsys: pytest.CaptureFixture[str], **options: object) -> str:
+    check(source, PrepareOptions(**options))  # type: ignore[arg-type]
+    return capsys.readouterr().out
+
+
+def test_the_plan_is_printed(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(source, capsys)
+    for words in (
+        "(layout bids)",
+        "people      6, volumes 6",
+        "column group; known for 6 of 6 volumes",
+        "no column: name one with --column sex=NAME; known for 0",
+        "5 of 20 x 20 x 20 voxels of 8 x 8 x 8 mm",
+        "0 with a mask file, 6 by their zero background",
+        "axial, 128 x 128 at 1.8 mm, 16 a volume, 3.6 mm apart, the first 36 mm below",
+        "problem     sub-9: has no T1w image",
+        "problem     sub-5/anat/sub-5_T1w.nii.gz: holds 3 volumes",
+    ):
+        assert words in out
+
+
+def test_the_splits_are_those_that_prepare_makes(
+    source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (source / "sub-5" / "anat" / "sub-5_T1w.nii.gz").unlink()
+    lines = said(source, capsys).splitlines()
+    everybody = next(line.split()[1:] for line in lines if "everybody" in line)
+    folder = prepare(source, tmp_path / "run", PrepareOptions(size=(16, 16), spacing=8.0, count=2))
+    table = (folder / "participants.tsv").read_text()
+    assert [table.count(f"\t{s}\t") for s in ("training", "validation", "test")] == [
+        int(n) for n in everybody
+    ]
+
+
+def test_other_options_are_said_too(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "coronal, 64 x 80 at 2 mm, 5 a volume, evenly spread" in said(
+        source, capsys, axis="coronal", size=(64, 80), spacing=2.0, count=5
+    )
+    assert "at -20:20:4 mm of the images' own space" in said(source, capsys, positions="-20:20:4")
+
+
+def test_nothing_is_written(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(source.parent.rglob("*"))
+    said(source, capsys)
+    assert sorted(source.parent.rglob("*")) == before
+
+
+def test_a_source_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        check(tmp_path / "nowhere", PrepareOptions())

@@ -1,0 +1,221 @@
+"""The whole path through the bundles: every stage, again, after a change, interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import tiny_prior, tiny_vqvae
+from ignite.engine import Events
+from monai.engines import SupervisedTrainer
+from PIL import Image
+from safetensors import safe_open
+
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.files import sha256
+from monai_vqbrain.stages.encode import encode
+from monai_vqbrain.stages.evaluate import evaluate
+from monai_vqbrain.stages.sample import SampleOptions, sample
+from monai_vqbrain.stages.train import train
+from monai_vqbrain.stages.trained import trained_network
+
+
+def copy_of(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def test_training_leaves_what_later_stages_need(trained_run: Path) -> None:
+    for name in ("3-vqvae", "5-prior"):
+        folder = trained_run / name
+        files = {path.name for path in folder.iterdir()}
+        assert {"config.json", "model.pt", "checkpoint.pt", "metrics.tsv", "provenance.json"} <= files
+        table = pd.read_csv(folder / "metrics.tsv", sep="\t")
+        assert table["epoch"].tolist() == [1, 2]
+        assert not (trained_run / f"{name}.partial").exists()
+    definition = json.loads((trained_run / "3-vqvae/config.json").read_text())["network_def"]
+    assert definition["num_codes"] == 16
+
+
+def test_codes_are_those_of_the_trained_network(trained_run: Path) -> None:
+    with safe_open(trained_run / "4-codes/codes.safetensors", framework="pt") as file:
+        codes, header = file.get_tensor("codes"), file.metadata()
+    table = pd.read_csv(trained_run / "4-codes/codes.tsv", sep="\t")
+    assert codes.dtype == torch.uint16
+    assert codes.shape == (len(table), 1, 8, 8)
+    assert header["grid"] == "8x8"
+    assert header["num_codes"] == "16"
+    assert header["vqvae_sha256"] == sha256(trained_run / "3-vqvae/model.pt")
+    row = table.iloc[7]
+    stack = nib.load(trained_run / "2-slices" / row["stack"]).get_fdata(dtype=np.float32)
+    image = torch.from_numpy(stack[:, :, row["index"]])[None, None]
+    expected = trained_network(trained_run / "3-vqvae").index_quantize(image)
+    assert torch.equal(codes[7].long(), expected)
+
+
+def test_nobody_is_in_two_splits(trained_run: Path) -> None:
+    table = pd.read_csv(trained_run / "4-codes/codes.tsv", sep="\t")
+    assert set(table["split"]) == {"training", "validation", "test"}
+    assert (table.groupby("participant_id")["split"].nunique() == 1).all()
+
+
+def test_samples_are_marked_and_traceable(trained_run: Path) -> None:
+    table = pd.read_csv(trained_run / "6-samples/samples.tsv", sep="\t")
+    assert len(table) == 5
+    image = nib.load(trained_run / "6-samples/sample-0003.nii.gz")
+    assert image.shape == (32, 32, 1)
+    assert np.allclose(np.diag(image.affine)[:2], 6)
+    marks = json.loads(image.header.extensions[0].get_content())
+    assert b"synthetic" in bytes(image.header["descrip"])
+    assert marks["synthetic"] is True
+    assert marks["vqvae_sha256"] == sha256(trained_run / "3-vqvae/model.pt")
+    assert marks["prior_sha256"] == sha256(trained_run / "5-prior/model.pt")
+    picture = Image.open(trained_run / "6-samples/sample-0003.png")
+    assert picture.text["synthetic"] == "True"
+    shown = np.rot90(image.get_fdata()[:, :, 0])
+    assert np.abs(np.asarray(picture) / 255 - shown).max() < 0.01
+
+
+def test_more_samples_begin_with_the_fewer_and_another_seed_differs(
+    trained_run: Path, tmp_path: Path
+) -> None:
+    run = copy_of(trained_run, tmp_path)
+    few = [nib.load(p).get_fdata() for p in sorted((run / "6-samples").glob("*.nii.gz"))]
+    sample(run, SampleOptions(number=70))
+    more = [nib.load(p).get_fdata() for p in sorted((run / "6-samples").glob("*.nii.gz"))]
+    assert len(more) == 70
+    assert all(np.array_equal(a, b) for a, b in zip(few, more, strict=False))
+    sample(run, SampleOptions(number=5, seed=1))
+    other = nib.load(run / "6-samples/sample-0001.nii.gz").get_fdata()
+    assert not np.array_equal(few[0], other)
+
+
+def test_a_finished_stage_is_skipped_and_a_changed_one_redone(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(trained_run, tmp_path)
+    before = (run / "3-vqvae/model.pt").stat().st_mtime_ns
+    train(run, "vqvae", tiny_vqvae())
+    encode(run)
+    sample(run, SampleOptions(number=5))
+    said = capsys.readouterr().out
+    assert said.count("is up to date") == 3
+    assert (run / "3-vqvae/model.pt").stat().st_mtime_ns == before
+    train(run, "vqvae", tiny_vqvae(seed=1))
+    assert "seed was 0, is 1" in capsys.readouterr().out
+    with pytest.raises(VQBrainError, match="encoded by another VQ-VAE .* vqbrain encode"):
+        sample(run, SampleOptions(number=6))
+    encode(run)
+    assert "3-vqvae changed" in capsys.readouterr().out
+    with pytest.raises(VQBrainError, match="trained on other codes .* vqbrain train prior"):
+        sample(run, SampleOptions(number=6))
+
+
+def test_the_same_command_gives_the_same_bits(trained_run: Path, prepared_run: Path, tmp_path: Path) -> None:
+    run = copy_of(prepared_run, tmp_path)
+    train(run, "vqvae", tiny_vqvae())
+    ours, theirs = (torch.load(r / "3-vqvae/model.pt") for r in (run, trained_run))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize("which", ["vqvae", "prior"])
+def test_a_killed_training_resumes_to_the_same_weights(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    run = copy_of(trained_run, tmp_path)
+    folder = "3-vqvae" if which == "vqvae" else "5-prior"
+    options = {"vqvae": tiny_vqvae, "prior": tiny_prior}[which]
+    train(run, which, options(epochs=3))
+    whole = torch.load(run / folder / "checkpoint.pt")["network"]
+    shutil.rmtree(run / folder)
+
+    kill_in_epoch(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, which, options(epochs=3))
+    monkeypatch.undo()
+    assert not (run / folder).exists()
+    train(run, which, options(epochs=3, resume=True))
+    resumed = torch.load(run / folder / "checkpoint.pt")["network"]
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    table = pd.read_csv(run / folder / "metrics.tsv", sep="\t")
+    assert table["epoch"].tolist() == [1, 2, 3]
+
+
+def kill_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = SupervisedTrainer.run
+
+    def run(self: Any) -> None:
+        @self.on(Events.ITERATION_COMPLETED)
+        def kill(engine: Any) -> None:
+            if engine.state.epoch == epoch:
+                raise KeyboardInterrupt
+
+        original(self)
+
+    monkeypatch.setattr(SupervisedTrainer, "run", run)
+
+
+def test_minutes_are_kept(prepared_run: Path, tmp_path: Path) -> None:
+    run = copy_of(prepared_run, tmp_path)
+    train(run, "vqvae", tiny_vqvae(epochs=None, minutes=0.03))
+    record = json.loads((run / "3-vqvae/provenance.json").read_text())
+    assert 1.5 < record["seconds"] < 6
+    assert record["options"]["minutes"] == 0.03
+
+
+def test_evaluate_and_report(trained_run: Path, tmp_path: Path) -> None:
+    run = copy_of(trained_run, tmp_path)
+    report = evaluate(run)
+    numbers = json.loads((run / "7-report/metrics.json").read_text())
+    scored = numbers["fidelity"]["test"]["ssim_brain"]
+    assert scored["participants"] == numbers["split"]["participants"]["test"]
+    assert abs(numbers["fidelity"]["trivial"]["black"]["ssim_brain"]["mean"]) < 0.05
+    assert 1 <= numbers["codebook"]["used"] <= 16
+    assert 0 < numbers["prior"]["bits_per_code"] < 8
+    text = report.read_text()
+    assert "sub-phantom" not in text
+    assert "imulated" in text
+
+
+@pytest.mark.parametrize(
+    ("folder", "call", "words"),
+    [
+        ("2-slices", lambda run: train(run, "vqvae", tiny_vqvae()), "vqbrain prepare SOURCE"),
+        ("3-vqvae", encode, "vqbrain train vqvae"),
+        ("4-codes", lambda run: train(run, "prior", tiny_prior()), "vqbrain encode"),
+        ("5-prior", lambda run: sample(run, SampleOptions()), "vqbrain train prior"),
+    ],
+)
+def test_a_missing_stage_is_named_with_its_command(
+    trained_run: Path, tmp_path: Path, folder: str, call: Any, words: str
+) -> None:
+    run = copy_of(trained_run, tmp_path)
+    shutil.rmtree(run / folder)
+    with pytest.raises(UsageError, match=f"{folder} is not in .* first run: {words}"):
+        call(run)
+
+
+def test_resuming_nothing_is_refused(prepared_run: Path, tmp_path: Path) -> None:
+    run = copy_of(prepared_run, tmp_path)
+    with pytest.raises(VQBrainError, match="nothing to resume: .* train without --resume"):
+        train(run, "vqvae", tiny_vqvae(resume=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"number": 0}, "-n must be 1 or more, got 0"),
+        ({"seed": -1}, "--seed must be 0 or more, got -1"),
+        ({"temperature": 0.0}, "--temperature must be above 0, got 0"),
+        ({"top_p": 1.5}, r"--top-p must lie in \(0, 1\], got 1.5"),
+    ],
+)
+def test_sampling_options_out_of_range(trained_run: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        sample(trained_run, SampleOptions(**options))

@@ -28,7 +28,9 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted; what was finished is kept (a training goes on with --resume)", err=True)
+        click.echo(
+            "\ninterrupted; what was finished is kept (a training goes on with --resume)", err=True
+        )
         sys.exit(1)
     except Exception as error:
         if debug:
@@ -52,7 +54,7 @@ def _one_line(error: Exception) -> int:
 class InOrder(click.Group):
     """Lists commands in the order of the pipeline, not of the alphabet."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, as they were added."""
         return list(self.commands)
 
@@ -60,7 +62,7 @@ class InOrder(click.Group):
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
-def vqbrain(debug: bool) -> None:  # noqa: ARG001 - taken off by main, listed here for the help
+def vqbrain(debug: bool) -> None:
     """Learn, sample and audit brain MRI: T1 volumes to new brain slices.
 
     \b
@@ -197,7 +199,8 @@ def prepare(source: Path, run: Path, **options: Any) -> None:
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="ID=VALUE",
-              help="Override an id of the bundle's configuration, e.g. network_def#num_codes=1024.")  # fmt: skip
+              help="Override an id of the bundle's configuration, for example "
+              "network_def#num_codes=1024.")  # fmt: skip
 @device_option
 @show_command_option
 def train(network: str, run: Path, show_command: bool, **options: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class VQBrainError(Exception):
-    """One line for a person: what is wrong, what came, what to do. The command line exits with 1."""
+    """One line for a person: what is wrong, what came, what to do. Exits with 1."""
 
     exit_code = 1
 

@@ -24,7 +24,7 @@ def writing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -39,8 +39,8 @@ def publish(folder: Path) -> None:
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial(folder), folder)
+        folder.replace(old)
+    partial(folder).replace(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 

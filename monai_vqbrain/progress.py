@@ -18,5 +18,6 @@ def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iter
 BAR: dict[str, Any] = {
     "dynamic_ncols": True,
     "mininterval": 0.5,
-    "bar_format": "{desc:<18} {percentage:3.0f} % |{bar}| {elapsed} gone, {remaining} left{postfix}",
+    "bar_format": "{desc:<18} {percentage:3.0f} % |{bar}| "
+    "{elapsed} gone, {remaining} left{postfix}",
 }

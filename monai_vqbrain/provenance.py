@@ -6,7 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,11 @@ def write_provenance(
     record = {
         "made_from": describe(made_from),
         "options": dict(options),
-        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "machine": f"{platform.system()} {platform.machine()}",
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         **more,
     }
@@ -61,7 +62,7 @@ def describe(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 def what_changed(
     folder: Path, made_from: Mapping[str, Path], options: Mapping[str, Any]
 ) -> str | None:
-    """Why a stage has to run: None if `folder` is finished and rests on the same files and options."""
+    """Why a stage has to run; None if it has finished with the same files and options."""
     record = read_provenance(folder)
     if record is None:
         return "not made yet"

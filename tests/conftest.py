@@ -35,7 +35,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def prepared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with the slices of nine simulated people, 32x32; copy it before you change it."""
+    """A run with the 32x32 slices of nine simulated people; copy it before you change it."""
     from monai_vqbrain.cohorts import make_phantom
     from monai_vqbrain.stages.prepare import PrepareOptions, prepare
 

@@ -35,7 +35,13 @@ def test_training_leaves_what_later_stages_need(trained_run: Path) -> None:
     for name in ("3-vqvae", "5-prior"):
         folder = trained_run / name
         files = {path.name for path in folder.iterdir()}
-        assert {"config.json", "model.pt", "checkpoint.pt", "metrics.tsv", "provenance.json"} <= files
+        assert {
+            "config.json",
+            "model.pt",
+            "checkpoint.pt",
+            "metrics.tsv",
+            "provenance.json",
+        } <= files
         table = pd.read_csv(folder / "metrics.tsv", sep="\t")
         assert table["epoch"].tolist() == [1, 2]
         assert not (trained_run / f"{name}.partial").exists()
@@ -117,7 +123,9 @@ def test_a_finished_stage_is_skipped_and_a_changed_one_redone(
         sample(run, SampleOptions(number=6))
 
 
-def test_the_same_command_gives_the_same_bits(trained_run: Path, prepared_run: Path, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_bits(
+    trained_run: Path, prepared_run: Path, tmp_path: Path
+) -> None:
     run = copy_of(prepared_run, tmp_path)
     train(run, "vqvae", tiny_vqvae())
     ours, theirs = (torch.load(r / "3-vqvae/model.pt") for r in (run, trained_run))
@@ -216,6 +224,8 @@ def test_resuming_nothing_is_refused(prepared_run: Path, tmp_path: Path) -> None
         ({"top_p": 1.5}, r"--top-p must lie in \(0, 1\], got 1.5"),
     ],
 )
-def test_sampling_options_out_of_range(trained_run: Path, options: dict[str, Any], words: str) -> None:
+def test_sampling_options_out_of_range(
+    trained_run: Path, options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
         sample(trained_run, SampleOptions(**options))

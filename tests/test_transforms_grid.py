@@ -9,7 +9,14 @@ from nibabel.processing import resample_from_to
 from scipy.spatial.transform import Rotation
 
 from monai_vqbrain.transforms.extent import brain_box, brain_extent
-from monai_vqbrain.transforms.grid import AXES, at_indices, from_top, resample, slice_grid, spread
+from monai_vqbrain.transforms.grid import (
+    AXES,
+    at_indices,
+    from_top,
+    sample_onto,
+    slice_grid,
+    spread,
+)
 
 
 def affine(directions: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
@@ -68,7 +75,7 @@ def test_a_voxels_world_coordinate_survives(axis: str, to_world: np.ndarray) -> 
     grid = slice_grid(extent, axis, spread(*extent, axis, 5), (12, 10), 1.5)
     expected = world(grid.shape, grid.affine)
     for coordinate, here in zip(world(SHAPE, to_world), expected, strict=True):
-        assert np.abs(resample(coordinate, to_world, grid) - here).max() < 0.01
+        assert np.abs(sample_onto(coordinate, to_world, grid) - here).max() < 0.01
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -79,7 +86,7 @@ def test_resampling_agrees_with_nibabel(order: int, to_world: np.ndarray) -> Non
     theirs = resample_from_to(
         nib.Nifti1Image(noise.astype(float), to_world), (grid.shape, grid.affine), order=order
     )
-    assert np.abs(resample(noise, to_world, grid, order) - theirs.get_fdata()).max() < 1e-3
+    assert np.abs(sample_onto(noise, to_world, grid, order) - theirs.get_fdata()).max() < 1e-3
 
 
 def test_a_flip_is_only_a_change_of_storage() -> None:
@@ -88,8 +95,10 @@ def test_a_flip_is_only_a_change_of_storage() -> None:
     canonical = nib.as_closest_canonical(image)
     extent = brain_extent(ellipsoid(AFFINES["PSR"]), AFFINES["PSR"])
     grid = slice_grid(extent, "axial", spread(*extent, "axial", 3), (20, 20), 2.0)
-    stored = resample(image.get_fdata(), image.affine, grid)
-    assert np.allclose(stored, resample(canonical.get_fdata(), canonical.affine, grid), atol=1e-6)
+    stored = sample_onto(image.get_fdata(), image.affine, grid)
+    assert np.allclose(
+        stored, sample_onto(canonical.get_fdata(), canonical.affine, grid), atol=1e-6
+    )
 
 
 def test_a_grid_on_the_volumes_own_voxels_copies_them() -> None:
@@ -98,7 +107,7 @@ def test_a_grid_on_the_volumes_own_voxels_copies_them() -> None:
     extent = (np.zeros(3), 0.7 * (np.array(volume.shape) - 1))
     grid = slice_grid(extent, "axial", 0.7 * np.arange(5), (8, 6), 0.7)
     assert np.allclose(grid.affine, to_world)
-    assert np.allclose(resample(volume, to_world, grid), volume, atol=1e-5)
+    assert np.allclose(sample_onto(volume, to_world, grid), volume, atol=1e-5)
 
 
 def test_the_extent_is_that_of_all_voxels(to_world: np.ndarray) -> None:

@@ -105,7 +105,10 @@ def test_it_learns() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"), ({"channels": ()}, "at least one")],
+    [
+        ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
+        ({"channels": ()}, "at least one"),
+    ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):

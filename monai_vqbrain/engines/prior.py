@@ -59,8 +59,9 @@ class PriorEvaluator(SupervisedEvaluator):
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:
         codes, _ = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
-        with engine.mode(engine.network):
-            return {**batchdata, "bits": code_bits(engine.network, codes)}
+        network: Any = engine.network
+        with engine.mode(network):
+            return {**batchdata, "bits": code_bits(network, codes)}
 
 
 class SamplingEngine(Evaluator):
@@ -105,7 +106,7 @@ class SamplingEngine(Evaluator):
         self.batch_size = batch_size
         self.seed = seed
 
-    def _iteration(self, engine: Any, batchdata: int) -> dict[str, Any]:
+    def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(batch_seed(self.seed, batchdata))
         with engine.mode(self.network), engine.mode(self.decoder):
             codes = self.inferer(self.network, self.batch_size, generator)

@@ -75,7 +75,7 @@ class VQVAEEvaluator(SupervisedEvaluator):
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:
         images, _ = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
-        network = engine.network
+        network: Any = engine.network
         with engine.mode(network):
             codes = network.index_quantize(images)
             prediction = network.decode_samples(codes)

@@ -15,9 +15,10 @@ from monai_vqbrain.files import writing
 
 
 class SeedEpochs:
-    """Seeds PyTorch anew at the start of every epoch, so that a resumed run repeats an unbroken one.
+    """Seeds PyTorch anew at the start of every epoch.
 
-    Shuffling, dropout and redrawn codes all draw from PyTorch's generator.
+    So a resumed training repeats an unbroken one: shuffling, dropout and redrawn codes all
+    draw from PyTorch's generator.
 
     Args:
         seed: of the whole training.

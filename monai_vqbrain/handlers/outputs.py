@@ -111,7 +111,7 @@ class CollectCodes:
 class ImagePanel:
     """Draws slices over their reconstructions over the differences, as one PNG.
 
-    The slices are the first of each batch, up to `columns`, so that they spread over the data set.
+    The slices are spread evenly over the data set.
 
     Args:
         path: the PNG file, overwritten at every evaluation.
@@ -133,8 +133,9 @@ class ImagePanel:
 
     def _add(self, engine: Engine) -> None:
         output = engine.state.output
-        pair = (output[key][0, 0].clamp(0, 1).float().cpu().numpy() for key in ("image", "pred"))
-        self._pairs.append(tuple(pair))  # type: ignore[arg-type]
+        batch = torch.cat((output["image"], output["pred"]), dim=1).clamp(0, 1).float()
+        spread = torch.linspace(0, len(batch) - 1, min(self.columns, len(batch))).long()
+        self._pairs += [(pair[0], pair[1]) for pair in batch[spread.to(batch.device)].cpu().numpy()]
 
     def _write(self, engine: Engine) -> None:
         chosen = np.linspace(0, len(self._pairs) - 1, min(self.columns, len(self._pairs)))
@@ -145,7 +146,15 @@ class ImagePanel:
 
 
 def panel_of(images: Sequence[np.ndarray], predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """Three rows: images, reconstructions, 0.5 + 2 x difference; (W, H) in [0, 1], x first -> (rows, columns)."""
+    """A picture of three rows: images, reconstructions, 0.5 + 2 x their difference.
+
+    Args:
+        images: each (W, H) in [0, 1], x first.
+        predictions: as many, of the same size.
+
+    Returns:
+        (rows, columns) in [0, 1], front at the top.
+    """
     differences = [0.5 + 2 * (p - i) for i, p in zip(images, predictions, strict=True)]
     rows = [np.hstack([np.rot90(a) for a in row]) for row in (images, predictions, differences)]
     return np.clip(np.vstack(rows), 0, 1)

@@ -25,14 +25,14 @@ class SampleFiles:
     """Writes each image of a SamplingEngine as NIfTI and PNG, with a table and an overview.
 
     `sample-0001.nii.gz` is (W, H, 1) uint8, scaled so that viewers show [0, 1]; `sample-0001.png`
-    has the front at the top. Both carry the marks: NIfTI in `descrip` and a header extension, PNG in
-    a text chunk.
+    has the front at the top. Both carry the marks: NIfTI in `descrip` and a header extension, PNG
+    in a text chunk.
 
     Args:
         folder: where they go.
         number: how many to keep of what the engine draws.
         spacing: mm of a pixel's sides and of the slice.
-        marks: what every sample carries besides "synthetic": seed, condition, hashes of both models.
+        marks: what every sample carries besides "synthetic": seed, condition, both models' hashes.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class SampleFiles:
 
 
 def tile(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures of one size (rows, columns) in [0, 1], side by side in a block about as wide as high."""
+    """Pictures of one size (rows, columns) in [0, 1] as one block about as wide as high."""
     columns = int(np.ceil(np.sqrt(len(pictures))))
     empty = [np.zeros_like(pictures[0])] * (-len(pictures) % columns)
     full = [*pictures, *empty]

@@ -1,4 +1,4 @@
-"""Fidelity of reconstructions, as ignite metrics: per slice, then per participant, then over all."""
+"""Fidelity of reconstructions, as ignite metrics: the mean over participants of their means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ignite.metrics import Metric
 
 from monai_vqbrain.metrics.psnr import psnr_brain
 from monai_vqbrain.metrics.ssim import ssim_brain, ssim_whole
-
 
 Scores = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -72,7 +71,9 @@ class WholeSSIM(ParticipantMean):
     """SSIM over the whole image: flattering; only to compare with other papers' figures."""
 
     def __init__(self, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
-        super().__init__(lambda prediction, target, _: ssim_whole(prediction, target), output_transform)
+        super().__init__(
+            lambda prediction, target, _: ssim_whole(prediction, target), output_transform
+        )
 
 
 class BrainPSNR(ParticipantMean):

@@ -45,7 +45,8 @@ class CodebookQuantizer(nn.Module):
         super().__init__()
         if num_codes < 2 or code_dim < 1:
             raise ValueError(
-                f"num_codes must be 2 or more and code_dim 1 or more, got {num_codes} and {code_dim}"
+                "num_codes must be 2 or more and code_dim 1 or more, "
+                f"got {num_codes} and {code_dim}"
             )
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
@@ -64,9 +65,7 @@ class CodebookQuantizer(nn.Module):
         self.register_buffer("initialised", torch.tensor(False))
 
     @torch.jit.unused
-    def forward(
-        self, encodings: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Quantise, in float32 also inside autocast; in training mode the codebook moves.
 
         Args:
@@ -85,14 +84,18 @@ class CodebookQuantizer(nn.Module):
             quantised = F.embedding(codes, self.codebook)
             # The loss comes before the codebook moves: it must judge the codes that were used.
             loss = self.commitment * F.mse_loss(vectors, quantised)
-            passed = rotate(vectors, quantised) if self.rotation_trick else vectors + (quantised - vectors).detach()
+            passed = (
+                rotate(vectors, quantised)
+                if self.rotation_trick
+                else vectors + (quantised - vectors).detach()
+            )
             if self.training:
                 self._move(vectors.detach(), codes)
             shape = encodings.movedim(1, -1).shape
             return passed.view(shape).movedim(-1, 1), loss, codes.view(shape[:-1])
 
     def codes(self, encodings: torch.Tensor) -> torch.Tensor:
-        """The nearest code of each encoding: (B, D, *grid) -> (B, *grid), 0..K-1. Changes nothing."""
+        """The nearest code of each encoding: (B, D, *grid) -> (B, *grid), 0..K-1."""
         if not torch.jit.is_scripting():
             with torch.autocast(encodings.device.type, enabled=False):
                 return self._codes(encodings)
@@ -164,7 +167,7 @@ def nearest(
 def rotate(vectors: torch.Tensor, quantised: torch.Tensor) -> torch.Tensor:
     """`quantised`, reached by rotating and scaling `vectors`, so that gradients rotate back.
 
-    Rotation and scale count as constants (both (N, D); arXiv 2410.06424, equation 4 and section 4.2).
+    Both are (N, D); rotation and scale count as constants (arXiv 2410.06424, section 4.2).
     """
     with torch.no_grad():
         length = vectors.norm(dim=1, keepdim=True).clamp_min(1e-6)

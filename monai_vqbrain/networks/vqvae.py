@@ -79,10 +79,9 @@ class BrainVQVAE(nn.Module):
             ValueError: in training, if a side is no multiple of the factor.
         """
         encodings = self.encode(images)
-        if not torch.jit.is_scripting():
-            if self.training:
-                quantised, loss, _ = self.quantizer(encodings)
-                return self.decode(quantised), loss  # type: ignore[return-value]
+        if not torch.jit.is_scripting() and self.training:
+            quantised, loss, _ = self.quantizer(encodings)
+            return self.decode(quantised), loss  # type: ignore[return-value]
         return self.decode_samples(self.quantizer.codes(encodings))
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -106,7 +105,7 @@ class BrainVQVAE(nn.Module):
 
     @torch.jit.unused
     def quantize(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quantised encodings (B, D, *grid) and the quantizer's loss; moves the codebook in training."""
+        """Quantised encodings (B, D, *grid) and their loss; moves the codebook in training."""
         quantised, loss, _ = self.quantizer(encodings)
         return quantised, loss
 
@@ -173,5 +172,5 @@ def _decoder(dims: int, channels: Sequence[int], res_blocks: int, code_dim: int)
     return nn.Sequential(*layers)
 
 
-def _convolution(dims: int) -> type[nn.Conv2d] | type[nn.Conv3d]:
+def _convolution(dims: int) -> type[nn.Conv2d | nn.Conv3d]:
     return nn.Conv2d if dims == 2 else nn.Conv3d

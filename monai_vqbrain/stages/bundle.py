@@ -34,7 +34,7 @@ def bundle_folder(name: str) -> Path:
 
 
 def bundle_root(name: str) -> str:
-    """The bundle that a configuration belongs to: the current folder if it is one, else the shipped."""
+    """The bundle of a configuration: the current folder if it is that bundle, else the shipped."""
     metadata = Path("configs/metadata.json")
     if metadata.is_file() and json.loads(metadata.read_text()).get("name") == f"vqbrain_{name}":
         return str(Path.cwd())
@@ -159,7 +159,8 @@ def _check_id(parser: ConfigParser, key: str, file: str) -> None:
             there += list(inspect.signature(target).parameters)
             if last in there:
                 return
-    near = difflib.get_close_matches(last or key, there, n=1)
+    whole = parent == "" or parent in parser
+    near = difflib.get_close_matches(last if whole else key.partition("#")[0], there, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(set(there)))}"
     raise UsageError(f"--set {key}: {file} has no such id; {hint}")
 

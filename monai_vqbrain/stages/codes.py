@@ -92,7 +92,7 @@ def codes_made_from(run: RunFolder) -> dict[str, Path]:
 
 
 def code_items(run_dir: Path | str, split: str, most: int | None = None) -> list[dict[str, Any]]:
-    """The code grids of one split: {"codes": (h, w) int64 tensor, participant_id, session_id, axis, index}.
+    """The code grids of one split: {"codes": (h, w) int64, participant_id, session_id, ...}.
 
     Raises:
         VQBrainError: if nothing is encoded, or the VQ-VAE has changed since.

@@ -25,7 +25,7 @@ class RunFolder:
         self.report = self.path / "7-report"
 
     def need(self, folder: Path, command: str) -> None:
-        """Raise UsageError with the command to run first, unless `folder` holds a finished stage."""
+        """Raise UsageError, naming the command to run first, unless `folder` is finished."""
         if not (folder / "provenance.json").is_file():
             raise UsageError(
                 f"{folder.name} is not in {self.path}: first run: vqbrain {command} {self.path}"

@@ -1,7 +1,7 @@
 """MONAI transforms: brain mask, intensity, volume -> slices and back, one slice from disk."""
 
 from monai_vqbrain.transforms.extent import brain_extent
-from monai_vqbrain.transforms.grid import SliceGrid, resample, slice_grid
+from monai_vqbrain.transforms.grid import SliceGrid, sample_onto, slice_grid
 from monai_vqbrain.transforms.intensity import (
     ScaleBrainIntensity,
     ScaleBrainIntensityd,
@@ -24,7 +24,7 @@ __all__ = [
     "SliceStack",
     "brain_extent",
     "brain_percentile",
-    "resample",
+    "sample_onto",
     "slice_grid",
     "solid",
 ]

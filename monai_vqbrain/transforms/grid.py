@@ -191,7 +191,7 @@ def at_indices(
     return (np.asarray(indices) - row[3] - row[:3] @ centre) / row[along]
 
 
-def resample(
+def sample_onto(
     array: np.ndarray,
     affine: np.ndarray,
     grid: SliceGrid,

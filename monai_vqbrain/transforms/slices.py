@@ -19,7 +19,7 @@ from monai_vqbrain.transforms.grid import (
     at_indices,
     from_top,
     put_back,
-    resample,
+    sample_onto,
     slice_grid,
     spread,
     world_axes,
@@ -141,8 +141,8 @@ class ExtractSlices(Transform):
             fill: the value outside the volume.
         """
         grid = self.grid(foreground, affine)
-        image = np.stack([resample(channel, affine, grid, fill=fill) for channel in array])
-        mask = solid(resample(foreground, affine, grid, order=0) > 0, planar=True)
+        image = np.stack([sample_onto(channel, affine, grid, fill=fill) for channel in array])
+        mask = solid(sample_onto(foreground, affine, grid, order=0) > 0, planar=True)
         return SliceStack(image, mask[None], grid)
 
     def grid(self, foreground: np.ndarray, affine: np.ndarray) -> SliceGrid:

@@ -1,0 +1,199 @@
+"""The bundles by the model zoo's own checks, and the ways to run them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, tiny_vqvae
+from monai.bundle import (
+    ComponentLocator,
+    ConfigParser,
+    ConfigWorkflow,
+    ckpt_export,
+    load,
+    verify_metadata,
+    verify_net_in_out,
+)
+
+from monai_vqbrain import components
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.stages import bundle
+from monai_vqbrain.stages.encode import encode
+from monai_vqbrain.stages.train import _ids
+
+BUNDLES = ("vqvae", "pixelcnn")
+CONFIGS = ("train", "evaluate", "inference")
+
+
+def config_file(name: str, config: str) -> str:
+    return str(bundle.bundle_folder(name) / "configs" / f"{config}.json")
+
+
+@pytest.fixture(scope="session")
+def meta_schema(shared_data: Path) -> Path:
+    path = shared_data.parent / "zoo" / "meta_schema_20240725.json"
+    if not path.is_file():
+        pytest.skip(f"the model zoo's metadata schema is not at {path}")
+    return path
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_metadata_keeps_to_the_zoos_schema(name: str, meta_schema: Path) -> None:
+    verify_metadata(meta_file=config_file(name, "metadata"), filepath=str(meta_schema))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("name", BUNDLES)
+def test_network_in_and_out(name: str, config: str) -> None:
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=config_file(name, "metadata"),
+        config_file=config_file(name, config),
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("name", BUNDLES)
+def test_no_property_is_missing(name: str, config: str, trained_run: Path, tmp_path: Path) -> None:
+    workflow = ConfigWorkflow(
+        config_file=config_file(name, config),
+        meta_file=config_file(name, "metadata"),
+        workflow_type="train" if config == "train" else "infer",
+        run_dir=str(trained_run),
+        work_dir=str(tmp_path),
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_torchscript_export_and_load(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    shutil.copytree(bundle.bundle_folder(name) / "configs", folder / "configs")
+    parser = ConfigParser()
+    parser.read_config(config_file(name, "train"))
+    network = parser.get_parsed_content("network_def").eval()
+    (folder / "models").mkdir()
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(folder / "models" / "model.ts"),
+        ckpt_file=str(folder / "models" / "model.pt"),
+        meta_file=config_file(name, "metadata"),
+        config_file=config_file(name, "train"),
+    )
+    x = {"vqvae": torch.rand(1, 1, 128, 128), "pixelcnn": torch.full((1, 1, 32, 32), 7.0)}[name]
+    with torch.no_grad():
+        expected = network(x)
+        scripted = torch.jit.load(folder / "models" / "model.ts")
+        loaded = load(name, bundle_dir=str(tmp_path), source="github", repo="a/b/c").eval()
+        assert torch.allclose(scripted(x), expected, atol=1e-5)
+        assert torch.equal(loaded(x), expected)
+
+
+def test_every_public_component_is_found_under_its_short_name() -> None:
+    table = ComponentLocator().get_component_module_name
+    for name in components.__all__:
+        found = table(name)
+        modules = [found] if isinstance(found, str) else list(found or [])
+        assert len(modules) == 1, f"{name} is in {modules}"
+        assert modules[0].startswith("monai_vqbrain."), f"{name} is {modules[0]}'s"
+
+
+def test_a_bundle_of_ones_own_is_the_root_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bundle.bundle_folder("vqvae") / "configs", tmp_path / "configs")
+    assert bundle.bundle_root("vqvae") == str(bundle.bundle_folder("vqvae"))
+    monkeypatch.chdir(tmp_path)
+    assert bundle.bundle_root("vqvae") == str(tmp_path)
+    assert bundle.bundle_root("pixelcnn") == str(bundle.bundle_folder("pixelcnn"))
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_links_at_the_root_lead_to_the_files(name: str) -> None:
+    for file in ("train.json", "metadata.json", "logging.conf"):
+        link = ROOT / "bundles" / name / file
+        assert link.readlink() == Path(f"configs/{file}")
+        assert link.is_file()
+
+
+@pytest.mark.slow
+def test_the_command_as_typed_leaves_what_the_stages_accept(
+    prepared_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(prepared_run, run)
+    words = ["run", "training", "--config_file", "bundles/vqvae/train.json"]
+    words += ["--run_dir", str(run), "--epochs", "1"]
+    for pair in tiny_vqvae().overrides:
+        words += [f"--{pair.partition('=')[0]}", pair.partition("=")[2]]
+    command = [sys.executable, "-m", "monai.bundle", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"results: {run / '3-vqvae'}" in done.stdout
+    encode(run)
+    assert (run / "4-codes" / "codes.safetensors").is_file()
+
+
+def test_the_printed_command_is_the_bundles_own(tmp_path: Path) -> None:
+    ids = _ids(bundle_run(tmp_path), "vqvae", tiny_vqvae())
+    command = bundle.bundle_command("vqvae", "train", ids, {"optimizer#lr": 0.002})
+    assert command.startswith("python -m monai.bundle run training --config_file ")
+    assert f"--run_dir {tmp_path}" in command
+    assert "--epochs 2" in command
+    assert "--optimizer#lr 0.002" in command or "'--optimizer#lr' 0.002" in command
+
+
+def bundle_run(path: Path) -> Any:
+    from monai_vqbrain.stages.run import RunFolder
+
+    return RunFolder(path)
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ("optimizer", "--set needs ID=VALUE, got 'optimizer'"),
+        ("optimizer#lr=$1/0", "would be run as code by MONAI"),
+        ("network_def=@network", "would be run as code by MONAI"),
+        ("optimizer=%x", "would be run as code by MONAI"),
+        ("optimizer#lrr=1", "train.json has no such id; did you mean lr"),
+        ("network_def#num_code=3", "did you mean num_codes"),
+        ("nothing_like_it#x=1", "has no such id; there are: batch_size"),
+    ],
+)
+def test_wrong_overrides_are_refused(pair: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        bundle.parse_overrides("vqvae", "train", (pair,))
+
+
+def test_right_overrides_come_out_as_data() -> None:
+    pairs = ("optimizer::lr=0.002", "network_def#num_codes=1024", "network_def#channels=[8, 8]")
+    assert bundle.parse_overrides("vqvae", "train", pairs) == {
+        "optimizer#lr": 0.002,
+        "network_def#num_codes": 1024,
+        "network_def#channels": [8, 8],
+    }
+
+
+def test_a_missing_bundle_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bundle, "__file__", str(tmp_path / "a" / "b" / "bundle.py"))
+    with pytest.raises(VQBrainError, match="the bundle vqvae is not in .* install"):
+        bundle.bundle_folder("vqvae")
+
+
+def test_a_checkout_without_links_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.json").write_text("configs/train.json")
+    monkeypatch.setattr(bundle, "bundle_folder", lambda name: tmp_path)
+    bundle.check_links()
+    assert "is no link in this checkout: use" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+"""The command line as its users meet it: help, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from monai_vqbrain import cli
+
+COMMANDS = ("demo", "check", "prepare", "train", "encode", "sample", "evaluate", "report")
+
+
+def call(*words: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["vqbrain", *words])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_help_comes_at_once_and_imports_nothing_heavy() -> None:
+    code = "import sys\nsys.argv = ['vqbrain', '--help']\nfrom monai_vqbrain import cli\n"
+    code += "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+    code += "assert not {'torch', 'monai', 'numpy', 'nibabel'} & set(sys.modules)"
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - began < 2  # half a second on an idle machine
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = CliRunner().invoke(cli.vqbrain, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: vqbrain {command}" in result.output
+
+
+def test_commands_are_listed_in_the_order_of_the_pipeline() -> None:
+    text = CliRunner().invoke(cli.vqbrain, ["--help"]).output.partition("Commands:")[2]
+    places = [text.index(f"  {command} ") for command in COMMANDS]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["check", "no/such/folder"], 2, "no/such/folder"),
+        (["prepare", "no/such/folder", "RUN"], 2, "no/such/folder"),
+        (["train", "vqvae", "RUN"], 2, "first run: vqbrain prepare SOURCE"),
+        (["train", "gan", "RUN"], 2, "'gan' is not one of"),
+        (["train", "vqvae", "RUN", "--set", "optimiser#lr=1"], 2, "did you mean optimizer"),
+        (["train", "vqvae", "RUN", "--minutes", "1", "--epochs", "1"], 2, "give one of them"),
+        (["train", "vqvae", "RUN", "--device", "gpu"], 2, "choose auto, cpu, cuda or cuda:N"),
+        (["encode", "RUN"], 2, "first run: vqbrain prepare SOURCE"),
+        (["sample", "RUN", "-n", "0"], 2, "-n must be 1 or more, got 0"),
+        (["evaluate", "RUN"], 2, "first run: vqbrain prepare SOURCE"),
+        (["check", ".", "--axis", "axiol"], 2, "'axiol' is not one of"),
+        (["check", ".", "--column", "group"], 2, "write NAME=COLUMN"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_mistakes_get_one_line(
+    words: list[str],
+    code: int,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*words, monkeypatch=monkeypatch) == code
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+    assert len([line for line in error.splitlines() if line.startswith("Error")]) == 1
+
+
+def test_an_empty_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("check", str(tmp_path), monkeypatch=monkeypatch) in (1, 2)
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_the_unexpected_shows_its_traceback_only_when_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("inside")
+
+    monkeypatch.setattr("monai_vqbrain.stages.encode.encode", fail)
+    assert call("encode", "RUN", monkeypatch=monkeypatch) == 1
+    assert "Error: KeyError: 'inside' (unexpected: the same command with --debug" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.setattr(sys, "argv", ["vqbrain", "encode", "RUN", "--debug"])
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+def test_an_interrupt_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("monai_vqbrain.stages.encode.encode", interrupt)
+    assert call("encode", "RUN", monkeypatch=monkeypatch) == 1
+    assert "a training goes on with --resume" in capsys.readouterr().err

@@ -13,7 +13,6 @@ release = version = installed("monai-vqbrain")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 default_role = "code"
-suppress_warnings = ["toc.not_readable"]  # until every page is written
 html_theme = "furo"
 html_title = f"monai_vqbrain {release}"
 

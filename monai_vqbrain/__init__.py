@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _CLASSES: dict[str, tuple[str, ...]] = {
     "engines": (
         "CodeBitsLoss",
+        "CorruptedCodes",
         "PriorEvaluator",
         "PriorTrainer",
         "SamplingEngine",

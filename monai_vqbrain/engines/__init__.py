@@ -2,6 +2,7 @@
 
 from monai_vqbrain.engines.prior import (
     CodeBitsLoss,
+    CorruptedCodes,
     PriorEvaluator,
     PriorTrainer,
     SamplingEngine,
@@ -10,6 +11,7 @@ from monai_vqbrain.engines.vqvae import VQVAEEvaluator, VQVAELoss, VQVAETrainer
 
 __all__ = [
     "CodeBitsLoss",
+    "CorruptedCodes",
     "PriorEvaluator",
     "PriorTrainer",
     "SamplingEngine",

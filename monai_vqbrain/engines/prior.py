@@ -31,6 +31,40 @@ def code_batch(
     return codes, codes
 
 
+class CorruptedCodes:
+    """Makes batches whose inputs hold some codes of other slices; the targets stay as they are.
+
+    A share of each input's codes is replaced by the code that another slice of the batch has at the
+    same place. On small cohorts this keeps a prior from learning its slices by heart, and it learns
+    to go on from the odd code that sampling will draw.
+
+    Args:
+        share: probability of replacing a code, in [0, 1).
+
+    Raises:
+        ValueError: if share is out of its range.
+    """
+
+    def __init__(self, share: float) -> None:
+        if not 0 <= share < 1:
+            raise ValueError(f"share must lie in [0, 1), got {share}")
+        self.share = share
+
+    def __call__(
+        self,
+        batch: Mapping[str, Any],
+        device: torch.device,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The corrupted codes and the codes themselves, (B, *grid) int64 each."""
+        codes, _ = code_batch(batch, device, non_blocking)
+        # drawn on the CPU, so that a seed gives the same on every device
+        others = codes[torch.randperm(len(codes)).to(device)]
+        replaced = (torch.rand(codes.shape) < self.share).to(device)
+        return torch.where(replaced, others, codes), codes
+
+
 class PriorTrainer(SupervisedTrainer):
     """MONAI's trainer for a network that predicts each code from those before it.
 

@@ -15,6 +15,7 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import partial
 from monai_vqbrain.provenance import what_changed
 from monai_vqbrain.stages.bundle import bundle_command, default, parse_overrides, run_bundle
+from monai_vqbrain.stages.phantom import prepare_phantom
 from monai_vqbrain.stages.run import RunFolder
 
 BUNDLE = {"vqvae": "vqvae", "prior": "pixelcnn"}
@@ -77,8 +78,6 @@ def begin_training(run_dir: Path | str, which: str, resume: bool = False) -> Non
     """
     run = RunFolder(run_dir)
     if which == "vqvae" and not (run.slices / "provenance.json").is_file():
-        from monai_vqbrain.stages.demo import prepare_phantom
-
         prepare_phantom(run)
     if which == "prior" and not (run.codes / "provenance.json").is_file():
         raise VQBrainError(f"{run.codes} is not there: first run vqbrain encode {run.path}")

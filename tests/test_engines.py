@@ -1,0 +1,205 @@
+"""Engines: what an iteration takes, leaves and learns, for both networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from monai_vqbrain.engines import (
+    CodeBitsLoss,
+    CorruptedCodes,
+    PriorEvaluator,
+    PriorTrainer,
+    SamplingEngine,
+    VQVAEEvaluator,
+    VQVAELoss,
+    VQVAETrainer,
+)
+from monai_vqbrain.engines.prior import batch_seed
+from monai_vqbrain.inferers import AncestralSampler
+from monai_vqbrain.networks import BrainVQVAE, PixelCNN
+
+K = 16
+
+
+def vqvae() -> BrainVQVAE:
+    torch.manual_seed(0)
+    return BrainVQVAE(channels=(8, 8), res_blocks=1, num_codes=K, code_dim=4)
+
+
+def prior() -> PixelCNN:
+    torch.manual_seed(0)
+    return PixelCNN(num_codes=K, grid=(4, 4), channels=8, layers=1)
+
+
+def image_batches(number: int = 1) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        {"image": torch.rand(3, 1, 16, 16, generator=generator), "participant_id": ["a", "a", "b"]}
+        for _ in range(number)
+    ]
+
+
+def code_batches() -> list[dict[str, Any]]:
+    codes = torch.randint(K, (3, 4, 4), generator=torch.Generator().manual_seed(2))
+    return [{"codes": codes, "participant_id": ["a", "a", "b"]}]
+
+
+def state_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def train(kind: type, network: nn.Module, batches: list[dict[str, Any]], epochs: int) -> Any:
+    trainer = kind(
+        device="cpu",
+        max_epochs=epochs,
+        train_data_loader=batches,
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters(), 0.01),
+    )
+    losses = []
+    trainer.add_event_handler(
+        "iteration_completed", lambda engine: losses.append(float(engine.state.output["loss"]))
+    )
+    trainer.run()
+    return trainer, losses
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"), [(VQVAELoss(), 0.5 + 2.0), (VQVAELoss(nn.MSELoss()), 0.25 + 2.0)]
+)
+def test_the_vqvaes_loss_is_both_parts(loss: VQVAELoss, expected: float) -> None:
+    output = torch.full((2, 1, 4, 4), 0.5), torch.tensor(2.0)
+    assert loss(output, torch.zeros(2, 1, 4, 4)).item() == pytest.approx(expected)
+
+
+def test_vqvae_trainer_learns_and_leaves_the_reconstruction() -> None:
+    network = vqvae()
+    trainer, losses = train(VQVAETrainer, network, image_batches(), epochs=30)
+    assert losses[-1] < 0.8 * losses[0]
+    output = trainer.state.output
+    assert output["pred"].shape == output["image"].shape == (3, 1, 16, 16)
+    assert not output["pred"].requires_grad
+    assert torch.equal(output["label"], output["image"])
+    assert network.quantizer.initialised
+
+
+def test_vqvae_evaluator_gives_codes_and_reconstructions_and_learns_nothing() -> None:
+    network, batch = vqvae().train(), image_batches()[0]
+    before = state_of(network)
+    evaluator = VQVAEEvaluator(device="cpu", val_data_loader=[batch], network=network)
+    evaluator.run()
+    output = evaluator.state.output
+    assert same(before, network.state_dict())
+    assert network.training
+    assert torch.equal(output["codes"], network.eval().index_quantize(batch["image"]))
+    assert torch.allclose(output["pred"], network(batch["image"]), atol=1e-6)
+    assert output["participant_id"] == ["a", "a", "b"]
+
+
+def test_code_loss_is_in_bits() -> None:
+    codes = code_batches()[0]["codes"]
+    assert CodeBitsLoss()(torch.zeros(3, K, 4, 4), codes).item() == pytest.approx(4)  # log2(16)
+    logits = torch.randn(3, K, 4, 4, generator=torch.Generator().manual_seed(0))
+    chances = logits.softmax(1).gather(1, codes[:, None])
+    assert CodeBitsLoss()(logits, codes).item() == pytest.approx(-chances.log2().mean().item())
+
+
+def test_prior_trainer_learns_its_slices() -> None:
+    _, losses = train(PriorTrainer, prior(), code_batches(), epochs=60)
+    assert losses[0] == pytest.approx(4, abs=0.2)  # a fresh prior is nearly uniform
+    assert losses[-1] < 1
+
+
+def test_prior_evaluator_gives_the_bits_of_each_code() -> None:
+    network, batch = prior(), code_batches()[0]
+    evaluator = PriorEvaluator(device="cpu", val_data_loader=[batch], network=network)
+    evaluator.run()
+    with torch.no_grad():
+        chances = network.eval()(batch["codes"]).softmax(1).gather(1, batch["codes"][:, None])
+    assert torch.allclose(evaluator.state.output["bits"], -chances[:, 0].log2(), atol=1e-5)
+    assert evaluator.state.output["participant_id"] == ["a", "a", "b"]
+
+
+def test_corrupted_codes_come_from_the_same_place_of_another_slice() -> None:
+    codes = torch.arange(4)[:, None, None].expand(4, 30, 30) + 10 * torch.arange(30)  # (B, h, w)
+    torch.manual_seed(0)
+    inputs, targets = CorruptedCodes(0.5)({"codes": codes}, torch.device("cpu"))
+    assert torch.equal(targets, codes)
+    assert torch.equal(inputs // 10, codes // 10)
+    assert 0.2 < (inputs != codes).float().mean() < 0.5  # a slice may be its own other
+    assert torch.equal(CorruptedCodes(0)({"codes": codes}, torch.device("cpu"))[0], codes)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_out_of_range_is_named(share: float) -> None:
+    with pytest.raises(ValueError, match=rf"share must lie in \[0, 1\), got {share}"):
+        CorruptedCodes(share)
+
+
+def drawn(batches: Iterable[int], seed: int = 0) -> dict[int, dict[str, Any]]:
+    """Batch number -> what the engine leaves of it."""
+    engine = SamplingEngine(
+        device="cpu",
+        batches=batches,
+        network=prior(),
+        decoder=vqvae(),
+        inferer=AncestralSampler(),
+        batch_size=2,
+        seed=seed,
+    )
+    found: dict[int, dict[str, Any]] = {}
+    engine.add_event_handler(
+        "iteration_completed",
+        lambda e: found.update({e.state.output["batch"]: e.state.output}),
+    )
+    engine.run()
+    return found
+
+
+def test_a_batch_is_the_same_whichever_others_are_drawn() -> None:
+    both, last = drawn([0, 1]), drawn(iter([1]))
+    assert list(both) == [0, 1]
+    assert torch.equal(both[1]["codes"], last[1]["codes"])
+    assert torch.equal(both[1]["pred"], last[1]["pred"])
+    assert not torch.equal(both[0]["codes"], both[1]["codes"])
+    assert not torch.equal(drawn([0], seed=1)[0]["codes"], both[0]["codes"])
+
+
+def test_samples_are_the_decoded_codes_in_range() -> None:
+    output = drawn([0])[0]
+    assert output["codes"].shape == (2, 4, 4)
+    with torch.no_grad():
+        expected = vqvae().decode_samples(output["codes"]).clamp(0, 1)
+    assert torch.allclose(output["pred"], expected, atol=1e-6)
+
+
+def test_seeds_of_batches_differ_and_fit_a_generator() -> None:
+    seeds = [batch_seed(seed, batch) for seed in (0, 1, 2, 2**40) for batch in range(50)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.cuda
+def test_a_training_step_on_cuda_is_finite() -> None:
+    network = vqvae().cuda()
+    trainer = VQVAETrainer(
+        device="cuda",
+        max_epochs=1,
+        train_data_loader=image_batches(2),
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters()),
+    )
+    trainer.run()
+    assert trainer.state.output["loss"].isfinite()
+    evaluator = VQVAEEvaluator(device="cuda", val_data_loader=image_batches(), network=network)
+    evaluator.run()
+    assert evaluator.state.output["codes"].is_cuda

@@ -1,0 +1,85 @@
+"""Files and folders that are whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from monai_vqbrain.files import building, partial, publish, sha256, writing
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "scan.nii.gz"
+    with writing(path) as temporary:
+        temporary.write_text("half")
+        assert temporary.name.endswith(".scan.nii.gz")  # formats are chosen by the suffixes
+        assert not path.exists()
+    assert path.read_text() == "half"
+    assert names(path.parent) == ["scan.nii.gz"]
+
+
+def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text("earlier")
+    with pytest.raises(RuntimeError, match="full disk"), writing(path) as temporary:
+        temporary.write_text("ha")
+        raise RuntimeError("full disk")
+    assert path.read_text() == "earlier"
+    assert names(tmp_path) == ["table.tsv"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_colleagues_can_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        with writing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("a")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_a_folder_appears_when_it_is_whole_and_replaces_the_earlier(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "4-codes"
+    for content in ("first", "second"):
+        with building(folder) as work:
+            assert work == partial(folder) == tmp_path / "run" / "4-codes.partial"
+            assert names(work) == []
+            (work / content).touch()
+        assert names(folder) == [content]
+    assert names(folder.parent) == ["4-codes"]
+
+
+def test_a_failure_leaves_the_earlier_folder_and_no_half_of_it_is_used(tmp_path: Path) -> None:
+    folder = tmp_path / "4-codes"
+    with building(folder) as work:
+        (work / "good").touch()
+    with pytest.raises(RuntimeError, match="killed"), building(folder) as work:
+        (work / "bad").touch()
+        raise RuntimeError("killed")
+    assert names(folder) == ["good"]
+    with building(folder):
+        assert names(partial(folder)) == []
+
+
+def test_what_an_earlier_publication_left_is_cleared(tmp_path: Path) -> None:
+    folder = tmp_path / "3-vqvae"
+    for path in (folder, tmp_path / "3-vqvae.old", partial(folder)):
+        path.mkdir()
+        (path / path.name).touch()
+    publish(folder)
+    assert names(tmp_path) == ["3-vqvae"]
+    assert names(folder) == ["3-vqvae.partial"]
+
+
+def test_sha256_is_hashlibs(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"\x00brain" * 100_000)
+    assert sha256(tmp_path / "x") == hashlib.sha256(b"\x00brain" * 100_000).hexdigest()

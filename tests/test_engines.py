@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Events
 from torch import nn
 
 from monai_vqbrain.engines import (
@@ -67,7 +68,7 @@ def train(kind: type, network: nn.Module, batches: list[dict[str, Any]], epochs:
     )
     losses = []
     trainer.add_event_handler(
-        "iteration_completed", lambda engine: losses.append(float(engine.state.output["loss"]))
+        Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.output["loss"]))
     )
     trainer.run()
     return trainer, losses
@@ -158,7 +159,7 @@ def drawn(batches: Iterable[int], seed: int = 0) -> dict[int, dict[str, Any]]:
     )
     found: dict[int, dict[str, Any]] = {}
     engine.add_event_handler(
-        "iteration_completed",
+        Events.ITERATION_COMPLETED,
         lambda e: found.update({e.state.output["batch"]: e.state.output}),
     )
     engine.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from monai_vqbrain.files import building, partial, publish, sha256, writing
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def fail(context: AbstractContextManager[Path], why: str) -> None:
+    with context as path:
+        (path / "bad" if path.is_dir() else path).touch()
+        raise RuntimeError(why)
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -29,9 +36,8 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "table.tsv"
     path.write_text("earlier")
-    with pytest.raises(RuntimeError, match="full disk"), writing(path) as temporary:
-        temporary.write_text("ha")
-        raise RuntimeError("full disk")
+    with pytest.raises(RuntimeError, match="full disk"):
+        fail(writing(path), "full disk")
     assert path.read_text() == "earlier"
     assert names(tmp_path) == ["table.tsv"]
 
@@ -62,9 +68,9 @@ def test_a_failure_leaves_the_earlier_folder_and_no_half_of_it_is_used(tmp_path:
     folder = tmp_path / "4-codes"
     with building(folder) as work:
         (work / "good").touch()
-    with pytest.raises(RuntimeError, match="killed"), building(folder) as work:
-        (work / "bad").touch()
-        raise RuntimeError("killed")
+    with pytest.raises(RuntimeError, match="killed"):
+        fail(building(folder), "killed")
+    assert names(partial(folder)) == ["bad"]
     assert names(folder) == ["good"]
     with building(folder):
         assert names(partial(folder)) == []

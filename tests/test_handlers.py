@@ -1,0 +1,625 @@
+"""Handlers on MONAI's engines: metrics, budget, checkpoints, records, and the files they leave."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from ignite.exceptions import NotComputableError
+from ignite.metrics import Metric
+from monai.engines import Evaluator
+from monai.handlers import ValidationHandler
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import nn
+
+from monai_vqbrain.engines import VQVAETrainer
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.handlers import (
+    BatchBar,
+    BitsPerCode,
+    BrainPSNR,
+    BrainSSIM,
+    CodeBits,
+    CodebookPerplexity,
+    CodesUsed,
+    CollectCodes,
+    ImagePanel,
+    MetricsTable,
+    ParticipantMean,
+    ResumableCheckpoint,
+    RunRecord,
+    SampleFiles,
+    SeedEpochs,
+    SliceScores,
+    StopWithoutProgress,
+    TrainingBudget,
+    WholeSSIM,
+)
+from monai_vqbrain.handlers.codebook import CodeCount
+from monai_vqbrain.handlers.samples import tile
+from monai_vqbrain.networks import BrainVQVAE
+from monai_vqbrain.provenance import read_provenance
+
+SIZE = (16, 24)  # (W, H), unequal so that a transposed picture shows
+PEOPLE = [["a", "a"], ["b"]]  # two batches: the means over slices and over people differ
+
+
+def evaluator(
+    outputs: list[dict[str, Any]],
+    metrics: Mapping[str, Metric] | None = None,
+    handlers: Iterable[Any] = (),
+) -> Evaluator:
+    """MONAI's evaluator over outputs made beforehand; the first metric is the key metric."""
+    key, *more = metrics.items() if metrics else [(None, None)]
+    return Evaluator(
+        device="cpu",
+        val_data_loader=outputs,
+        iteration_update=lambda _, batch: batch,
+        key_val_metric=None if key[0] is None else dict([key]),
+        additional_metrics=dict(more),
+        val_handlers=list(handlers),
+        decollate=False,
+    )
+
+
+def reconstructions() -> list[dict[str, Any]]:
+    """What a VQVAEEvaluator leaves of three slices of two people, in two batches."""
+    rng = np.random.default_rng(0)
+    outputs = []
+    for batch, people in enumerate(PEOPLE):
+        image = torch.from_numpy(rng.random((len(people), 1, *SIZE), dtype=np.float32))
+        noise = torch.from_numpy(rng.normal(0, 0.2, image.shape).astype(np.float32))
+        mask = torch.zeros(image.shape, dtype=torch.bool)
+        mask[..., 2:-3, 4:-2] = True
+        outputs.append(
+            {
+                "image": image,
+                "pred": image + (1 + batch) * noise,  # not clipped: scores clip it
+                "mask": mask,
+                "codes": torch.full((len(people), 2, 2), batch),
+                "bits": torch.full((len(people), 2, 2), 1.0 + 3 * batch),
+                "participant_id": people,
+                "session_id": ["n/a"] * len(people),
+                "axis": ["axial"] * len(people),
+                "index": torch.arange(len(people)),
+            }
+        )
+    return outputs
+
+
+def oracle(score: Callable[..., float]) -> list[float]:
+    """A score of (prediction, image, mask), (W, H) arrays, for each of the three slices."""
+    return [
+        score(pred.clamp(0, 1).numpy()[0], image.numpy()[0], mask.numpy()[0])
+        for output in reconstructions()
+        for pred, image, mask in zip(output["pred"], output["image"], output["mask"], strict=True)
+    ]
+
+
+def ssim_map(pred: np.ndarray, image: np.ndarray) -> np.ndarray:
+    return structural_similarity(
+        image,
+        pred,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1,
+        full=True,
+    )[1]
+
+
+ORACLES: dict[str, tuple[type[ParticipantMean], Callable[..., float]]] = {
+    "ssim_brain": (BrainSSIM, lambda pred, image, mask: ssim_map(pred, image)[mask].mean()),
+    "ssim_whole": (WholeSSIM, lambda pred, image, mask: ssim_map(pred, image).mean()),
+    "psnr_brain": (
+        BrainPSNR,
+        lambda pred, image, mask: peak_signal_noise_ratio(image[mask], pred[mask], data_range=1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_key_metric_is_scikit_images_mean_over_people_of_their_means(name: str) -> None:
+    metric, score = ORACLES[name]
+    engine = evaluator(reconstructions(), {name: metric()})
+    engine.run()
+    first, second, other = oracle(score)
+    expected = ((first + second) / 2 + other) / 2  # not the mean of the three slices
+    assert engine.state.best_metric == pytest.approx(expected, abs=1e-4)
+    engine.run()
+    assert engine.state.metrics[name] == pytest.approx(expected, abs=1e-4)  # nothing kept
+
+
+def test_a_metric_takes_what_a_transform_gives() -> None:
+    output = reconstructions()[0]
+    metric = BrainSSIM(lambda o: (o["y"], o["y"], o["m"], o["who"]))
+    renamed = {"y": output["image"], "m": output["mask"], "who": output["participant_id"]}
+    engine = evaluator([renamed], {"ssim": metric})
+    engine.run()
+    assert engine.state.metrics["ssim"] == pytest.approx(1)
+
+
+def test_codes_are_counted_over_the_epoch_not_a_batch() -> None:
+    codes = [{"codes": torch.zeros(4, 3, 3).long()}, {"codes": torch.full((4, 1, 9), 7)}]
+    metrics = {"used": CodesUsed(8), "perplexity": CodebookPerplexity(8)}
+    engine = evaluator(codes, metrics)
+    for _ in range(2):
+        engine.run()
+        # each batch has one code; ignite's own means over batches would give 1
+        assert engine.state.metrics == {"used": 2, "perplexity": pytest.approx(2)}
+
+
+def test_bits_are_a_mean_over_codes() -> None:
+    engine = evaluator(reconstructions(), {"bits": BitsPerCode()})
+    engine.run()
+    assert engine.state.metrics["bits"] == (2 * 1 + 1 * 4) / 3  # batches of two slices and of one
+
+
+@pytest.mark.parametrize(
+    ("metric", "what"),
+    [
+        (BrainSSIM(), "no slice was seen"),
+        (CodesUsed(4), "no code was seen"),
+        (CodebookPerplexity(4), "no code was seen"),
+        (BitsPerCode(), "no code was seen"),
+    ],
+)
+def test_an_empty_data_set_is_named(metric: Metric, what: str) -> None:
+    with pytest.raises(NotComputableError, match=f"{what}: the evaluation's data set is empty"):
+        metric.compute()
+
+
+def test_counting_codes_is_abstract() -> None:
+    with pytest.raises(NotImplementedError):
+        CodeCount(4).reduce(np.ones(4))
+
+
+# The budget and when to stop: an engine whose iteration takes one second of a made clock.
+
+
+class Clock:
+    """Seconds as the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        fake = SimpleNamespace(monotonic=lambda: self.now)
+        monkeypatch.setattr("monai_vqbrain.handlers.budget.time", fake)
+
+    def tick(self, engine: Engine, batch: Any) -> dict[str, torch.Tensor]:
+        self.now += 1
+        return {"loss": torch.tensor(0.5)}
+
+
+def optimizer(*rates: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": r} for r in rates])
+
+
+def rates_of(engine: Engine, chosen: torch.optim.Optimizer) -> list[list[float]]:
+    """The rates of every iteration to come."""
+    found: list[list[float]] = []
+    engine.add_event_handler(
+        Events.ITERATION_STARTED,
+        lambda: found.append([group["lr"] for group in chosen.param_groups]),
+    )
+    return found
+
+
+def cosine(done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def test_the_rate_warms_up_and_falls_like_a_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, adam = Engine(Clock(monkeypatch).tick), optimizer(1.0, 10.0)
+    TrainingBudget(adam, warmup=0.4, what=None).attach(engine)
+    found = rates_of(engine, adam)
+    engine.run(range(5), max_epochs=2)
+    expected = [0.25, 0.5, 0.75, 1, cosine(1 / 6), cosine(2 / 6), cosine(3 / 6)]
+    assert [one for one, _ in found[:7]] == pytest.approx(expected)
+    assert [ten for _, ten in found[:7]] == pytest.approx([10 * e for e in expected])
+    assert found[-1] == pytest.approx([1e-3, 1e-2])  # never quite nothing
+
+
+def test_minutes_end_the_epoch_and_complete_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, sgd, events = Engine(Clock(monkeypatch).tick), optimizer(1.0), []
+    TrainingBudget(sgd, minutes=6 / 60, warmup=0, what=None).attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: events.append(e.state.iteration))
+    engine.add_event_handler(Events.COMPLETED, lambda e: events.append("completed"))
+    found = rates_of(engine, sgd)
+    engine.run(range(4), max_epochs=1000)
+    assert events == [4, 6, "completed"]  # the second epoch ends early, but is completed
+    assert [r for (r,) in found] == pytest.approx([cosine(i / 6) for i in range(6)])
+
+
+def test_minutes_are_carried_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    first, engine = TrainingBudget(optimizer(1.0), minutes=6 / 60, what=None), Engine(clock.tick)
+    first.attach(engine)
+    engine.run(range(4), max_epochs=1)
+    saved = first.state_dict()
+    assert saved == {"seconds": 4.0}
+    clock.now += 3600  # the time between two processes does not count
+    second, engine = TrainingBudget(optimizer(1.0), minutes=6 / 60, what=None), Engine(clock.tick)
+    second.attach(engine)
+    second.load_state_dict(saved)
+    engine.run(range(4), max_epochs=1000)
+    assert (engine.state.iteration, second.spent()) == (2, 6.0)
+
+
+def test_the_budget_shows_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = Engine(Clock(monkeypatch).tick)
+    TrainingBudget(optimizer(1.0), what="train it").attach(engine)
+    engine.run(range(4), max_epochs=1)
+    shown = capsys.readouterr().err
+    assert "train it" in shown
+    assert "100 %" in shown
+    assert "loss 0.5000" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"minutes": 0}, "minutes must be positive, got 0"),
+        ({"minutes": math.nan}, "minutes must be positive, got nan"),
+        ({"warmup": 1}, r"warmup must lie in \[0, 1\), got 1"),
+        ({"warmup": -0.1}, r"warmup must lie in \[0, 1\), got -0.1"),
+    ],
+)
+def test_wrong_budgets_are_named(arguments: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TrainingBudget(optimizer(1.0), **arguments)
+
+
+@pytest.mark.parametrize("handler", [TrainingBudget(optimizer(1.0)), BatchBar("score")])
+def test_a_failure_is_passed_on_and_closes_the_bar(handler: Any) -> None:
+    def fail(engine: Engine, batch: int) -> dict[str, torch.Tensor]:
+        if batch == 1:
+            raise RuntimeError("out of memory")
+        return {"loss": torch.tensor(0.5)}
+
+    engine = Engine(fail)
+    handler.attach(engine)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.run(range(3))
+    assert handler._bar.disable  # tqdm's mark of a closed bar
+
+
+def test_a_bar_over_batches(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluator(reconstructions(), handlers=[BatchBar("score slices")]).run()
+    shown = capsys.readouterr().err
+    assert "score slices" in shown
+    assert "100 %" in shown
+
+
+def scored(scores: list[float]) -> Evaluator:
+    """An evaluator whose key metric is the epoch's score."""
+
+    def update(engine: Engine, _: Any) -> dict[str, torch.Tensor]:
+        return {"bits": torch.tensor([scores[engine.state.epoch - 1]])}
+
+    return Evaluator(
+        device="cpu",
+        val_data_loader=[0],
+        iteration_update=update,
+        key_val_metric={"score": BitsPerCode()},
+        decollate=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "epochs"),
+    [
+        ([1, 2, 3, 4, 5, 6], 6),  # always better
+        ([3, 2, 1, 4, 5, 6], 3),  # two worse ones
+        ([1, 2, 1, 3, 1, 1], 6),  # one worse one is borne
+        ([1, 1, 1, 1, 1, 1], 3),  # as good is no progress
+    ],
+)
+def test_training_stops_without_progress(scores: list[float], epochs: int) -> None:
+    validator, engine = scored(scores), Engine(lambda *_: None)
+    for handler in (ValidationHandler(1, validator), StopWithoutProgress(validator, patience=2)):
+        handler.attach(engine)
+    completed = []
+    engine.add_event_handler(Events.COMPLETED, lambda e: completed.append(e.state.epoch))
+    engine.run([0], max_epochs=6)
+    assert completed == [epochs]  # what ends a training still runs
+
+
+def test_a_training_never_validated_goes_on() -> None:
+    engine = Engine(lambda *_: None)
+    StopWithoutProgress(scored([]), patience=2).attach(engine)
+    engine.run([0], max_epochs=5)
+    assert engine.state.epoch == 5
+
+
+def draws(seed: int, done: int = 0) -> list[float]:
+    """A random number an epoch, of three epochs, the first `done` of them in another process."""
+    engine, found = Engine(lambda *_: found.append(torch.rand(1).item())), []
+    engine.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "epoch", done))
+    SeedEpochs(seed).attach(engine)
+    torch.manual_seed(99)
+    engine.run([0], max_epochs=3)
+    return found
+
+
+def test_each_epoch_has_its_own_seed() -> None:
+    assert len({*draws(0), *draws(1)}) == 6
+    assert draws(0, done=1) == draws(0)[1:]
+
+
+# Checkpoints: a small regression instead of a network.
+
+
+def training(folder: Path, width: int = 1, resume: bool = False) -> SimpleNamespace:
+    """A trainer of a linear map with checkpoints; the second epoch scores best."""
+    torch.manual_seed(5 if resume else 0)  # what is resumed must not start alike
+    network = nn.Linear(2, width)
+    sgd = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
+
+    def step(engine: Engine, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        loss = (network(batch) - batch.sum(1, keepdim=True)).square().mean()
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        return {"loss": loss}
+
+    engine, validator = Engine(step), scored([1, 4, 3, 2])
+    budget = TrainingBudget(sgd, what=None)
+    objects = {"network": network, "optimizer": sgd, "budget": budget}
+    handlers = [
+        ValidationHandler(1, validator),
+        ResumableCheckpoint(folder, objects, validator, resume),
+        budget,
+        MetricsTable(folder / "metrics.tsv", validator, budget),
+    ]
+    for handler in handlers:
+        handler.attach(engine)
+    return SimpleNamespace(engine=engine, network=network, validator=validator, optimizer=sgd)
+
+
+def fit(made: SimpleNamespace, kill_in: int | None = None) -> dict[str, torch.Tensor]:
+    """Four epochs of two steps, or until killed; gives the weights."""
+    if kill_in is not None:
+
+        def kill(engine: Engine) -> None:
+            if engine.state.epoch == kill_in:
+                raise KeyboardInterrupt
+
+        made.engine.add_event_handler(Events.ITERATION_COMPLETED, kill)
+    batches = torch.linspace(-1, 1, 16).view(2, 4, 2)
+    try:
+        made.engine.run(list(batches), max_epochs=4)
+    except KeyboardInterrupt:
+        assert kill_in is not None
+    return {key: value.clone() for key, value in made.network.state_dict().items()}
+
+
+def test_a_killed_training_goes_on_as_if_unbroken(tmp_path: Path) -> None:
+    whole = fit(training(tmp_path / "whole"))
+    fit(training(tmp_path / "broken"), kill_in=3)
+    made = training(tmp_path / "broken", resume=True)
+    resumed = fit(made)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert (made.validator.state.best_metric, made.validator.state.best_metric_epoch) == (4, 2)
+    tables = [pd.read_csv(tmp_path / n / "metrics.tsv", sep="\t") for n in ("whole", "broken")]
+    assert tables[1].drop(columns="seconds").equals(tables[0].drop(columns="seconds"))
+
+
+def test_the_best_epochs_weights_are_kept(tmp_path: Path) -> None:
+    made, weights = training(tmp_path), []
+    made.engine.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda: weights.append(made.network.weight.detach().clone())
+    )
+    last = fit(made)
+    best = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert torch.equal(best["weight"], weights[1])
+    assert not torch.equal(best["weight"], last["weight"])
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert torch.equal(saved["network"]["weight"], last["weight"])
+    assert (saved["epoch"], saved["iteration"]) == (4, 8)
+
+
+def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VQBrainError, match=r"nothing to resume: .*checkpoint.pt is not there; tr"):
+        fit(training(tmp_path, resume=True))
+
+
+@pytest.mark.parametrize("other", ["network", "optimizer", "object"])
+def test_resuming_another_configuration_is_refused(tmp_path: Path, other: str) -> None:
+    fit(training(tmp_path))
+    if other == "network":
+        made = training(tmp_path, width=3, resume=True)
+    else:
+        saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        if other == "optimizer":
+            saved["optimizer"]["param_groups"] *= 2
+        else:
+            del saved["budget"]
+        torch.save(saved, tmp_path / "checkpoint.pt")
+        made = training(tmp_path, resume=True)
+    with pytest.raises(VQBrainError, match="made with another configuration; train without --resu"):
+        fit(made)
+
+
+def test_metrics_table_has_a_row_an_epoch(tmp_path: Path) -> None:
+    made, losses = training(tmp_path), []
+    made.engine.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda e: losses.append(e.state.output["loss"].item())
+    )
+    fit(made)
+    table = pd.read_csv(tmp_path / "metrics.tsv", sep="\t")
+    names = ["epoch", "iteration", "seconds", "learning_rate", "loss", "score"]
+    assert list(table.columns) == names
+    assert table["epoch"].tolist() == [1, 2, 3, 4]
+    assert table["iteration"].tolist() == [2, 4, 6, 8]
+    assert table["score"].tolist() == [1, 4, 3, 2]
+    assert table["loss"].tolist() == pytest.approx(np.reshape(losses, (4, 2)).mean(1), rel=1e-5)
+    assert table["learning_rate"].iloc[-1] == pytest.approx(0.05 * 1e-3)
+
+
+# The record of a training.
+
+
+def recorded(folder: Path, source: Path) -> VQVAETrainer:
+    """One step of a VQ-VAE that is to be published as `folder`."""
+    network = BrainVQVAE(channels=(4,), res_blocks=1, num_codes=4, code_dim=2)
+    work = folder.with_name(folder.name + ".partial")
+    work.mkdir(parents=True)
+    record = RunRecord(folder, work, network, {"2-slices": source}, {"seed": 3, "epochs": 1})
+    return VQVAETrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[{"image": torch.rand(2, 1, 8, 8)}],
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), 0.1),
+        train_handlers=[record],
+    )
+
+
+def test_a_finished_training_replaces_the_earlier_with_its_record(tmp_path: Path) -> None:
+    folder, source = tmp_path / "3-vqvae", tmp_path / "slices.tsv"
+    folder.mkdir()
+    (folder / "earlier").touch()
+    source.write_text("a")
+    recorded(folder, source).run()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"3-vqvae", "slices.tsv"}
+    assert {path.name for path in folder.iterdir()} == {"config.json", "provenance.json"}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["network_def"]["_target_"] == "BrainVQVAE"
+    assert (config["network_def"]["num_codes"], config["seed"]) == (4, 3)
+    found = read_provenance(folder)
+    assert found is not None
+    assert found["options"] == {"seed": 3, "epochs": 1}
+    assert found["made_from"]["2-slices"]["bytes"] == 1
+    assert (found["device"], found["epochs"], found["iterations"]) == ("cpu", 1, 1)
+
+
+def test_an_interrupted_training_leaves_the_earlier_folder(tmp_path: Path) -> None:
+    folder, source = tmp_path / "3-vqvae", tmp_path / "slices.tsv"
+    folder.mkdir()
+    (folder / "earlier").touch()
+    source.write_text("a")
+    trainer = recorded(folder, source)
+
+    def kill() -> None:
+        raise KeyboardInterrupt
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, kill)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert [path.name for path in folder.iterdir()] == ["earlier"]
+    assert (tmp_path / "3-vqvae.partial" / "config.json").is_file()
+
+
+# What evaluations leave.
+
+
+def test_slice_scores_are_a_row_a_slice(tmp_path: Path) -> None:
+    evaluator(reconstructions(), handlers=[SliceScores(tmp_path / "new" / "fidelity.tsv")]).run()
+    table = pd.read_csv(tmp_path / "new" / "fidelity.tsv", sep="\t", keep_default_na=False)
+    names = ["participant_id", "session_id", "axis", "index", *ORACLES]
+    assert list(table.columns) == names
+    assert table["participant_id"].tolist() == ["a", "a", "b"]
+    assert table["session_id"].tolist() == ["n/a"] * 3
+    assert table["index"].tolist() == [0, 1, 0]
+    for name, (_, score) in ORACLES.items():
+        assert table[name].tolist() == pytest.approx(oracle(score), abs=1e-3)
+
+
+def test_code_bits_are_of_the_whole_grid(tmp_path: Path) -> None:
+    evaluator(reconstructions(), handlers=[CodeBits(tmp_path / "bits.tsv")]).run()
+    table = pd.read_csv(tmp_path / "bits.tsv", sep="\t")
+    assert table["participant_id"].tolist() == ["a", "a", "b"]
+    assert table["bits"].tolist() == [4, 4, 16]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_codes_are_collected_in_order_without_the_padding(count: int) -> None:
+    collect = CollectCodes(count)
+    engine = evaluator(reconstructions(), handlers=[collect])
+    for _ in range(2):
+        engine.run()
+        assert collect.codes()[:, 0, 0].tolist() == [0, 0, 1][:count]
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(1, 1), (2, 2), (6, 3)])
+def test_a_panel_has_three_rows_and_the_front_at_the_top(
+    tmp_path: Path, columns: int, shown: int
+) -> None:
+    outputs = reconstructions()
+    for output in outputs:
+        output["image"][:], output["pred"][:] = 0, 0.25
+        output["image"][..., -1] = 1  # the front: the last of the second axis
+    evaluator(outputs, handlers=[ImagePanel(tmp_path / "panel.png", columns)]).run()
+    panel = np.asarray(Image.open(tmp_path / "panel.png")) / 255
+    width, height = SIZE
+    assert panel.shape == (3 * height, shown * width)
+    images, predictions, differences = panel.reshape(3, height, -1)
+    assert (images[0] == 1).all()
+    assert (images[1:] == 0).all()
+    assert predictions == pytest.approx(0.25, abs=0.01)
+    assert differences[1:] == pytest.approx(1, abs=0.01)  # 0.5 + 2 * 0.25
+    assert (differences[0] == 0).all()
+
+
+def samples(folder: Path, number: int) -> SampleFiles:
+    """Two batches of two images of which `number` are kept; the last column is brightest."""
+    images = torch.zeros(2, 1, *SIZE)
+    images[..., -1] = torch.tensor([0.5, 1.0])[:, None, None]
+    outputs = [{"batch": batch, "pred": images} for batch in range(2)]
+    files = SampleFiles(folder, number, (2.0, 2.0, 4.0), {"seed": 3, "prior_sha256": "abc"})
+    evaluator(outputs, handlers=[files]).run()
+    return files
+
+
+def test_samples_are_marked_and_placed(tmp_path: Path) -> None:
+    samples(tmp_path, 3)
+    stems = [f"sample-{n:04d}" for n in (1, 2, 3)]
+    files = {f"{stem}.{kind}" for stem in stems for kind in ("nii.gz", "png")}
+    assert {path.name for path in tmp_path.iterdir()} == files | {"samples.tsv", "overview.png"}
+
+    table = pd.read_csv(tmp_path / "samples.tsv", sep="\t")
+    assert table["sample"].tolist() == stems
+    assert table[["batch", "place"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0]]
+    assert table["synthetic"].all()
+
+    image = nib.load(tmp_path / "sample-0002.nii.gz")
+    assert image.shape == (*SIZE, 1)
+    assert image.get_data_dtype() == np.uint8
+    assert image.get_fdata()[:, -1].max() == pytest.approx(1)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    assert image.header["descrip"].item() == b"synthetic, vqbrain, seed 3"
+    middle = image.affine @ [(SIZE[0] - 1) / 2, (SIZE[1] - 1) / 2, 0, 1]
+    assert middle == pytest.approx([0, 0, 0, 1])
+    marks = {"synthetic": True, "seed": 3, "prior_sha256": "abc", "batch": 0, "place": 1}
+    assert json.loads(image.header.extensions[0].get_content()) == marks
+
+    picture = Image.open(tmp_path / "sample-0001.png")
+    assert picture.text == {key: str(value) for key, value in marks.items()} | {"place": "0"}
+    assert picture.size == SIZE
+    assert (np.asarray(picture)[0] == 128).all()  # the front is at the top
+
+
+@pytest.mark.parametrize(
+    ("number", "shape"), [(1, (1, 1)), (2, (1, 2)), (3, (2, 2)), (5, (2, 3)), (9, (3, 3))]
+)
+def test_tiles_form_a_block(number: int, shape: tuple[int, int]) -> None:
+    pictures = [np.full((2, 3), i + 1.0) for i in range(number)]
+    block = tile(pictures)
+    assert block.shape == (2 * shape[0], 3 * shape[1])
+    corners = block[::2, ::3].ravel()
+    assert corners[:number].tolist() == [i + 1.0 for i in range(number)]
+    assert not corners[number:].any()

@@ -1,0 +1,89 @@
+"""The begin of a training: its folder, its lock, what it needs; and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import tiny_vqvae
+from made_run import make_slices
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.stages.train import begin_training, say_where, train
+
+HOLD = """
+import sys
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    run = RunFolder(tmp_path / "run")
+    make_slices(run, simulated=True)
+    return run
+
+
+def test_an_unfinished_training_is_dropped_unless_resumed(run: RunFolder) -> None:
+    work = run.path / "3-vqvae.partial"
+    begin_training(run.path, "vqvae")
+    (work / "checkpoint.pt").touch()
+    begin_training(run.path, "vqvae", resume=True)
+    assert (work / "checkpoint.pt").is_file()
+    begin_training(run.path, "vqvae")
+    assert list(work.iterdir()) == []
+
+
+def test_a_second_process_is_refused_until_the_first_ends(run: RunFolder) -> None:
+    lock = run.path / "3-vqvae.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        work = run.path / "3-vqvae.partial"
+        work.mkdir()
+        (work / "checkpoint.pt").touch()
+        words = "another process is training in .*: wait for it, or use another run folder"
+        with pytest.raises(VQBrainError, match=words):
+            begin_training(run.path, "vqvae")
+        assert (work / "checkpoint.pt").is_file()  # the other's work is not touched
+        other.stdin.close()
+    begin_training(run.path, "vqvae")
+
+
+def test_a_prior_needs_codes(run: RunFolder) -> None:
+    with pytest.raises(VQBrainError, match="4-codes is not there: first run vqbrain encode"):
+        begin_training(run.path, "prior")
+
+
+def test_the_command_alone_is_printed(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    train(run.path, "vqvae", tiny_vqvae(), show_command=True)
+    assert capsys.readouterr().out.startswith("python -m monai.bundle run training")
+    assert not run.vqvae.exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("epoch\tssim_brain\n1\t0.5\n2\t0.7\n3\t0.6\n", "ssim_brain 0.7000"),
+        ("epoch\tbits_per_code\n1\t5\n2\t3\n3\t4\n", "bits_per_code 3.0000"),
+    ],
+)
+def test_the_best_score_is_said_with_the_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, words: str
+) -> None:
+    (tmp_path / "metrics.tsv").write_text(table)
+    say_where(str(tmp_path))
+    expected = f"trained: best validation {words}; results: {tmp_path.resolve()}\n"
+    assert capsys.readouterr().out == expected

@@ -25,7 +25,9 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        about = getattr(error, "ctx", None)
+        hint = f" (see {about.command_path} --help)" if about else ""
+        click.echo(f"Error: {error.format_message()}{hint}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo(
@@ -95,7 +97,7 @@ def show_command_option(command: Command) -> Command:
 
 def _device(_: click.Context, __: click.Parameter, value: str) -> str:
     kind, colon, number = value.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (colon and not number.isdigit()):
+    if kind not in ("auto", "cpu", "cuda") or (colon and not (kind == "cuda" and number.isdigit())):
         raise click.BadParameter(f"{value!r} is no device: choose auto, cpu, cuda or cuda:N")
     return value
 
@@ -173,6 +175,8 @@ def check(source: Path, **options: Any) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("run", type=FOLDER)
 @prepare_options
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+              help="Volumes at a time; each worker first spends seconds on imports.")  # fmt: skip
 @click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True,
               help="What to do about a volume that cannot be used.")  # fmt: skip
 def prepare(source: Path, run: Path, **options: Any) -> None:
@@ -195,7 +199,8 @@ def prepare(source: Path, run: Path, **options: Any) -> None:
               help="Wall-clock budget, 5 by default; the schedule follows the clock, so a repeat "
               "gives the same quality, not the same bits.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), metavar="N",
-              help="Instead: so many epochs of 1600 slices each; repeats bit for bit.")  # fmt: skip
+              help="Instead: so many epochs (of 1600 slices, or 800 code grids); repeats bit for "
+              "bit.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="ID=VALUE",

@@ -9,6 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from monai_vqbrain.errors import VQBrainError
+
+_held: dict[Path, FileLock] = {}  # by folder; a lock that nobody refers to would be given up
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
@@ -35,23 +41,60 @@ def partial(folder: Path) -> Path:
 
 
 def publish(folder: Path) -> None:
-    """Rename the finished partial folder to its own name; what stood there before goes last."""
+    """Rename the finished partial folder to its own name; what stood there before goes last.
+
+    The folder is released, see `hold`.
+    """
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.replace(old)
     partial(folder).replace(folder)
     shutil.rmtree(old, ignore_errors=True)
+    release(folder)
+
+
+def hold(folder: Path) -> None:
+    """Keep other processes from building `folder` until `release`, `publish` or this process ends.
+
+    Raises:
+        VQBrainError: if another process holds it.
+    """
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = _held.setdefault(folder, FileLock(folder.with_name(f".{folder.name}.lock")))
+    try:
+        if not lock.is_locked:
+            lock.acquire(timeout=0)
+    except Timeout as error:
+        raise VQBrainError(
+            f"another process is working on {folder}: wait for it, or use another run folder"
+        ) from error
+
+
+def release(folder: Path) -> None:
+    """Let other processes build `folder`, if this one holds it."""
+    lock = _held.pop(folder.absolute(), None)
+    if lock is not None:
+        lock.release()
 
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """Give an empty partial folder; it takes the place of `folder` when the block ends well."""
-    work = partial(folder)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    yield work
-    publish(folder)
+    """Give an empty partial folder; it takes the place of `folder` when the block ends well.
+
+    Raises:
+        VQBrainError: if another process builds it.
+    """
+    hold(folder)
+    try:
+        work = partial(folder)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        yield work
+        publish(folder)
+    finally:
+        release(folder)
 
 
 def sha256(path: Path) -> str:

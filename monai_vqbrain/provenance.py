@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,7 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import sha256, writing
+
+Described = Mapping[str, Mapping[str, Any]]  # name -> what `describe` says of the file
 
 FILE = "provenance.json"
 PACKAGES = ("monai-vqbrain", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "scikit-image")
@@ -19,7 +23,7 @@ PACKAGES = ("monai-vqbrain", "monai", "torch", "pytorch-ignite", "numpy", "nibab
 
 def write_provenance(
     folder: Path,
-    made_from: Mapping[str, Path],
+    made_from: Described,
     options: Mapping[str, Any],
     seconds: float,
     **more: Any,
@@ -28,17 +32,18 @@ def write_provenance(
 
     Args:
         folder: the stage's folder, not yet renamed.
-        made_from: name -> file that the result depends on; kept as size and SHA-256.
+        made_from: what the result rests on, as `describe` found it when the stage began.
         options: what was asked for, JSON values only (configuration, seed).
         seconds: wall time of the stage.
         more: whatever else is worth keeping (device, counts).
     """
     record = {
-        "made_from": describe(made_from),
+        "made_from": dict(made_from),
         "options": dict(options),
         "versions": {name: version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "files": _files(folder),
+        "command": command_line(),
         "machine": f"{platform.system()} {platform.machine()}",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
@@ -54,21 +59,41 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
+def _files(folder: Path) -> dict[str, int]:
+    """Every file of a stage and its size in bytes."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
 def describe(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """Size in bytes and SHA-256 of each file."""
-    return {n: {"bytes": p.stat().st_size, "sha256": sha256(p)} for n, p in files.items()}
+    """Size in bytes and SHA-256 of each file.
+
+    Raises:
+        VQBrainError: if a file is missing.
+    """
+    try:
+        return {n: {"bytes": p.stat().st_size, "sha256": sha256(p)} for n, p in files.items()}
+    except FileNotFoundError as error:
+        raise VQBrainError(f"{error.filename} is missing: make its stage again") from error
 
 
-def what_changed(
-    folder: Path, made_from: Mapping[str, Path], options: Mapping[str, Any]
-) -> str | None:
+def command_line() -> str:
+    """The command that runs now, quoted for a shell."""
+    program = Path(sys.argv[0])
+    words = [program.name] if program.name != "__main__.py" else ["python", "-m", "monai.bundle"]
+    return shlex.join([*words, *sys.argv[1:]])
+
+
+def what_changed(folder: Path, made_from: Described, options: Mapping[str, Any]) -> str | None:
     """Why a stage has to run; None if it has finished with the same files and options."""
     record = read_provenance(folder)
     if record is None:
         return "not made yet"
-    now = describe(made_from)
-    for name in sorted(now.keys() | record["made_from"].keys()):
-        if now.get(name) != record["made_from"].get(name):
+    missing = [name for name in record.get("files", {}) if not (folder / name).is_file()]
+    if missing:
+        return f"{missing[0]} is gone"
+    for name in sorted(made_from.keys() | record["made_from"].keys()):
+        if made_from.get(name) != record["made_from"].get(name):
             return f"{name} changed"
     asked = json.loads(json.dumps(dict(options)))
     for name in sorted(asked.keys() | record["options"].keys()):

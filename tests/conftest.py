@@ -41,6 +41,10 @@ def prepared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("prepared")
     source = make_phantom(folder / "people", participants=9, resolution_mm=4, second_sessions=0)
+    for scan in sorted(source.glob("sub-*/ses-*/anat/*_T1w.nii.gz"))[::2]:  # some without sessions
+        flat = scan.parents[2] / "anat" / scan.name.replace("_ses-01", "")
+        flat.parent.mkdir()
+        scan.rename(flat)
     prepare(source, folder / "run", PrepareOptions(size=(32, 32), spacing=6.0, count=4))
     return folder / "run"
 

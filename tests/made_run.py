@@ -11,7 +11,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from monai_vqbrain.files import sha256
-from monai_vqbrain.provenance import write_provenance
+from monai_vqbrain.provenance import describe, write_provenance
 from monai_vqbrain.stages.run import RunFolder
 
 SIZE, FACTOR, K, SLICES = 32, 4, 16, 4
@@ -24,7 +24,8 @@ def make_run(
     """A run of eleven people `sub-secret01` ..., four slices each, the first with two sessions."""
     run = RunFolder(path)
     slices, images = make_slices(run, simulated)
-    make_training(run.vqvae, {"ssim_brain": 0.7, "codes_used": 12.0})
+    source = {"2-slices": run.slices / "provenance.json"}
+    make_training(run.vqvae, {"ssim_brain": 0.7, "codes_used": 12.0}, source)
     make_codes(run, slices, images)
     if prior:
         codes = {"4-codes": run.codes / "codes.safetensors"}
@@ -128,7 +129,7 @@ def make_training(
     history |= {name: top * (1 - 0.5 / epochs) for name, top in metrics.items()}
     pd.DataFrame(history).to_csv(folder / "metrics.tsv", sep="\t", index=False)
     (folder / "model.pt").write_bytes(b"weights")
-    write_provenance(folder, made_from or {}, {"seed": 0}, seconds=200.0, device="cpu")
+    write_provenance(folder, describe(made_from or {}), {"seed": 0}, seconds=200.0, device="cpu")
 
 
 def make_samples(run: RunFolder, images: np.ndarray) -> None:
@@ -139,7 +140,7 @@ def make_samples(run: RunFolder, images: np.ndarray) -> None:
         nib.save(sample, run.samples / f"sample-{number:04d}.nii.gz")
     (run.samples / "samples.tsv").write_text("sample\tseed\nsample-0001\t0\n")
     models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
-    write_provenance(run.samples, models, {"seed": 0}, seconds=4.2)
+    write_provenance(run.samples, describe(models), {"seed": 0}, seconds=4.2)
 
 
 def make_scores(run: RunFolder, work: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,9 +26,10 @@ from monai_vqbrain import components
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.stages import bundle
 from monai_vqbrain.stages.encode import encode
-from monai_vqbrain.stages.train import _ids
+from monai_vqbrain.stages.train import _ids, train
 
 BUNDLES = ("vqvae", "pixelcnn")
+TYPED = "bundles/vqvae/train.json"  # the file as the README names it
 CONFIGS = ("train", "evaluate", "inference")
 
 
@@ -126,19 +128,19 @@ def test_the_links_at_the_root_lead_to_the_files(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_as_typed_leaves_what_the_stages_accept(
-    prepared_run: Path, tmp_path: Path
+def test_the_printed_command_as_typed_leaves_what_the_stages_accept(
+    prepared_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(prepared_run, run)
-    words = ["run", "training", "--config_file", "bundles/vqvae/train.json"]
-    words += ["--run_dir", str(run), "--epochs", "1"]
-    for pair in tiny_vqvae().overrides:
-        words += [f"--{pair.partition('=')[0]}", pair.partition("=")[2]]
-    command = [sys.executable, "-m", "monai.bundle", *words]
+    train(run, "vqvae", tiny_vqvae(epochs=1), show_command=True)
+    printed = capsys.readouterr().out.replace(config_file("vqvae", "train"), TYPED)
+    command = [sys.executable, *shlex.split(printed)[1:]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"results: {run / '3-vqvae'}" in done.stdout
+    train(run, "vqvae", tiny_vqvae(epochs=1))
+    assert "3-vqvae is up to date" in capsys.readouterr().out
     encode(run)
     assert (run / "4-codes" / "codes.safetensors").is_file()
 
@@ -148,7 +150,8 @@ def test_the_printed_command_is_the_bundles_own(tmp_path: Path) -> None:
     command = bundle.bundle_command("vqvae", "train", ids, {"optimizer#lr": 0.002})
     assert command.startswith("python -m monai.bundle run training --config_file ")
     assert f"--run_dir {tmp_path}" in command
-    assert "--epochs 2" in command
+    assert "--epochs 2 " in command
+    assert "--resume" not in command  # as the configuration has it
     assert "--optimizer#lr 0.002" in command or "'--optimizer#lr' 0.002" in command
 
 
@@ -165,6 +168,12 @@ def bundle_run(path: Path) -> Any:
         ("optimizer#lr=$1/0", "would be run as code by MONAI"),
         ("network_def=@network", "would be run as code by MONAI"),
         ("optimizer=%x", "would be run as code by MONAI"),
+        ('network_def#channels=["$1/0"]', "would be run as code by MONAI"),
+        ('network_def={"_target_": "os.getcwd"}', "would be run as code by MONAI"),
+        ("network_def#_target_=os.getcwd", "would be run as code by MONAI"),
+        ('patience="$1/0"', "would be run as code by MONAI"),
+        ("seed=3", "--set seed: not here; see --help"),
+        ("=3", "--set : not here; see --help"),
         ("optimizer#lrr=1", "train.json has no such id; did you mean lr"),
         ("network_def#num_code=3", "did you mean num_codes"),
         ("nothing_like_it#x=1", "has no such id; there are: batch_size"),

@@ -14,7 +14,7 @@ from monai_vqbrain.files import building, partial, publish, sha256, writing
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(p.name for p in folder.iterdir() if not p.name.endswith(".lock"))
 
 
 def fail(context: AbstractContextManager[Path], why: str) -> None:

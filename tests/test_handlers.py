@@ -432,7 +432,10 @@ def test_the_best_epochs_weights_are_kept(tmp_path: Path) -> None:
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VQBrainError, match=r"nothing to resume: .*checkpoint.pt is not there; tr"):
+    with pytest.raises(
+        VQBrainError,
+        match=r"nothing to resume: .*pt is not there, so no training was",
+    ):
         fit(training(tmp_path, resume=True))
 
 
@@ -477,6 +480,7 @@ def recorded(folder: Path, source: Path) -> VQVAETrainer:
     network = BrainVQVAE(channels=(4,), res_blocks=1, num_codes=4, code_dim=2)
     work = folder.with_name(folder.name + ".partial")
     work.mkdir(parents=True)
+    (work / "model.pt").touch()
     record = RunRecord(folder, work, network, {"2-slices": source}, {"seed": 3, "epochs": 1})
     return VQVAETrainer(
         device="cpu",
@@ -496,7 +500,8 @@ def test_a_finished_training_replaces_the_earlier_with_its_record(tmp_path: Path
     recorded(folder, source).run()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"3-vqvae", "slices.tsv"}
-    assert {path.name for path in folder.iterdir()} == {"config.json", "provenance.json"}
+    made = {"config.json", "model.pt", "provenance.json"}
+    assert {path.name for path in folder.iterdir()} == made
     config = json.loads((folder / "config.json").read_text())
     assert config["network_def"]["_target_"] == "BrainVQVAE"
     assert (config["network_def"]["num_codes"], config["seed"]) == (4, 3)

@@ -89,7 +89,7 @@ def test_missing_values_are_written_as_bids_does(prepared: Path) -> None:
     cells = dict(zip(header.split("\t"), first.split("\t"), strict=True))
     assert cells["session_id"] == "n/a"
     item = json.loads((prepared / "datalist.json").read_text())["training"][0]
-    assert item["session_id"] is None
+    assert item["session_id"] == "n/a"
 
 
 def test_a_stack_lies_where_the_volume_lies(source: Path, prepared: Path) -> None:

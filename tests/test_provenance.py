@@ -23,7 +23,7 @@ def inputs(folder: Path) -> dict[str, Path]:
 
 def finished(folder: Path) -> dict[str, Path]:
     files = inputs(folder)
-    write_provenance(folder, files, OPTIONS, seconds=1.234, device="cpu")
+    write_provenance(folder, describe(files), OPTIONS, seconds=1.234, device="cpu")
     return files
 
 
@@ -45,12 +45,12 @@ def test_a_record_says_from_what_with_what_and_when(tmp_path: Path) -> None:
 
 def test_nothing_changed(tmp_path: Path) -> None:
     files = finished(tmp_path)
-    assert what_changed(tmp_path, files, OPTIONS) is None
+    assert what_changed(tmp_path, describe(files), OPTIONS) is None
     assert describe(files)["2-slices"]["bytes"] == 6
 
 
 def test_a_stage_that_has_not_finished(tmp_path: Path) -> None:
-    assert what_changed(tmp_path, inputs(tmp_path), OPTIONS) == "not made yet"
+    assert what_changed(tmp_path, describe(inputs(tmp_path)), OPTIONS) == "not made yet"
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_what_changed_is_named(
     files = finished(tmp_path)
     files["4-codes"].write_text(content)
     now = {name: path for name, path in files.items() if name not in drop}
-    assert what_changed(tmp_path, now, OPTIONS | options) == why
+    assert what_changed(tmp_path, describe(now), OPTIONS | options) == why

@@ -41,7 +41,7 @@ def test_an_unfinished_training_is_dropped_unless_resumed(run: RunFolder) -> Non
 
 
 def test_a_second_process_is_refused_until_the_first_ends(run: RunFolder) -> None:
-    lock = run.path / "3-vqvae.lock"
+    lock = run.path / ".3-vqvae.lock"
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(lock)],
         stdin=subprocess.PIPE,
@@ -54,7 +54,7 @@ def test_a_second_process_is_refused_until_the_first_ends(run: RunFolder) -> Non
         work = run.path / "3-vqvae.partial"
         work.mkdir()
         (work / "checkpoint.pt").touch()
-        words = "another process is training in .*: wait for it, or use another run folder"
+        words = "another process is working on .*3-vqvae: wait for it, or use another run folder"
         with pytest.raises(VQBrainError, match=words):
             begin_training(run.path, "vqvae")
         assert (work / "checkpoint.pt").is_file()  # the other's work is not touched

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from monai.engines import Evaluator, SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
 from torch import nn
 
 from monai_vqbrain.inferers import code_bits
@@ -84,7 +85,7 @@ class PriorEvaluator(SupervisedEvaluator):
     """MONAI's evaluator for the prior: the engine's output holds the batch and `bits` (B, *grid).
 
     Args:
-        kwargs: those of SupervisedEvaluator.
+        kwargs: those of SupervisedEvaluator; an inferer is not used.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -95,7 +96,10 @@ class PriorEvaluator(SupervisedEvaluator):
         codes, _ = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         network: Any = engine.network
         with engine.mode(network):
-            return {**batchdata, "bits": code_bits(network, codes)}
+            output = {**batchdata, "bits": code_bits(network, codes)}
+        engine.state.output = output
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output
 
 
 class SamplingEngine(Evaluator):

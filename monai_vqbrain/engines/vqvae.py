@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
 from torch import nn
 
 
@@ -66,7 +67,7 @@ class VQVAEEvaluator(SupervisedEvaluator):
     (B, 1, *size).
 
     Args:
-        kwargs: those of SupervisedEvaluator.
+        kwargs: those of SupervisedEvaluator; an inferer is not used.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -74,9 +75,14 @@ class VQVAEEvaluator(SupervisedEvaluator):
         super().__init__(**kwargs, decollate=False)
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:
-        images, _ = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
+        images, _ = engine.prepare_batch(
+            batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs
+        )
         network: Any = engine.network
         with engine.mode(network):
             codes = network.index_quantize(images)
             prediction = network.decode_samples(codes)
-        return {**batchdata, "image": images, "pred": prediction, "codes": codes}
+        output = {**batchdata, "image": images, "pred": prediction, "codes": codes}
+        engine.state.output = output
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output

@@ -75,7 +75,10 @@ class ResumableCheckpoint:
             return
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
-            raise VQBrainError(f"nothing to resume: {path} is not there; train without --resume")
+            raise VQBrainError(
+                f"nothing to resume: {path} is not there, so no training was interrupted; "
+                "train without --resume"
+            )
         saved = torch.load(path, map_location="cpu", weights_only=True)
         try:
             for name, thing in self.objects.items():
@@ -122,5 +125,6 @@ class StopWithoutProgress:
 
 
 def _save(state: Any, path: Path) -> None:
-    with writing(path) as temporary:
-        torch.save(state, temporary)
+    # Given a path, torch would write the temporary name into the file, and no two were ever equal.
+    with writing(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)

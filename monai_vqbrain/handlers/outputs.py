@@ -133,8 +133,13 @@ class ImagePanel:
 
     def _add(self, engine: Engine) -> None:
         output = engine.state.output
+        batches = engine.state.epoch_length or 1
+        wanted = np.linspace(0, batches - 1, min(self.columns, batches)).astype(int)
+        if (engine.state.iteration - 1) % batches not in wanted:
+            return
         batch = torch.cat((output["image"], output["pred"]), dim=1).clamp(0, 1).float()
-        spread = torch.linspace(0, len(batch) - 1, min(self.columns, len(batch))).long()
+        most = min(-(-self.columns // batches), len(batch))
+        spread = torch.linspace(0, len(batch) - 1, most).long()
         self._pairs += [(pair[0], pair[1]) for pair in batch[spread.to(batch.device)].cpu().numpy()]
 
     def _write(self, engine: Engine) -> None:

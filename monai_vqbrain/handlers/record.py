@@ -13,9 +13,10 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from torch import nn
 
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import publish, writing
 from monai_vqbrain.handlers.budget import TrainingBudget
-from monai_vqbrain.provenance import write_provenance
+from monai_vqbrain.provenance import describe, write_provenance
 
 
 class MetricsTable:
@@ -74,6 +75,10 @@ class RunRecord:
         network: whose class and settings go into config.json, so that later stages can rebuild it.
         made_from: name -> file that the training depends on.
         options: what was asked for, JSON values.
+
+    Raises:
+        VQBrainError: when the training starts, if it resumes one with other inputs, settings or
+            seed; when it ends, if no epoch was validated.
     """
 
     def __init__(
@@ -98,13 +103,23 @@ class RunRecord:
     def _start(self, engine: Engine) -> None:
         self._began = time.monotonic()
         settings = {"_target_": type(self.network).__name__, **self.network.settings}  # type: ignore[dict-item]
-        with writing(self.work / "config.json") as path:
-            path.write_text(json.dumps({"network_def": settings, **self.options}, indent=2) + "\n")
+        self._sources = describe(self.made_from)
+        record = {"network_def": settings, **self.options, "made_from": self._sources}
+        path = self.work / "config.json"
+        if engine.state.epoch and path.is_file():  # resumed
+            _same(json.loads(path.read_text()), record)
+        with writing(path) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
 
     def _finish(self, engine: Engine) -> None:
+        if not (self.work / "model.pt").is_file():
+            raise VQBrainError(
+                f"{self.work.name} has no weights to keep, because no epoch was validated: "
+                "train longer, or set val_interval to 1"
+            )
         write_provenance(
             self.work,
-            made_from=self.made_from,
+            made_from=self._sources,
             options=self.options,
             seconds=time.monotonic() - self._began,
             device=str(engine.state.device),
@@ -112,3 +127,12 @@ class RunRecord:
             iterations=engine.state.iteration,
         )
         publish(self.folder)
+
+
+def _same(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in ("network_def", "seed", "made_from"):
+        if earlier.get(name) != now.get(name):
+            what = "what it is trained on" if name == "made_from" else name
+            raise VQBrainError(
+                f"{what} has changed since the interrupted training began: train without --resume"
+            )

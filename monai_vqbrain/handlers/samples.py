@@ -60,8 +60,9 @@ class SampleFiles:
     def _write_batch(self, engine: Engine) -> None:
         output = engine.state.output
         images = output["pred"][:, 0].float().cpu().numpy()  # (B, W, H) in [0, 1]
-        for place, image in enumerate(images[: self.number - len(self.rows)]):
-            name = f"sample-{len(self.rows) + 1:04d}"
+        first = output["batch"] * len(images)
+        for place, image in enumerate(images[: max(0, self.number - first)]):
+            name = f"sample-{first + place + 1:04d}"
             marks = {"synthetic": True, **self.marks, "batch": output["batch"], "place": place}
             self._write_nifti(image, self.folder / f"{name}.nii.gz", marks)
             self._write_png(image, self.folder / f"{name}.png", marks)

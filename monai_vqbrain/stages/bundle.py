@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_vqbrain import components
 from monai_vqbrain.errors import UsageError, VQBrainError
 
 BUNDLES = ("vqvae", "pixelcnn")
+SET_BY_OPTIONS = (
+    "bundle_root", "run_dir", "dataset_dir", "output_dir", "work_dir", "device", "seed", "minutes",
+    "epochs", "resume", "overrides", "imports", "initialize", "training", "run", "",
+)  # fmt: skip
 
 
 def bundle_folder(name: str) -> Path:
@@ -56,9 +61,12 @@ def run_bundle(
         overrides: values from a person, checked first by `parse_overrides`.
 
     Raises:
-        VQBrainError: whatever a component of ours raised, without MONAI's wrapping.
+        UsageError: if the device is not there.
+        VQBrainError: for whatever a component raised, without MONAI's wrapping.
     """
-    quiet()
+    device = str(ids.get("device", "auto"))
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: PyTorch finds no CUDA device here; use auto or cpu")
     folder = bundle_folder(name) / "configs"
     ids = {key: value for key, value in ids.items() if (key, value) != ("device", "auto")}
     workflow = ConfigWorkflow(
@@ -70,17 +78,24 @@ def run_bundle(
         **ids,
         **(overrides or {}),
     )
+    logging.disable(logging.ERROR)  # engines log what is raised anyway, and much else
     try:
         workflow.initialize()
         workflow.run()
         workflow.finalize()
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, VQBrainError):
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, VQBrainError):
             cause = cause.__cause__  # MONAI wraps what a configuration raises
-        if cause is None:
-            raise
-        raise cause from error
+        if isinstance(cause, VQBrainError):
+            raise cause from error
+        words = " ".join(str(cause).split()) or "no message"
+        raise VQBrainError(
+            f"{name}/{config}.json stopped: {type(cause).__name__}: {words[:500]} "
+            "(the same command with --debug shows where)"
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def bundle_command(
@@ -90,9 +105,11 @@ def bundle_command(
     file = bundle_folder(name) / "configs" / f"{config}.json"
     run = "training" if config == "train" else "run"
     words = ["python", "-m", "monai.bundle", "run", run, "--config_file", str(file)]
+    parser = _parser(name, config)
     for key, value in {**ids, **(overrides or {})}.items():
-        if (key, value) != ("device", "auto"):
-            words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+        if (key, value) != ("device", "auto") and not (key in parser and parser[key] == value):
+            literal = value if isinstance(value, str) else repr(value)  # fire reads Python's
+            words += [f"--{key}", literal]
     return shlex.join(words)
 
 
@@ -116,21 +133,17 @@ def parse_overrides(name: str, config: str, pairs: tuple[str, ...]) -> dict[str,
         key, equals, text = pair.partition("=")
         if not equals:
             raise UsageError(f"--set needs ID=VALUE, got {pair!r}: for example optimizer#lr=0.0005")
-        if text[:1] in "$@%" and text:
+        key, value = key.replace("::", "#"), _value(text)
+        if _is_code(value) or key.rpartition("#")[2].startswith("_"):
             raise UsageError(
                 f"--set {key}: {text!r} would be run as code by MONAI, and only plain values are "
                 "taken here: edit a copy of the bundle's configuration instead"
             )
-        _check_id(parser, key.replace("::", "#"), f"{name}/{config}.json")
-        found[key.replace("::", "#")] = _value(text)
+        if key in SET_BY_OPTIONS:
+            raise UsageError(f"--set {key}: not here; see --help for the options of its own")
+        _check_id(parser, key, f"{name}/{config}.json")
+        found[key] = value
     return found
-
-
-def quiet() -> None:
-    """Keep the chatter of MONAI's workflow and ignite's engines off the terminal."""
-    for name in list(logging.root.manager.loggerDict):
-        if name.partition(".")[0] in ("monai", "ignite"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _parser(name: str, config: str) -> ConfigParser:
@@ -144,6 +157,15 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def _is_code(value: Any) -> bool:
+    """Whether MONAI would evaluate something in a value, or build a component of it."""
+    if isinstance(value, Mapping):
+        return any(str(k).startswith("_") or _is_code(v) for k, v in value.items())
+    if isinstance(value, list):
+        return any(_is_code(v) for v in value)
+    return isinstance(value, str) and value.startswith(("$", "@", "%"))
 
 
 def _check_id(parser: ConfigParser, key: str, file: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ from monai.data import load_decathlon_datalist
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from monai_vqbrain.cohorts import SPLITS
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import building, sha256
-from monai_vqbrain.provenance import read_provenance, write_provenance
+from monai_vqbrain.provenance import describe, read_provenance, write_provenance
 from monai_vqbrain.stages.run import RunFolder
 
-SPLITS = ("training", "validation", "test")
+SLICE_KEYS = ["participant_id", "session_id", "axis", "index"]  # they name a slice
 DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: what the default VQ-VAE makes of 128x128 slices
 
 
@@ -35,17 +35,14 @@ def slice_items(
     path = Path(dataset_dir) / "datalist.json"
     if not path.is_file():
         raise VQBrainError(f"{path} is not there: first run vqbrain prepare SOURCE RUN")
-    items = load_decathlon_datalist(str(path), True, split)
-    if not items:
+    if not json.loads(path.read_text()).get(split):  # MONAI's reader would raise an IndexError
         raise VQBrainError(f"{path} has no {split} slices: prepare at least three participants")
-    if most is None or len(items) <= most:
-        return items
-    return [items[i] for i in np.linspace(0, len(items) - 1, most).astype(int)]
+    return _thinned(load_decathlon_datalist(str(path), True, split), most)
 
 
 def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
-    """The items of all splits, each with its split."""
-    return [{**item, "split": s} for s in SPLITS for item in slice_items(dataset_dir, s)]
+    """The items of all splits, in their order."""
+    return [item for split in SPLITS for item in slice_items(dataset_dir, split)]
 
 
 def whole_batches(items: Sequence[Any], batch_size: int) -> list[Any]:
@@ -58,32 +55,38 @@ def whole_batches(items: Sequence[Any], batch_size: int) -> list[Any]:
     return [*items, *[items[-1]] * missing]
 
 
-def write_codes(run_dir: Path | str, codes: torch.Tensor, items: Sequence[dict[str, Any]]) -> None:
+def write_codes(
+    run_dir: Path | str, codes: torch.Tensor, items: Sequence[dict[str, Any]], seconds: float
+) -> None:
     """Write `R/4-codes` whole: codes.safetensors, codes.tsv, provenance.
 
     Args:
         run_dir: the run folder.
         codes: (N, *grid), 0..K-1.
-        items: the N items of the datalist, with their split.
+        items: the N items of the datalist.
+        seconds: what encoding took.
+
+    Raises:
+        VQBrainError: if the slices changed meanwhile.
     """
-    began = time.monotonic()
     run = RunFolder(run_dir)
     settings = json.loads((run.vqvae / "config.json").read_text())["network_def"]
+    sources = describe(codes_made_from(run))
     header = {
-        "vqvae_sha256": sha256(run.vqvae / "model.pt"),
+        "vqvae_sha256": sources["3-vqvae"]["sha256"],
         "quantizer": "CodebookQuantizer",
         "num_codes": str(settings["num_codes"]),
         "grid": "x".join(str(side) for side in codes.shape[1:]),
     }
-    rows = pd.DataFrame([{k: v for k, v in item.items() if k != "label"} for item in items])
-    slices = pd.read_csv(run.slices / "slices.tsv", sep="\t", dtype=str, keep_default_na=False)
-    keys = ["participant_id", "session_id", "axis", "index"]
-    rows = rows[keys].astype(str).replace({"session_id": {"": "n/a", "None": "n/a"}})
-    table = rows.merge(slices, on=keys, how="left", validate="one_to_one")
+    slices = _text_table(run.slices / "slices.tsv")
+    names = [{key: _text(item[key]) for key in SLICE_KEYS} for item in items]
+    table = pd.DataFrame(names).merge(slices, on=SLICE_KEYS, how="left", validate="one_to_one")
+    if table["split"].isna().any():
+        raise VQBrainError(f"{run.slices} changed meanwhile: run {run.command('encode')} again")
     with building(run.codes) as work:
         save_file({"codes": codes[:, None].to(torch.uint16)}, work / "codes.safetensors", header)
         table.to_csv(work / "codes.tsv", sep="\t", index=False)
-        write_provenance(work, codes_made_from(run), {}, time.monotonic() - began, **header)
+        write_provenance(work, sources, {}, seconds, **header)
 
 
 def codes_made_from(run: RunFolder) -> dict[str, Path]:
@@ -98,57 +101,93 @@ def code_items(run_dir: Path | str, split: str, most: int | None = None) -> list
         VQBrainError: if nothing is encoded, or the VQ-VAE has changed since.
     """
     run = RunFolder(run_dir)
-    codes, header = _read(run)
-    model = run.vqvae / "model.pt"
-    if model.is_file() and sha256(model) != header["vqvae_sha256"]:
+    check_codes(run)
+    table = _text_table(run.codes / "codes.tsv")
+    rows = _thinned(list(table.index[table["split"] == split]), most)
+    if not rows:
+        raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")
+    with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
+        codes = file.get_tensor("codes")[rows, 0].to(torch.long)
+    return [
+        {"codes": grid, **table.loc[row, SLICE_KEYS].to_dict()}
+        for grid, row in zip(codes, rows, strict=True)
+    ]
+
+
+def check_vqvae(run: RunFolder) -> None:
+    """Refuse a VQ-VAE that was trained on other slices: its training people may be test people now.
+
+    Raises:
+        VQBrainError: if slices and VQ-VAE do not belong together, or one is missing.
+    """
+    record = read_provenance(run.vqvae) or {"made_from": {}}
+    now = describe({"2-slices": run.slices / "provenance.json"})["2-slices"]
+    if record["made_from"].get("2-slices") != now:
         raise VQBrainError(
-            f"{run.codes} was encoded by another VQ-VAE than {model}: run vqbrain encode {run.path}"
+            f"{run.vqvae.name} was trained on other slices than {run.slices.name} holds: "
+            f"run {run.command('train vqvae')}"
         )
-    table = pd.read_csv(run.codes / "codes.tsv", sep="\t", dtype=str, keep_default_na=False)
-    rows = table.index[table["split"] == split]
-    if most is not None and len(rows) > most:
-        rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
-    keys = ["participant_id", "session_id", "axis", "index"]
-    return [{"codes": codes[i, 0], **table.loc[i, keys].to_dict()} for i in rows]
+
+
+def check_codes(run: RunFolder) -> None:
+    """Refuse codes of other slices or another VQ-VAE.
+
+    Raises:
+        VQBrainError: if slices, VQ-VAE and codes do not belong together, or one is missing.
+    """
+    header = _header(run)
+    check_vqvae(run)
+    if header["vqvae_sha256"] != sha256(run.vqvae / "model.pt"):
+        raise VQBrainError(
+            f"{run.codes.name} was encoded by another VQ-VAE than {run.vqvae.name} holds: "
+            f"run {run.command('encode')}"
+        )
 
 
 def check_models(run: RunFolder) -> None:
     """Refuse to decode codes with a codebook that they do not come from.
 
     Raises:
-        VQBrainError: if VQ-VAE, codes and prior do not belong together, or one is missing.
+        VQBrainError: if slices, VQ-VAE, codes and prior do not belong together, or one is missing.
     """
-    _, header = _read(run)
+    check_codes(run)
     record = read_provenance(run.prior)
     if record is None:
-        raise VQBrainError(
-            f"{run.prior} holds no trained prior: run vqbrain train prior {run.path}"
-        )
+        raise VQBrainError(f"{run.prior} holds no trained prior: run {run.command('train prior')}")
     if record["made_from"]["4-codes"]["sha256"] != sha256(run.codes / "codes.safetensors"):
         raise VQBrainError(
             f"{run.prior.name} was trained on other codes than {run.codes.name} holds: "
-            f"run vqbrain train prior {run.path}"
-        )
-    if header["vqvae_sha256"] != sha256(run.vqvae / "model.pt"):
-        raise VQBrainError(
-            f"{run.codes.name} was encoded by another VQ-VAE than {run.vqvae.name} holds: "
-            f"run vqbrain encode {run.path}"
+            f"run {run.command('train prior')}"
         )
 
 
 def code_shape(run_dir: Path | str) -> tuple[int, ...]:
     """(K, h, w) of a run's codes; the default VQ-VAE's where there are none."""
-    path = RunFolder(run_dir).codes / "codes.safetensors"
-    if not path.is_file():
+    run = RunFolder(run_dir)
+    if not (run.codes / "codes.safetensors").is_file():
         return DEFAULT_SHAPE
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata()
+    header = _header(run)
     return int(header["num_codes"]), *(int(side) for side in header["grid"].split("x"))
 
 
-def _read(run: RunFolder) -> tuple[torch.Tensor, dict[str, str]]:
+def _header(run: RunFolder) -> dict[str, str]:
     path = run.codes / "codes.safetensors"
     if not path.is_file():
-        raise VQBrainError(f"{path} is not there: first run vqbrain encode {run.path}")
+        raise VQBrainError(f"{path} is not there: first run {run.command('encode')}")
     with safe_open(path, framework="pt") as file:
-        return file.get_tensor("codes").to(torch.long), file.metadata()
+        header: dict[str, str] = file.metadata()
+    return header
+
+
+def _thinned(items: list[Any], most: int | None) -> list[Any]:
+    if most is None or len(items) <= most:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).astype(int)]
+
+
+def _text(value: Any) -> str:
+    return "n/a" if value is None else str(value)
+
+
+def _text_table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from monai_vqbrain.provenance import what_changed
+from monai_vqbrain.provenance import describe, what_changed
 from monai_vqbrain.stages.bundle import bundle_command, run_bundle
-from monai_vqbrain.stages.codes import codes_made_from
+from monai_vqbrain.stages.codes import check_vqvae, codes_made_from
 from monai_vqbrain.stages.run import RunFolder
 
 
@@ -24,15 +24,16 @@ def encode(run_path: Path, device: str = "auto", show_command: bool = False) -> 
         UsageError: if slices or VQ-VAE are missing.
     """
     run = RunFolder(run_path)
-    ids = {"run_dir": str(run.path), "device": device}
+    ids = {"run_dir": str(run.path.absolute()), "device": device}
     if show_command:
         click.echo(bundle_command("vqvae", "inference", ids))
         return
     run.need(run.slices, "prepare SOURCE")
     run.need(run.vqvae, "train vqvae")
-    why = what_changed(run.codes, codes_made_from(run), {})
+    why = what_changed(run.codes, describe(codes_made_from(run)), {})
     if why is None:
         click.echo(f"{run.codes.name} is up to date: nothing it depends on has changed")
         return
+    check_vqvae(run)
     click.echo(f"encoding {run.codes.name} ({why})")
     run_bundle("vqvae", "inference", ids)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from monai_vqbrain.files import building, writing
-from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
+from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
 from monai_vqbrain.stages.bundle import run_bundle
-from monai_vqbrain.stages.codes import check_models, code_items
+from monai_vqbrain.stages.codes import check_codes, check_models
 from monai_vqbrain.stages.report import render
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.summary import Decode, summarise
@@ -43,7 +43,7 @@ def evaluate(run: Path, device: str = "auto", show_ids: bool = False) -> Path:
     folder.need(folder.slices, "prepare SOURCE")
     folder.need(folder.vqvae, "train vqvae")
     folder.need(folder.codes, "encode")
-    made_from = rests_on(folder)
+    made_from = describe(rests_on(folder))
     why = what_changed(folder.report, made_from, {})
     if why is None:
         click.echo(f"{folder.report.name} is up to date: only the report is rendered again")
@@ -79,17 +79,20 @@ def check_fit(run: RunFolder) -> None:
     Raises:
         VQBrainError: naming the command to run.
     """
+    check_codes(run)
     if read_provenance(run.prior):
         check_models(run)
-    else:
-        code_items(run.path, "test", most=1)
     if read_provenance(run.samples) and not sample_files(run):
         click.echo(f"{run.samples.name} was drawn from other networks: left out of the report")
 
 
 def run_bundles(run: RunFolder, work: Path, device: str) -> None:
     """Let the bundles' own evaluations leave fidelity.tsv, panel.png and bits.tsv in `work`."""
-    ids = {"run_dir": str(run.path), "output_dir": str(work), "device": device}
+    ids = {
+        "run_dir": str(run.path.absolute()),
+        "output_dir": str(work.absolute()),
+        "device": device,
+    }
     run_bundle("vqvae", "evaluate", ids)
     if read_provenance(run.prior):
         run_bundle("pixelcnn", "evaluate", ids)

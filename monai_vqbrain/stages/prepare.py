@@ -14,11 +14,11 @@ import click
 import numpy as np
 from joblib import Parallel, delayed
 
-from monai_vqbrain.cohorts import Cohort, Problem, Scan, assign_splits, read_cohort
+from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, read_cohort
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import building
 from monai_vqbrain.progress import progress
-from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
+from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
 from monai_vqbrain.stages.montage import write_montage
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.slice_tables import (
@@ -108,6 +108,7 @@ class PrepareOptions:
     def record(self) -> dict[str, Any]:
         """What the result depends on, for provenance."""
         values = asdict(self)
+        values["columns"] = dict(self.columns or {})
         return {key: values[key] for key in values if key not in ("jobs", "on_error")}
 
 
@@ -129,7 +130,8 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
     started = time.monotonic()
     folder = RunFolder(run).slices
     cohort = read_cohort(source, options.layout, options.columns)
-    inputs, record = _inputs(cohort.scans), options.record() | {"participants": _digest(cohort)}
+    inputs = describe(_inputs(cohort.scans))
+    record = options.record() | {"participants": _digest(cohort)}
     why = what_changed(folder, inputs, record)
     if why is None:
         click.echo(f"{folder} is up to date")
@@ -235,6 +237,9 @@ def _tell(rows: Sequence[Mapping[str, Any]], problems: Sequence[Problem], folder
         f"{volumes} volumes, {len(rows)} slices in {folder}; {thin} slices with under "
         f"{LEAST_BRAIN:.0%} brain are used neither in training nor in scores"
     )
+    filled = {row["split"] for row in rows}
+    for split in (split for split in SPLITS if split not in filled):
+        click.echo(f"nobody is in the {split} split: three participants with slices are needed")
     if problems:
         click.echo(f"{len(problems)} problem(s), first: {_line(problems[0])}")
         click.echo(f"all of them: {folder / 'problems.tsv'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from monai_vqbrain.errors import UsageError
@@ -24,9 +25,13 @@ class RunFolder:
         self.samples = self.path / "6-samples"
         self.report = self.path / "7-report"
 
+    def command(self, words: str) -> str:
+        """A vqbrain command on this run, quoted for a shell: "encode" -> vqbrain encode RUN."""
+        return f"vqbrain {words} {shlex.quote(str(self.path))}"
+
     def need(self, folder: Path, command: str) -> None:
         """Raise UsageError, naming the command to run first, unless `folder` is finished."""
         if not (folder / "provenance.json").is_file():
             raise UsageError(
-                f"{folder.name} is not in {self.path}: first run: vqbrain {command} {self.path}"
+                f"{folder.name} is not in {self.path}: first run: {self.command(command)}"
             )

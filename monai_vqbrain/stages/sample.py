@@ -12,8 +12,8 @@ import nibabel as nib
 import pandas as pd
 
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.files import partial, publish, sha256
-from monai_vqbrain.provenance import what_changed, write_provenance
+from monai_vqbrain.files import hold, partial, publish, release, sha256
+from monai_vqbrain.provenance import describe, what_changed, write_provenance
 from monai_vqbrain.stages.bundle import bundle_command, run_bundle
 from monai_vqbrain.stages.codes import check_models
 from monai_vqbrain.stages.run import RunFolder
@@ -45,18 +45,21 @@ def sample(
     """
     _check(options)
     run = RunFolder(run_path)
-    ids = {"run_dir": str(run.path), "device": device, **asdict(options)}
+    ids = {"run_dir": str(run.path.absolute()), "device": device, **asdict(options)}
     if show_command:
         click.echo(bundle_command("pixelcnn", "inference", ids))
         return
     run.need(run.vqvae, "train vqvae")
     run.need(run.prior, "train prior")
-    why = what_changed(run.samples, _made_from(run), asdict(options))
+    why = what_changed(run.samples, describe(_made_from(run)), asdict(options))
     if why is None:
         click.echo(f"{run.samples.name} is up to date: the same {options.number} samples lie there")
         return
     click.echo(f"sampling {run.samples.name} ({why})")
-    run_bundle("pixelcnn", "inference", ids)
+    try:
+        run_bundle("pixelcnn", "inference", ids)
+    finally:
+        release(run.samples)
     click.echo(f"{options.number} synthetic images: {run.samples}")
 
 
@@ -68,6 +71,7 @@ def begin_samples(run_dir: Path | str) -> None:
     """
     run = RunFolder(run_dir)
     check_models(run)
+    hold(run.samples)
     work = partial(run.samples)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -102,7 +106,8 @@ def sample_spacing(run_dir: Path | str) -> tuple[float, float, float]:
 def finish_samples(run_dir: Path | str, seconds: float, options: dict[str, Any]) -> None:
     """Write the provenance of the samples and give their folder its name."""
     run = RunFolder(run_dir)
-    write_provenance(partial(run.samples), _made_from(run), options, seconds)
+    sources = describe(_made_from(run))
+    write_provenance(partial(run.samples), sources, options, seconds)
     publish(run.samples)
 
 

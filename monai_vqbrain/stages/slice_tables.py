@@ -63,6 +63,7 @@ def _item(row: Mapping[str, Any]) -> dict[str, Any]:
         "image": stack.as_posix(),
         "label": mask_of(stack).as_posix(),
         **{key: row[key] for key in (*kept, "diagnosis", "age", "sex")},
+        "session_id": row["session_id"] or "n/a",  # a batch of names cannot hold a null
     }
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.provenance import describe, read_provenance
 from monai_vqbrain.stages.run import RunFolder
-
-LEAST_BRAIN = 0.05  # of the frame; slices with less count neither in training nor in scores
+from monai_vqbrain.stages.slice_tables import LEAST_BRAIN
+from monai_vqbrain.stages.stacks import mask_of
 
 
 class Codes(NamedTuple):
@@ -57,7 +57,7 @@ def read_slices(run: RunFolder, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndar
     places = pd.Series(np.arange(len(rows)), index=rows["stack"].to_numpy())
     for stack, group in places.groupby(level=0, sort=False):
         image = _stored(run.slices / str(stack))
-        mask = _stored(run.slices / str(stack).replace("_T1w.nii", "_desc-brain_mask.nii"))
+        mask = _stored(mask_of(run.slices / str(stack)))
         for place in group:
             index = int(rows["index"].iloc[place])
             images[place], masks[place] = np.array(image[..., index]), mask[..., index] > 0

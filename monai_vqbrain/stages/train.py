@@ -9,18 +9,15 @@ from typing import Any
 
 import click
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.files import partial
-from monai_vqbrain.provenance import what_changed
+from monai_vqbrain.files import hold, partial, release
+from monai_vqbrain.provenance import describe, what_changed
 from monai_vqbrain.stages.bundle import bundle_command, default, parse_overrides, run_bundle
 from monai_vqbrain.stages.phantom import prepare_phantom
 from monai_vqbrain.stages.run import RunFolder
 
 BUNDLE = {"vqvae": "vqvae", "prior": "pixelcnn"}
-
-_locks: dict[Path, FileLock] = {}  # kept, so that a lock lasts as long as the process
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def train(run_path: Path, which: str, options: TrainOptions, show_command: bool 
     """
     run, bundle = RunFolder(run_path), BUNDLE[which]
     overrides = parse_overrides(bundle, "train", options.overrides)
-    ids = _ids(run, bundle, options)
+    ids = _ids(run, bundle, options) | {"overrides": overrides}
     if show_command:
         click.echo(bundle_command(bundle, "train", ids, overrides))
         return
@@ -58,13 +55,16 @@ def train(run_path: Path, which: str, options: TrainOptions, show_command: bool 
     else:
         run.need(run.codes, "encode")
     folder = run.vqvae if which == "vqvae" else run.prior
-    asked = {key: ids[key] for key in ("seed", "minutes", "epochs")} | {"overrides": overrides}
-    why = what_changed(folder, training_made_from(run.path, which), asked)
+    asked = {key: ids[key] for key in ("seed", "minutes", "epochs", "overrides")}
+    why = what_changed(folder, describe(training_made_from(run.path, which)), asked)
     if why is None:
         click.echo(f"{folder.name} is up to date: nothing it depends on has changed")
         return
     click.echo(f"training {folder.name} ({why}): {_estimate(ids)}")
-    run_bundle(bundle, "train", ids | {"overrides": overrides}, overrides)
+    try:
+        run_bundle(bundle, "train", ids, overrides)
+    finally:
+        release(folder)
 
 
 def begin_training(run_dir: Path | str, which: str, resume: bool = False) -> None:
@@ -77,13 +77,15 @@ def begin_training(run_dir: Path | str, which: str, resume: bool = False) -> Non
         VQBrainError: if another process trains there, or codes are missing.
     """
     run = RunFolder(run_dir)
+    folder = run.vqvae if which == "vqvae" else run.prior
+    hold(folder)
     if which == "vqvae" and not (run.slices / "provenance.json").is_file():
         prepare_phantom(run)
     if which == "prior" and not (run.codes / "provenance.json").is_file():
-        raise VQBrainError(f"{run.codes} is not there: first run vqbrain encode {run.path}")
-    work = partial(run.vqvae if which == "vqvae" else run.prior).absolute()
-    _lock(work.with_suffix(".lock"))
+        raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
+    work = partial(folder)
     if work.exists() and not resume:
+        click.echo(f"starting anew: what an interrupted training left in {work.name} is dropped")
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
 
@@ -101,7 +103,7 @@ def _ids(run: RunFolder, bundle: str, options: TrainOptions) -> dict[str, Any]:
     if minutes is None and options.epochs is None:
         minutes = default(bundle, "train", "minutes")
     return {
-        "run_dir": str(run.path),
+        "run_dir": str(run.path.absolute()),
         "seed": options.seed,
         "minutes": minutes,
         "epochs": options.epochs,
@@ -114,18 +116,6 @@ def _estimate(ids: dict[str, Any]) -> str:
     if ids["epochs"] is not None:
         return f"{ids['epochs']} epochs, or until validation stops improving"
     return f"{ids['minutes']:g} minutes, or until validation stops improving"
-
-
-def _lock(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _locks.setdefault(path, FileLock(path))
-    try:
-        if not lock.is_locked:
-            lock.acquire(timeout=0)
-    except Timeout as error:
-        raise VQBrainError(
-            f"another process is training in {path.parent}: wait for it, or use another run folder"
-        ) from error
 
 
 def say_where(folder: str) -> None:

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.stages.check import check
 from monai_vqbrain.stages.prepare import PrepareOptions, prepare
@@ -47,6 +48,15 @@ def test_the_plan_is_printed(source: Path, capsys: pytest.CaptureFixture[str]) -
         "problem     sub-5/anat/sub-5_T1w.nii.gz: holds 3 volumes",
     ):
         assert words in out
+
+
+def test_a_whole_head_is_seen_before_prepare_refuses_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_phantom(tmp_path / "heads", participants=1, resolution_mm=6, skull=True)
+    out = said(tmp_path / "heads", capsys)
+    assert "not skull-stripped" in out
+    assert "without a brain mask: skull-strip it, or put a mask" in out
 
 
 def test_the_splits_are_those_that_prepare_makes(

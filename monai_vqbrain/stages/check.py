@@ -12,13 +12,20 @@ from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, 
 from monai_vqbrain.progress import progress
 from monai_vqbrain.stages.prepare import PrepareOptions
 from monai_vqbrain.stages.stacks import not_oriented
-from monai_vqbrain.stages.volume import UnusableVolumeError, is_oriented, open_volume
+from monai_vqbrain.stages.volume import (
+    UnusableVolumeError,
+    find_brain,
+    is_oriented,
+    open_volume,
+    read_volume,
+)
 
 MOST_LINES = 20  # problems shown
+VOXELS_READ = 5  # volumes whose voxels are looked at; one that is no brain is rarely alone
 
 
 def check(source: Path, options: PrepareOptions) -> None:
-    """Print prepare's plan for a source, from tables and headers alone.
+    """Print prepare's plan for a source, from tables, headers and the voxels of a few volumes.
 
     Args:
         source: the folder with the images.
@@ -30,8 +37,8 @@ def check(source: Path, options: PrepareOptions) -> None:
     cohort = read_cohort(source, options.layout, options.columns)
     geometries: Counter[str] = Counter()
     problems = list(cohort.problems)
-    for scan in progress(cohort.scans, "reading headers", len(cohort.scans)):
-        found = _look(scan)
+    for number, scan in enumerate(progress(cohort.scans, "reading headers", len(cohort.scans))):
+        found = _look(scan, voxels=number < VOXELS_READ)
         if isinstance(found, Problem):
             problems.append(found)
         else:
@@ -41,10 +48,12 @@ def check(source: Path, options: PrepareOptions) -> None:
     click.echo("\n".join(lines))
 
 
-def _look(scan: Scan) -> Problem | str:
-    """What is wrong with a header, else its geometry in words."""
+def _look(scan: Scan, voxels: bool) -> Problem | str:
+    """What is wrong with a header, or with the voxels too; else the geometry in words."""
     try:
         image = open_volume(scan.path)
+        if voxels:
+            find_brain(read_volume(scan.path), scan.mask_path)
         if scan.mask_path is not None:
             open_volume(scan.mask_path)
     except UnusableVolumeError as error:
@@ -74,7 +83,9 @@ def _volumes(cohort: Cohort, geometries: Counter[str]) -> Iterator[str]:
         yield f"volumes     {len(geometries) - 3} other geometries"
     masks = sum(scan.mask_path is not None for scan in cohort.scans)
     rest = len(cohort.scans) - masks
-    yield f"brain       {masks} with a mask file, {rest} by their zero background (prepare looks)"
+    yield f"brain       {masks} with a mask file, {rest} by their zero background "
+    seen = min(VOXELS_READ, len(cohort.scans))
+    yield f"            (the first {seen} looked at; prepare looks at all)"
 
 
 def _slices(options: PrepareOptions) -> Iterator[str]:

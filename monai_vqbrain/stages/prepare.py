@@ -152,6 +152,11 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
         counts = {"volumes": len(stacks), "slices": len(rows), "simulated": cohort.simulated}
         write_provenance(work, inputs, record, time.monotonic() - started, **counts)
     _tell(rows, problems, folder)
+    if options.positions is not None:
+        click.echo(
+            "positions are mm of each image's own space: the same place in every brain only where "
+            "the images were aligned"
+        )
     return folder
 
 

@@ -39,7 +39,7 @@ def report(run: Path, show_ids: bool = False) -> Path:
     """
     folder = RunFolder(run)
     if not (folder.report / "metrics.json").is_file():
-        raise UsageError(f"7-report is not in {run}: first run: vqbrain evaluate {run}")
+        raise UsageError(f"7-report is not in {run}: first run: {folder.command('evaluate')}")
     return render(folder, folder.report, show_ids)
 
 

@@ -79,7 +79,7 @@ def read_codes(run: RunFolder) -> Codes:
     if len(table) != len(codes):
         raise VQBrainError(
             f"{path} holds {len(codes)} code grids but codes.tsv has {len(table)} rows: "
-            f"run: vqbrain encode {run.path}"
+            f"run: {run.command('encode')}"
         )
     rows = _counted(table)
     return Codes(codes[rows.index.to_numpy()], rows, int(header["num_codes"]))

@@ -20,12 +20,11 @@ from monai_vqbrain.metrics.ssim import ssim_brain, ssim_whole
 SLICE_KEYS = ("participant_id", "session_id", "axis", "index")
 
 
-class SliceScores:
-    """Writes a table with the fidelity of every slice that a VQVAEEvaluator saw.
+class SliceTable:
+    """Writes a table with a row for every slice that an evaluation saw; a subclass adds columns.
 
     Args:
-        path: the table (tab-separated): participant_id, session_id, axis, index, ssim_brain,
-            ssim_whole, psnr_brain (dB).
+        path: the table (tab-separated): participant_id, session_id, axis, index and the columns.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -36,50 +35,44 @@ class SliceScores:
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def columns(self, output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """Name -> (B,) numbers of one batch's output."""
+        raise NotImplementedError
 
     def _start(self, engine: Engine) -> None:
         self.rows: list[pd.DataFrame] = []
 
     def _add(self, engine: Engine) -> None:
         output = engine.state.output
+        rows = pd.DataFrame({key: list(np.asarray(output[key])) for key in SLICE_KEYS})
+        for name, values in self.columns(output).items():
+            rows[name] = values.cpu().numpy()
+        self.rows.append(rows)
+
+    def _write(self, engine: Engine) -> None:
+        write_table(pd.concat(self.rows), self.path)
+
+
+class SliceScores(SliceTable):
+    """Writes ssim_brain, ssim_whole and psnr_brain (dB) of each slice of a VQVAEEvaluator."""
+
+    def columns(self, output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """The three scores of each slice."""
         images = output["pred"], output["image"], output["mask"].to(output["pred"].device)
-        rows = slice_rows(output)
-        rows["ssim_brain"] = ssim_brain(*images).cpu().numpy()
-        rows["ssim_whole"] = ssim_whole(*images[:2]).cpu().numpy()
-        rows["psnr_brain"] = psnr_brain(*images).cpu().numpy()
-        self.rows.append(rows)
-
-    def _write(self, engine: Engine) -> None:
-        write_table(pd.concat(self.rows), self.path)
+        return {
+            "ssim_brain": ssim_brain(*images),
+            "ssim_whole": ssim_whole(*images[:2]),
+            "psnr_brain": psnr_brain(*images),
+        }
 
 
-class CodeBits:
-    """Writes a table with the bits of every code grid that a PriorEvaluator saw.
+class CodeBits(SliceTable):
+    """Writes the bits of each whole code grid of a PriorEvaluator."""
 
-    Args:
-        path: the table (tab-separated): participant_id, session_id, axis, index, bits (of the whole
-            code grid).
-    """
-
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-
-    def attach(self, engine: Engine) -> None:
-        """Follow an evaluator."""
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _start(self, engine: Engine) -> None:
-        self.rows: list[pd.DataFrame] = []
-
-    def _add(self, engine: Engine) -> None:
-        rows = slice_rows(engine.state.output)
-        rows["bits"] = engine.state.output["bits"].flatten(1).double().sum(1).cpu().numpy()
-        self.rows.append(rows)
-
-    def _write(self, engine: Engine) -> None:
-        write_table(pd.concat(self.rows), self.path)
+    def columns(self, output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """The sum of the bits of each grid."""
+        return {"bits": output["bits"].flatten(1).double().sum(1)}
 
 
 class CollectCodes:
@@ -170,11 +163,6 @@ def png_bytes(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def slice_rows(output: Mapping[str, Any]) -> pd.DataFrame:
-    """Whose slices a batch holds."""
-    return pd.DataFrame({key: list(np.asarray(output[key])) for key in SLICE_KEYS})
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -69,33 +69,38 @@ def run_bundle(
         raise UsageError(f"--device {device}: PyTorch finds no CUDA device here; use auto or cpu")
     folder = bundle_folder(name) / "configs"
     ids = {key: value for key, value in ids.items() if (key, value) != ("device", "auto")}
-    workflow = ConfigWorkflow(
-        config_file=str(folder / f"{config}.json"),
-        meta_file=str(folder / "metadata.json"),
-        logging_file=str(folder / "logging.conf"),
-        workflow_type="train" if config == "train" else "infer",
-        run_id="training" if config == "train" else "run",
-        **ids,
-        **(overrides or {}),
-    )
     logging.disable(logging.ERROR)  # engines log what is raised anyway, and much else
     try:
+        workflow = ConfigWorkflow(
+            config_file=str(folder / f"{config}.json"),
+            meta_file=str(folder / "metadata.json"),
+            logging_file=str(folder / "logging.conf"),
+            workflow_type="train" if config == "train" else "infer",
+            run_id="training" if config == "train" else "run",
+            **ids,
+            **(overrides or {}),
+        )
         workflow.initialize()
         workflow.run()
         workflow.finalize()
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None and not isinstance(cause, VQBrainError):
-            cause = cause.__cause__  # MONAI wraps what a configuration raises
-        if isinstance(cause, VQBrainError):
-            raise cause from error
-        words = " ".join(str(cause).split()) or "no message"
-        raise VQBrainError(
-            f"{name}/{config}.json stopped: {type(cause).__name__}: {words[:500]} "
-            "(the same command with --debug shows where)"
-        ) from error
+        raise _unwrapped(error, f"{name}/{config}.json") from error
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _unwrapped(error: Exception, file: str) -> VQBrainError:
+    """What a component raised, from inside what MONAI makes of it."""
+    cause: BaseException = error
+    while cause.__cause__ is not None and not isinstance(cause, VQBrainError):
+        cause = cause.__cause__
+    if isinstance(cause, VQBrainError):
+        return cause
+    words = " ".join(str(cause).split()) or "no message"
+    return VQBrainError(
+        f"{file} stopped: {type(cause).__name__}: {words[:500]} "
+        "(the same command with --debug shows where)"
+    )
 
 
 def bundle_command(

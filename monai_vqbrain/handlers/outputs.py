@@ -127,12 +127,16 @@ class ImagePanel:
     def _add(self, engine: Engine) -> None:
         output = engine.state.output
         batches = engine.state.epoch_length or 1
-        wanted = np.linspace(0, batches - 1, min(self.columns, batches)).astype(int)
-        if (engine.state.iteration - 1) % batches not in wanted:
+        wanted = np.linspace(0, batches - 1, min(self.columns, batches)).astype(int).tolist()
+        number = (engine.state.iteration - 1) % batches
+        if number not in wanted:
             return
         batch = torch.cat((output["image"], output["pred"]), dim=1).clamp(0, 1).float()
         most = min(-(-self.columns // batches), len(batch))
         spread = torch.linspace(0, len(batch) - 1, most).long()
+        if most == 1:  # a batch may be one person's slices from bottom to top: not all bottoms
+            share = wanted.index(number) / max(1, len(wanted) - 1)
+            spread = torch.tensor([round(share * (len(batch) - 1))])
         self._pairs += [(pair[0], pair[1]) for pair in batch[spread.to(batch.device)].cpu().numpy()]
 
     def _write(self, engine: Engine) -> None:

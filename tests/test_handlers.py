@@ -319,17 +319,19 @@ def scored(scores: list[float]) -> Evaluator:
 
 
 @pytest.mark.parametrize(
-    ("scores", "epochs"),
+    ("scores", "share", "epochs"),
     [
-        ([1, 2, 3, 4, 5, 6], 6),  # always better
-        ([3, 2, 1, 4, 5, 6], 3),  # two worse ones
-        ([1, 2, 1, 3, 1, 1], 6),  # one worse one is borne
-        ([1, 1, 1, 1, 1, 1], 3),  # as good is no progress
+        ([1, 2, 3, 4, 5, 6], 1.0, 6),  # always better
+        ([3, 2, 1, 4, 5, 6], 1.0, 3),  # two worse ones
+        ([3, 2, 1, 4, 5, 6], 0.4, 6),  # too early in the budget to judge
+        ([1, 2, 1, 3, 1, 1], 1.0, 6),  # one worse one is borne
+        ([1, 1, 1, 1, 1, 1], 1.0, 3),  # as good is no progress
     ],
 )
-def test_training_stops_without_progress(scores: list[float], epochs: int) -> None:
+def test_training_stops_without_progress(scores: list[float], share: float, epochs: int) -> None:
     validator, engine = scored(scores), Engine(lambda *_: None)
-    for handler in (ValidationHandler(1, validator), StopWithoutProgress(validator, patience=2)):
+    stop = StopWithoutProgress(validator, 2, SimpleNamespace(fraction=lambda _: share))  # type: ignore[arg-type]
+    for handler in (ValidationHandler(1, validator), stop):
         handler.attach(engine)
     completed = []
     engine.add_event_handler(Events.COMPLETED, lambda e: completed.append(e.state.epoch))
@@ -339,7 +341,8 @@ def test_training_stops_without_progress(scores: list[float], epochs: int) -> No
 
 def test_a_training_never_validated_goes_on() -> None:
     engine = Engine(lambda *_: None)
-    StopWithoutProgress(scored([]), patience=2).attach(engine)
+    whole = SimpleNamespace(fraction=lambda _: 1.0)
+    StopWithoutProgress(scored([]), 2, whole).attach(engine)  # type: ignore[arg-type]
     engine.run([0], max_epochs=5)
     assert engine.state.epoch == 5
 

@@ -12,6 +12,7 @@ from monai.engines import Evaluator
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
+from monai_vqbrain.handlers.budget import TrainingBudget
 
 
 class SeedEpochs:
@@ -104,14 +105,19 @@ class ResumableCheckpoint:
 class StopWithoutProgress:
     """Ends training when so many epochs in a row brought no better key metric.
 
+    It never does so in the first half of the budget: on a fast device twelve epochs are seconds,
+    and a cosine has most of its gain still before it.
+
     Args:
         validator: the evaluator whose key metric decides.
         patience: epochs without progress.
+        budget: the training's budget.
     """
 
-    def __init__(self, validator: Evaluator, patience: int) -> None:
+    def __init__(self, validator: Evaluator, patience: int, budget: TrainingBudget) -> None:
         self.validator = validator
         self.patience = patience
+        self.budget = budget
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer; attach after the validation handler."""
@@ -120,7 +126,8 @@ class StopWithoutProgress:
     def __call__(self, engine: Engine) -> None:
         """Look whether the best epoch is too long ago."""
         best_epoch = self.validator.state.best_metric_epoch
-        if best_epoch >= 0 and engine.state.epoch - best_epoch >= self.patience:
+        stale = best_epoch >= 0 and engine.state.epoch - best_epoch >= self.patience
+        if stale and self.budget.fraction(engine) >= 0.5:
             engine.terminate()
 
 

@@ -35,7 +35,7 @@ def demo(run_path: Path, quick: bool = False, device: str = "auto") -> None:
         raise UsageError(f"{run.path} holds a run on real data: give the demo a folder of its own")
     minutes = 0.25 if quick else 2.5
     short = ("slices_per_epoch=320",) if quick else ()  # so that curves have more than a point
-    click.echo(f"A demo on SIMULATED people, {'under 2' if quick else 'about 7'} minutes.")
+    click.echo(f"A demo on SIMULATED people, {'under 2' if quick else 'about 5'} minutes.")
     prepare_phantom(run, participants=10 if quick else PARTICIPANTS)
     training = TrainOptions(minutes=minutes, device=device, overrides=short)
     train(run.path, "vqvae", replace(training, overrides=FEW_CODES + short))

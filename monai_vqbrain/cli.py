@@ -146,7 +146,7 @@ def demo(run: Path, quick: bool, device: str) -> None:
 
     \b
     Example: vqbrain demo
-             vqbrain demo /tmp/try --quick
+             vqbrain demo try-out --quick
     """
     from monai_vqbrain.stages.demo import demo as run_demo
 

@@ -93,3 +93,11 @@ def test_natural_order() -> None:
 )
 def test_other_names_are_not_bids(name: str) -> None:
     assert parse_name(Path(name)) is None
+
+
+def test_a_folder_of_dicom_is_told_to_convert_it(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "0001.dcm").touch()
+    words = "it has series, no NIfTI that could be read; it holds DICOM: convert it with dcm2niix"
+    with pytest.raises(UsageError, match=words):
+        read_cohort(tmp_path)

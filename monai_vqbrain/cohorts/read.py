@@ -55,7 +55,11 @@ def read_cohort(
         if LAYOUTS[name].recognise(source):
             return LAYOUTS[name].read(source, columns)
     as_what = "a source of T1 volumes" if layout == "auto" else f"the layout {layout!r}"
-    raise UsageError(f"{source} is not {as_what}: {_there_is(source)}, no NIfTI that could be read")
+    dicom = any(path.suffix.lower() == ".dcm" for path in source.rglob("*.*"))
+    advice = "; it holds DICOM: convert it with dcm2niix first" if dicom else ""
+    raise UsageError(
+        f"{source} is not {as_what}: {_there_is(source)}, no NIfTI that could be read{advice}"
+    )
 
 
 def _there_is(source: Path) -> str:

@@ -81,7 +81,7 @@ def test_codes_come_back_with_their_slices(run: RunFolder) -> None:
     items = [item for item in items_of(run) if item["participant_id"] != "sub-secret01"]
     grids = torch.arange(len(items))[:, None, None].expand(-1, 2, 3) % K
     (run.vqvae / "config.json").write_text(json.dumps({"network_def": {"num_codes": K}}))
-    stage.write_codes(run.path, grids, items, seconds=1.0)
+    stage.write_codes(run.path, grids, items, stage.begin_codes(run.path), seconds=1.0)
     with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
         assert file.get_tensor("codes").dtype == torch.uint16
         assert file.metadata()["grid"] == "2x3"

@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import sha256
+from monai_vqbrain.stages.codes import all_items, begin_codes, write_codes
 from monai_vqbrain.stages.demo import demo
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.evaluate import evaluate
@@ -290,3 +291,15 @@ def test_sampling_options_out_of_range(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         sample(trained_run, SampleOptions(**options))
+
+
+def test_what_changes_while_a_stage_works_is_noticed(trained_run: Path, tmp_path: Path) -> None:
+    run = copy_of(trained_run, tmp_path)
+    shutil.rmtree(run / "4-codes")
+    before = sha256(run / "3-vqvae/model.pt")
+    sources = begin_codes(run)
+    (run / "3-vqvae/model.pt").write_bytes(b"another training ended meanwhile")
+    items = all_items(run / "2-slices")
+    write_codes(run, torch.zeros(len(items), 8, 8, dtype=torch.long), items, sources, seconds=1.0)
+    record = json.loads((run / "4-codes/provenance.json").read_text())
+    assert record["made_from"]["3-vqvae"]["sha256"] == record["vqvae_sha256"] == before

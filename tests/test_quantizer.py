@@ -113,11 +113,11 @@ def test_float32_inside_autocast() -> None:
 
 
 def test_k_means_finds_separate_clusters() -> None:
-    torch.manual_seed(1)
+    torch.manual_seed(1)  # Lloyd's algorithm may start two centres in one cluster
     centres = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
     points = (centres[:, None] + 0.1 * encodings(3, 20, 2)).flatten(0, 1)
     found = {tuple(row.round().tolist()) for row in k_means(points, 3)}
-    assert found <= {tuple(row.tolist()) for row in centres} or len(found) == 3
+    assert found == {tuple(row.tolist()) for row in centres}
 
 
 @pytest.mark.parametrize(

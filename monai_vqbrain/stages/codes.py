@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from monai_vqbrain.cohorts import SPLITS
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import building, sha256
-from monai_vqbrain.provenance import describe, read_provenance, write_provenance
+from monai_vqbrain.provenance import Described, describe, read_provenance, write_provenance
 from monai_vqbrain.stages.run import RunFolder
 
 SLICE_KEYS = ["participant_id", "session_id", "axis", "index"]  # they name a slice
@@ -55,8 +55,23 @@ def whole_batches(items: Sequence[Any], batch_size: int) -> list[Any]:
     return [*items, *[items[-1]] * missing]
 
 
+def begin_codes(run_dir: Path | str) -> dict[str, dict[str, Any]]:
+    """What the codes will rest on, described before encoding: the first step of the bundle's `run`.
+
+    Raises:
+        VQBrainError: if the VQ-VAE was trained on other slices.
+    """
+    run = RunFolder(run_dir)
+    check_vqvae(run)
+    return describe(codes_made_from(run))
+
+
 def write_codes(
-    run_dir: Path | str, codes: torch.Tensor, items: Sequence[dict[str, Any]], seconds: float
+    run_dir: Path | str,
+    codes: torch.Tensor,
+    items: Sequence[dict[str, Any]],
+    sources: Described,
+    seconds: float,
 ) -> None:
     """Write `R/4-codes` whole: codes.safetensors, codes.tsv, provenance.
 
@@ -64,6 +79,7 @@ def write_codes(
         run_dir: the run folder.
         codes: (N, *grid), 0..K-1.
         items: the N items of the datalist.
+        sources: of `begin_codes`.
         seconds: what encoding took.
 
     Raises:
@@ -71,9 +87,8 @@ def write_codes(
     """
     run = RunFolder(run_dir)
     settings = json.loads((run.vqvae / "config.json").read_text())["network_def"]
-    sources = describe(codes_made_from(run))
     header = {
-        "vqvae_sha256": sources["3-vqvae"]["sha256"],
+        "vqvae_sha256": str(sources["3-vqvae"]["sha256"]),
         "quantizer": "CodebookQuantizer",
         "num_codes": str(settings["num_codes"]),
         "grid": "x".join(str(side) for side in codes.shape[1:]),

@@ -8,7 +8,7 @@ import click
 
 from monai_vqbrain.provenance import describe, what_changed
 from monai_vqbrain.stages.bundle import bundle_command, run_bundle
-from monai_vqbrain.stages.codes import check_vqvae, codes_made_from
+from monai_vqbrain.stages.codes import codes_made_from
 from monai_vqbrain.stages.run import RunFolder
 
 
@@ -22,6 +22,7 @@ def encode(run_path: Path, device: str = "auto", show_command: bool = False) -> 
 
     Raises:
         UsageError: if slices or VQ-VAE are missing.
+        VQBrainError: if the VQ-VAE was trained on other slices.
     """
     run = RunFolder(run_path)
     ids = {"run_dir": str(run.path.absolute()), "device": device}
@@ -34,6 +35,5 @@ def encode(run_path: Path, device: str = "auto", show_command: bool = False) -> 
     if why is None:
         click.echo(f"{run.codes.name} is up to date: nothing it depends on has changed")
         return
-    check_vqvae(run)
     click.echo(f"encoding {run.codes.name} ({why})")
     run_bundle("vqvae", "inference", ids)

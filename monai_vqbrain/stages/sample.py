@@ -13,7 +13,7 @@ import pandas as pd
 
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.files import hold, partial, publish, release, sha256
-from monai_vqbrain.provenance import describe, what_changed, write_provenance
+from monai_vqbrain.provenance import Described, describe, what_changed, write_provenance
 from monai_vqbrain.stages.bundle import bundle_command, run_bundle
 from monai_vqbrain.stages.codes import check_models
 from monai_vqbrain.stages.run import RunFolder
@@ -63,8 +63,11 @@ def sample(
     click.echo(f"{options.number} synthetic images: {run.samples}")
 
 
-def begin_samples(run_dir: Path | str) -> None:
+def begin_samples(run_dir: Path | str) -> dict[str, dict[str, Any]]:
     """Open the partial folder of the samples: the first step of the bundle's `run`.
+
+    Returns:
+        What the samples will rest on, described before they are drawn.
 
     Raises:
         VQBrainError: if the prior was trained on codes of another VQ-VAE.
@@ -75,6 +78,7 @@ def begin_samples(run_dir: Path | str) -> None:
     work = partial(run.samples)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    return describe(_made_from(run))
 
 
 def sample_marks(
@@ -103,10 +107,11 @@ def sample_spacing(run_dir: Path | str) -> tuple[float, float, float]:
     return (x, y, z)
 
 
-def finish_samples(run_dir: Path | str, seconds: float, options: dict[str, Any]) -> None:
+def finish_samples(
+    run_dir: Path | str, sources: Described, seconds: float, options: dict[str, Any]
+) -> None:
     """Write the provenance of the samples and give their folder its name."""
     run = RunFolder(run_dir)
-    sources = describe(_made_from(run))
     write_provenance(partial(run.samples), sources, options, seconds)
     publish(run.samples)
 

@@ -14,6 +14,7 @@ from monai_vqbrain import metrics
 from monai_vqbrain.cohorts.splits import SPLITS, check_splits
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages import figures
+from monai_vqbrain.stages.codes import code_shape
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.tables import (
     eight_bit,
@@ -99,7 +100,7 @@ def pooling_factor(run: RunFolder, size: tuple[int, ...]) -> int:
     """Pixels along a side for each code, so that pooling keeps as many numbers; 4 without codes."""
     if not (run.codes / "codes.safetensors").is_file():
         return 4
-    return max(1, round(size[0] / read_codes(run).codes.shape[2]))
+    return max(1, round(size[0] / code_shape(run.path)[1]))
 
 
 def codebook_use(run: RunFolder) -> dict[str, Any]:

@@ -70,9 +70,9 @@ def tiny_vqvae(**options: Any) -> TrainOptions:
     overrides = (
         "slices_per_epoch=32",
         "batch_size=8",
-        "network_def#channels=[8, 8]",
+        "network_def#width=8",
         "network_def#num_codes=16",
-        "network_def#res_blocks=1",
+        "network_def#decoder_blocks=1",
     )
     return TrainOptions(**{"epochs": 2, "overrides": overrides, **options})
 

@@ -12,7 +12,7 @@ from monai.utils.ordering import Ordering
 
 from monai_vqbrain.networks import BrainVQVAE
 
-SMALL = {"channels": (8, 8), "res_blocks": 1, "num_codes": 16, "code_dim": 4}
+SMALL = {"width": 8, "decoder_blocks": 1, "num_codes": 16, "code_dim": 4}
 
 
 def images(*size: int, seed: int = 0) -> torch.Tensor:
@@ -23,8 +23,11 @@ def images(*size: int, seed: int = 0) -> torch.Tensor:
     ("arguments", "size", "grid"),
     [
         ({}, (16, 24), (4, 6)),
-        ({"channels": (8, 8, 8)}, (16, 24), (2, 3)),
+        ({"factor": 8}, (16, 24), (2, 3)),
+        ({}, (18, 21), (5, 6)),
+        ({"factor": 3}, (9, 10), (3, 4)),
         ({"spatial_dims": 3}, (8, 12, 16), (2, 3, 4)),
+        ({"spatial_dims": 3}, (7, 12, 13), (2, 3, 4)),
     ],
 )
 def test_shapes(arguments: dict[str, Any], size: tuple[int, ...], grid: tuple[int, ...]) -> None:
@@ -40,7 +43,7 @@ def test_training_returns_reconstruction_and_loss() -> None:
 
 
 def test_default_size_is_small() -> None:
-    assert sum(p.numel() for p in BrainVQVAE().parameters()) == 236_233
+    assert sum(p.numel() for p in BrainVQVAE().parameters()) == 229_144
 
 
 def test_it_offers_what_monais_vqvae_offers() -> None:
@@ -107,7 +110,8 @@ def test_it_learns() -> None:
     ("arguments", "words"),
     [
         ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
-        ({"channels": ()}, "at least one"),
+        ({"factor": 1}, "factor must be 2 or more and width 1 or more, got 1 and 8"),
+        ({"decoder_blocks": -1}, "must be 0 or more, got 1 and -1"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
@@ -115,7 +119,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], words: str) -> Non
         BrainVQVAE(**{**SMALL, **arguments})
 
 
-@pytest.mark.parametrize("size", [(18, 16), (16, 16, 16)])
-def test_wrong_sizes_are_named(size: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="every side a multiple of 4, got shape"):
-        BrainVQVAE(**SMALL).eval()(images(*size))
+@pytest.mark.parametrize("shape", [(2, 1, 16, 16, 16), (2, 3, 16, 16), (1, 16, 16)])
+def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"images must be \(B, 1, H, W\), got shape"):
+        BrainVQVAE(**SMALL).eval()(torch.zeros(shape))

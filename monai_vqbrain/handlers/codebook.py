@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
+from torch import nn
 
 from monai_vqbrain.metrics.codebook import codes_used, perplexity
 
@@ -65,3 +66,33 @@ class CodebookPerplexity(CodeCount):
     def reduce(self, counts: Any) -> float:
         """A number between 1 and K."""
         return perplexity(counts)
+
+
+class CodesRedrawn(Metric):
+    """How many dead codes a quantizer in training has redrawn since the last epoch of validation.
+
+    Attach it to the validator, and it stands among the validation metrics.
+
+    Args:
+        quantizer: the one that is trained; one that never redraws counts 0.
+    """
+
+    def __init__(self, quantizer: nn.Module) -> None:
+        self.quantizer = quantizer
+        self._before = self._redrawn()
+        super().__init__(lambda _: None)
+
+    def reset(self) -> None:
+        """Nothing to forget: what was redrawn is counted while training goes on."""
+
+    def update(self, output: Any) -> None:
+        """Nothing to add: a batch of validation redraws no code."""
+
+    def compute(self) -> int:
+        """The number since the last call, or since the metric was made."""
+        redrawn, before = self._redrawn(), self._before
+        self._before = redrawn
+        return redrawn - before
+
+    def _redrawn(self) -> int:
+        return int(getattr(self.quantizer, "redrawn", 0))

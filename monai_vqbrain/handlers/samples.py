@@ -33,6 +33,7 @@ class SampleFiles:
         number: how many to keep of what the engine draws.
         spacing: mm of a pixel's sides and of the slice.
         marks: what every sample carries besides "synthetic": seed, condition, both models' hashes.
+        size: (W, H) to cut the images to, pixels; None leaves them as they are decoded.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class SampleFiles:
         number: int,
         spacing: tuple[float, float, float],
         marks: Mapping[str, Any],
+        size: tuple[int, int] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.number = number
         self.spacing = spacing
         self.marks = dict(marks)
+        self.window = slice(size and size[0]), slice(size and size[1])
 
     def attach(self, engine: Engine) -> None:
         """Follow a SamplingEngine."""
@@ -59,7 +62,7 @@ class SampleFiles:
 
     def _write_batch(self, engine: Engine) -> None:
         output = engine.state.output
-        images = output["pred"][:, 0].float().cpu().numpy()  # (B, W, H) in [0, 1]
+        images = output["pred"][:, 0].float().cpu().numpy()[:, *self.window]  # (B, W, H), [0, 1]
         first = output["batch"] * len(images)
         for place, image in enumerate(images[: max(0, self.number - first)]):
             name = f"sample-{first + place + 1:04d}"

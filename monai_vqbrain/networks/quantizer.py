@@ -1,38 +1,86 @@
-"""The vector quantizer: continuous encodings to codes 0..K-1 and back."""
+"""Quantizers: encodings to codes 0..K-1 and back; here the one that learns its codebook."""
 
 # No postponed annotations here: TorchScript must see the buffers' types as types.
+
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from monai_vqbrain.networks.gradient import PassGradient
+from monai_vqbrain.networks.nearest import k_means, nearest
+
+INITIALISATIONS = ("k-means", "data")
+DEAD = 0.03  # of a fair share of the encodings: a code that wins less is drawn anew
+NEW = 0.125  # of a fair share: what a new code counts, so that it moves faster than an old one
+
+
+@runtime_checkable
+class Quantizer(Protocol):
+    """What BrainVQVAE needs of a quantizer, for 2D and 3D grids of any size.
+
+    Attributes:
+        num_codes: K, the number of codes of a group.
+        groups: G, how many codes stand for one encoding.
+        code_dim: D, the channels of an encoding, all groups together.
+    """
+
+    num_codes: int
+    groups: int
+    code_dim: int
+
+    def forward(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, D, *grid) -> quantised (B, D, *grid), its loss (a scalar) and codes as `codes`."""
+        ...
+
+    def codes(self, encodings: torch.Tensor) -> torch.Tensor:
+        """(B, D, *grid) -> (B, *grid), 0..K-1; with several groups (B, G, *grid)."""
+        ...
+
+    def embed(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes as from `codes` -> what they stand for, (B, D, *grid) float32."""
+        ...
+
 
 class CodebookQuantizer(nn.Module):
     """A codebook learnt by exponential moving averages, with the rotation trick.
 
-    The first batch seen in training initialises the codebook by k-means. A code that hardly any
-    encoding has chosen of late is redrawn from the batch. Only a forward pass in training changes
-    the codebook; `codes` and `embed` never do.
+    The first batch seen in training initialises the codebook. A code that hardly any encoding has
+    chosen of late is redrawn from the batch; how many were, the buffer `redrawn` counts. Only a
+    forward pass in training changes the codebook; `codes` and `embed` never do. Where
+    torch.distributed runs, all processes draw and count together and hold the same codebook.
+    What is random comes from PyTorch's generator (the first process's).
 
     Args:
-        num_codes: K, the number of codes.
-        code_dim: D, the length of a code's vector.
+        num_codes: K, the number of codes, of each group.
+        code_dim: D, the channels of an encoding.
         decay: of the moving averages, in [0, 1).
         commitment: weight of the commitment term.
         rotation_trick: pass gradients by rotation; else straight through.
+        groups: G; each D/G channels have a codebook of their own (product quantization).
+        initialisation: "k-means" (its centres) or "data" (rows drawn) of the first batch.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if an argument is out of its range.
 
     Source: van den Oord et al. 2017, arXiv 1711.00937 (appendix A.1, moving averages); Fifty et al.
     2024, arXiv 2410.06424 (rotation trick).
+
+    Example:
+        >>> quantizer = CodebookQuantizer(num_codes=512, code_dim=8, groups=2)
+        >>> quantised, loss, codes = quantizer(torch.randn(4, 8, 16, 16))
+        >>> codes.shape
+        torch.Size([4, 2, 16, 16])
     """
 
-    codebook: torch.Tensor
-    sums: torch.Tensor
-    counts: torch.Tensor
+    codebook: torch.Tensor  # (G K, D/G), group after group
+    sums: torch.Tensor  # (G K, D/G), the moving average of the sum of the encodings won
+    counts: torch.Tensor  # (G K,), that of their number
     initialised: torch.Tensor
+    redrawn: torch.Tensor
+    first: torch.Tensor  # (G,), each group's first row
 
     def __init__(
         self,
@@ -41,162 +89,170 @@ class CodebookQuantizer(nn.Module):
         decay: float = 0.99,
         commitment: float = 0.25,
         rotation_trick: bool = True,
+        groups: int = 1,
+        initialisation: str = "k-means",
     ) -> None:
         super().__init__()
-        if num_codes < 2 or code_dim < 1:
-            raise ValueError(
-                "num_codes must be 2 or more and code_dim 1 or more, "
-                f"got {num_codes} and {code_dim}"
-            )
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), got {decay}")
+        _check(num_codes, code_dim, decay, groups, initialisation)
         self.num_codes = num_codes
         self.code_dim = code_dim
         self.decay = decay
         self.commitment = commitment
         self.rotation_trick = rotation_trick
-        self.redrawn = 0  # codes redrawn so far in this process
-        # Counts start at 1 and sums at the codebook: starting counts at 0 divides the codes that
-        # won nothing by epsilon, and the codebook explodes in its first step.
-        codebook = torch.randn(num_codes, code_dim)
+        self.groups = groups
+        self.initialisation = initialisation
+        codebook = torch.randn(groups * num_codes, code_dim // groups)
         self.register_buffer("codebook", codebook)
         self.register_buffer("sums", codebook.clone())
-        self.register_buffer("counts", torch.ones(num_codes))
+        self.register_buffer("counts", torch.ones(len(codebook)))
         self.register_buffer("initialised", torch.tensor(False))
+        self.register_buffer("redrawn", torch.tensor(0), persistent=False)
+        self.register_buffer("first", num_codes * torch.arange(groups), persistent=False)
+        self._begun = False  # spares a GPU a look at `initialised` in every step
 
     @torch.jit.unused
     def forward(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Quantise, in float32 also inside autocast; in training mode the codebook moves.
+        """Quantise, in float32 also inside autocast; in training the codebook moves afterwards.
 
         Args:
             encodings: (B, D, *grid) float.
 
         Returns:
             The quantised encodings (B, D, *grid) with the encoder's gradient, the weighted
-            commitment loss (a scalar) and the codes (B, *grid), 0..K-1.
+            commitment loss (a scalar) and the codes (B, *grid) or (B, G, *grid), 0..K-1.
         """
         with torch.autocast(encodings.device.type, enabled=False):
             encodings = encodings.float()
-            vectors = encodings.movedim(1, -1).flatten(0, -2)  # (N, D)
-            if self.training and not self.initialised:
-                self._initialise(vectors.detach())
-            codes = nearest(vectors.detach(), self.codebook)
-            quantised = F.embedding(codes, self.codebook)
-            # The loss comes before the codebook moves: it must judge the codes that were used.
-            loss = self.commitment * F.mse_loss(vectors, quantised)
-            passed = (
-                rotate(vectors, quantised)
-                if self.rotation_trick
-                else vectors + (quantised - vectors).detach()
+            quantised, loss, codes = self._quantise(encodings.detach())
+            groups = self.groups if self.rotation_trick else 0
+            quantised, loss = PassGradient.apply(
+                encodings, quantised, loss, self.commitment, groups
             )
-            if self.training:
-                self._move(vectors.detach(), codes)
-            shape = encodings.movedim(1, -1).shape
-            return passed.view(shape).movedim(-1, 1), loss, codes.view(shape[:-1])
+            return quantised, loss, codes
 
     def codes(self, encodings: torch.Tensor) -> torch.Tensor:
-        """The nearest code of each encoding: (B, D, *grid) -> (B, *grid), 0..K-1."""
+        """The nearest codes: (B, D, *grid) -> (B, *grid) or (B, G, *grid), 0..K-1."""
         if not torch.jit.is_scripting():
             with torch.autocast(encodings.device.type, enabled=False):
                 return self._codes(encodings)
         return self._codes(encodings)
 
-    def _codes(self, encodings: torch.Tensor) -> torch.Tensor:
-        last = encodings.detach().float().movedim(1, -1)
-        return nearest(last.flatten(0, -2), self.codebook).view(last.shape[:-1])
-
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
-        """The vectors of codes: (B, *grid) integers in 0..K-1 -> (B, D, *grid) float32."""
-        return F.embedding(codes.long(), self.codebook).movedim(-1, 1)
+        """The vectors of codes: (B, *grid) or (B, G, *grid) integers -> (B, D, *grid) float32."""
+        last = codes.long().unsqueeze(-1) if self.groups == 1 else codes.long().movedim(1, -1)
+        return F.embedding(last + self.first, self.codebook).flatten(-2).movedim(-1, 1)
 
     @torch.no_grad()
     @torch.jit.unused
-    def _initialise(self, vectors: torch.Tensor) -> None:
-        codebook = k_means(vectors, self.num_codes)
-        if _distributed():
-            dist.broadcast(codebook, 0)
-        self.codebook.copy_(codebook)
-        self.sums.copy_(codebook)
-        self.counts.fill_(1)
+    def _quantise(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What forward returns, without gradients."""
+        last = self._channels_last(encodings)
+        vectors = last.flatten(1, -2)  # (G, N, D/G)
+        if self.training and not self._begun:
+            self._begin(vectors)
+        codes = self._nearest(vectors)  # (G, N)
+        rows = (codes + self.first[:, None]).flatten()
+        found = F.embedding(rows, self.codebook)  # (G N, D/G)
+        # The loss comes before the codebook moves: it must judge the codes that were used.
+        loss = self.commitment * F.mse_loss(vectors.flatten(0, 1), found)
+        if self.training:
+            self._move(vectors, rows)
+        quantised = found.view(last.shape).movedim([1, 0, -1], [0, 1, 2]).flatten(1, 2)
+        return quantised, loss, self._on_grid(codes, last)
+
+    def _codes(self, encodings: torch.Tensor) -> torch.Tensor:
+        last = self._channels_last(encodings.detach())
+        return self._on_grid(self._nearest(last.flatten(1, -2)), last)
+
+    def _channels_last(self, encodings: torch.Tensor) -> torch.Tensor:
+        """(B, D, *grid) -> (G, B, *grid, D/G) float32."""
+        groups = encodings.float().unflatten(1, [self.groups, self.code_dim // self.groups])
+        return groups.movedim([1, 2], [0, -1])
+
+    def _nearest(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(G, N, D/G) -> (G, N), 0..K-1."""
+        books = self.codebook.view(self.groups, self.num_codes, -1)
+        return torch.stack([nearest(vectors[g], books[g]) for g in range(self.groups)])
+
+    def _on_grid(self, codes: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        codes = codes.view(last.shape[:-1]).movedim(0, 1)
+        return codes.squeeze(1) if self.groups == 1 else codes
+
+    @torch.jit.unused
+    def _begin(self, vectors: torch.Tensor) -> None:
+        """Take the codebook from the first process's vectors, if there is none yet."""
+        self._begun = True
+        if self.initialised:
+            return
+        if _rank() == 0:
+            moves = 10 if self.initialisation == "k-means" else 0
+            self.codebook.copy_(torch.cat([k_means(v, self.num_codes, moves) for v in vectors]))
+            self.counts.fill_(NEW * _processes() * vectors.shape[1] / self.num_codes)
+        if _processes() > 1:
+            dist.broadcast(self.codebook, 0)
+            dist.broadcast(self.counts, 0)
+        self.sums.copy_(self.codebook * self.counts[:, None])
         self.initialised.fill_(True)
 
-    @torch.no_grad()
     @torch.jit.unused
-    def _move(self, vectors: torch.Tensor, codes: torch.Tensor) -> None:
-        hits = torch.bincount(codes, minlength=self.num_codes).float()
-        sums = torch.zeros_like(self.sums).index_add_(0, codes, vectors)
-        if _distributed():
-            both = torch.cat((hits[:, None], sums), dim=1)
-            dist.all_reduce(both)
-            hits, sums = both[:, 0], both[:, 1:]
+    def _move(self, vectors: torch.Tensor, rows: torch.Tensor) -> None:
+        """Follow the encodings that each code won, in all processes, and redraw dead codes."""
+        hits, sums, drawn = self._seen(vectors, rows)
         self.counts.lerp_(hits, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
-        self._redraw(vectors, hits.sum())
+        share = hits.mean()
+        dead = self.counts < DEAD * share
+        self.counts.copy_(torch.where(dead, NEW * share, self.counts))
+        self.sums.copy_(torch.where(dead[:, None], NEW * share * drawn, self.sums))
         self.codebook.copy_(self.sums / self.counts[:, None].clamp_min(1e-5))
+        self.redrawn += dead.sum()
 
-    def _redraw(self, vectors: torch.Tensor, total: torch.Tensor) -> None:
-        """Give the codes that win under 3 % of a fair share a random vector of the batch."""
-        dead = (self.counts < 0.03 * total / self.num_codes).nonzero().squeeze(1)
-        if len(dead) == 0:
-            return
-        fresh = vectors[torch.randint(len(vectors), (len(dead),)).to(vectors.device)]
-        if _distributed():
-            dist.broadcast(fresh, 0)
-        self.sums[dead] = fresh
-        self.counts[dead] = 1
-        self.redrawn += len(dead)
+    def _seen(
+        self, vectors: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of every code: how many vectors it won, their sum, and a vector drawn at random.
 
+        All this costs one message between processes in every step, however many vectors each has
+        and whether or not a code is dead: none can wait for another that does not come.
+        """
+        ones = torch.ones_like(rows, dtype=self.counts.dtype)
+        hits = torch.zeros_like(self.counts).index_add_(0, rows, ones)
+        sums = torch.zeros_like(self.sums).index_add_(0, rows, vectors.flatten(0, 1))
+        if _processes() == 1:
+            return hits, sums, self._draw(vectors)
+        drawn = self._draw(vectors) if _rank() == 0 else torch.zeros_like(sums)
+        together = torch.cat((hits[:, None], sums, drawn), dim=1)
+        dist.all_reduce(together)
+        hits, sums, drawn = together.split([1, sums.shape[1], sums.shape[1]], dim=1)
+        return hits[:, 0], sums, drawn
 
-def nearest(
-    vectors: torch.Tensor, codebook: torch.Tensor, chunk_bytes: int = 4 << 20
-) -> torch.Tensor:
-    """Index of the nearest row of `codebook` (K, D) for each row of `vectors` (N, D): (N,) int64.
+    def _draw(self, vectors: torch.Tensor) -> torch.Tensor:
+        """A random vector of its group for each code: (G, N, D/G) -> (G K, D/G)."""
+        size = (self.groups, self.num_codes)
+        drawn = torch.randint(vectors.shape[1], size, device=vectors.device)
+        return torch.cat([v[index] for v, index in zip(vectors, drawn, strict=True)])
 
-    Ties go to the lowest index. |z|^2 is left out, being the same for every code. Distances are
-    made `chunk_bytes` at a time, which stay in a core's cache: no N x K tensor exists.
-    """
-    half_norms = 0.5 * codebook.square().sum(1)
-    rows = max(1, chunk_bytes // (4 * codebook.shape[0]))
-    found = [
-        torch.addmm(half_norms, chunk, codebook.t(), alpha=-1.0).argmin(1)
-        for chunk in vectors.split(rows)
-    ]
-    return torch.cat(found)
-
-
-def rotate(vectors: torch.Tensor, quantised: torch.Tensor) -> torch.Tensor:
-    """`quantised`, reached by rotating and scaling `vectors`, so that gradients rotate back.
-
-    Both are (N, D); rotation and scale count as constants (arXiv 2410.06424, section 4.2).
-    """
-    with torch.no_grad():
-        length = vectors.norm(dim=1, keepdim=True).clamp_min(1e-6)
-        goal_length = quantised.norm(dim=1, keepdim=True).clamp_min(1e-6)
-        start, goal = vectors / length, quantised / goal_length
-        half_way = F.normalize(start + goal, dim=1, eps=1e-6)
-        scale = goal_length / length
-    turned = (
-        vectors
-        - 2 * (vectors * half_way).sum(1, keepdim=True) * half_way
-        + 2 * (vectors * start).sum(1, keepdim=True) * goal
-    )
-    return scale * turned
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._begun = False
+        super()._load_from_state_dict(*args, **kwargs)
 
 
-def k_means(vectors: torch.Tensor, clusters: int, iterations: int = 10) -> torch.Tensor:
-    """Centres (K, D) of `vectors` (N, D) by Lloyd's algorithm from randomly drawn rows.
-
-    An empty cluster keeps its last centre. With fewer rows than clusters, rows recur.
-    """
-    drawn = torch.randperm(len(vectors)).repeat(-(-clusters // len(vectors)))[:clusters]
-    centres = vectors[drawn.to(vectors.device)].clone()
-    for _ in range(iterations):
-        members = nearest(vectors, centres)
-        counts = torch.bincount(members, minlength=clusters)
-        sums = torch.zeros_like(centres).index_add_(0, members, vectors)
-        centres = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp_min(1), centres)
-    return centres
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def _rank() -> int:
+    return dist.get_rank() if _processes() > 1 else 0
+
+
+def _check(num_codes: int, code_dim: int, decay: float, groups: int, initialisation: str) -> None:
+    if num_codes < 2 or code_dim < 1:
+        raise ValueError(
+            f"num_codes must be 2 or more and code_dim 1 or more, got {num_codes} and {code_dim}"
+        )
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must lie in [0, 1), got {decay}")
+    if groups < 1 or code_dim % groups:
+        raise ValueError(f"groups must divide code_dim, got {groups} groups of {code_dim} channels")
+    if initialisation not in INITIALISATIONS:
+        raise ValueError(f"initialisation must be one of {INITIALISATIONS}, got {initialisation!r}")

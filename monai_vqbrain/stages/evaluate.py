@@ -16,6 +16,7 @@ from monai_vqbrain.stages.bundle import run_bundle
 from monai_vqbrain.stages.codes import check_codes, check_models
 from monai_vqbrain.stages.report import render
 from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.stages.sample import sample_size
 from monai_vqbrain.stages.summary import Decode, summarise
 from monai_vqbrain.stages.tables import sample_files
 from monai_vqbrain.stages.trained import trained_network
@@ -103,11 +104,12 @@ def decoder(run: RunFolder, device: str) -> Decode:
     best = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(best if device == "auto" else device)
     network = trained_network(run.vqvae, place)
+    width, height = sample_size(run.path) or (None, None)
 
     def decode(codes: np.ndarray) -> np.ndarray:
         grids = torch.from_numpy(codes[:, 0].astype(np.int64)).to(place)
         with torch.inference_mode():
             images: torch.Tensor = network.decode_samples(grids)  # type: ignore[operator]
-        return images[:, 0].float().cpu().numpy()
+        return images[:, 0, :width, :height].float().cpu().numpy()
 
     return decode

@@ -98,13 +98,29 @@ def sample_marks(
 
 def sample_spacing(run_dir: Path | str) -> tuple[float, float, float]:
     """Sides of a pixel and the slice distance of a run's stacks, mm; 1 mm where there are none."""
+    stack = _stack(run_dir)
+    if stack is None:
+        return (1.0, 1.0, 1.0)
+    x, y, z = (float(side) for side in stack.header.get_zooms()[:3])
+    return (x, y, z)
+
+
+def sample_size(run_dir: Path | str) -> tuple[int, int] | None:
+    """Width and height of a run's slices, in pixels; None where there are none.
+
+    Decoded code grids are larger where these are no multiple of the VQ-VAE's factor.
+    """
+    stack = _stack(run_dir)
+    return None if stack is None else (stack.shape[0], stack.shape[1])
+
+
+def _stack(run_dir: Path | str) -> Any:
+    """The first stack of a run, opened; all have one shape and one voxel size."""
     run = RunFolder(run_dir)
     table = run.slices / "slices.tsv"
     if not table.is_file():
-        return (1.0, 1.0, 1.0)
-    stack = run.slices / str(pd.read_csv(table, sep="\t", nrows=1)["stack"][0])
-    x, y, z = (float(side) for side in nib.load(stack).header.get_zooms()[:3])  # type: ignore[attr-defined]
-    return (x, y, z)
+        return None
+    return nib.load(run.slices / str(pd.read_csv(table, sep="\t", nrows=1)["stack"][0]))
 
 
 def finish_samples(

@@ -17,10 +17,12 @@ LEVELS = (
     {"stages"},
     {"components"},
     {"engines", "inferers", "cohorts"},
-    {"handlers", "networks", "transforms", "metrics"},
+    {"handlers", "losses", "networks", "transforms", "metrics"},
     {"errors", "files", "progress", "provenance", "__init__"},
 )
-COMPONENT_HALF = {"transforms", "networks", "inferers", "engines", "handlers", "metrics"}
+COMPONENT_HALF = {
+    "transforms", "networks", "inferers", "engines", "handlers", "losses", "metrics",
+}  # fmt: skip
 LIGHT = {"__future__", "collections", "contextlib", "functools", "json", "os", "pathlib", "re"} | {
     "shutil", "sys", "textwrap", "time", "typing", "warnings", "click", NAME,
 }  # fmt: skip

@@ -150,7 +150,7 @@ def test_the_printed_command_is_the_bundles_own(tmp_path: Path) -> None:
     command = bundle.bundle_command("vqvae", "train", ids, {"optimizer#lr": 0.002})
     assert command.startswith("python -m monai.bundle run training --config_file ")
     assert f"--run_dir {tmp_path}" in command
-    assert "--epochs 2 " in command
+    assert "--max_epochs 2 " in command
     assert "--resume" not in command  # as the configuration has it
     assert shlex.split(command)[-2:] == ["--optimizer#lr", "0.002"]
 
@@ -168,7 +168,7 @@ def bundle_run(path: Path) -> Any:
         ("optimizer#lr=$1/0", "would be run as code by MONAI"),
         ("network_def=@network", "would be run as code by MONAI"),
         ("optimizer=%x", "would be run as code by MONAI"),
-        ('network_def#channels=["$1/0"]', "would be run as code by MONAI"),
+        ('optimizer#betas=["$1/0"]', "would be run as code by MONAI"),
         ('network_def={"_target_": "os.getcwd"}', "would be run as code by MONAI"),
         ("network_def#_target_=os.getcwd", "would be run as code by MONAI"),
         ('patience="$1/0"', "would be run as code by MONAI"),
@@ -176,7 +176,7 @@ def bundle_run(path: Path) -> Any:
         ("=3", "--set : not here; see --help"),
         ("optimizer#lrr=1", "train.json has no such id; did you mean lr"),
         ("network_def#num_code=3", "did you mean num_codes"),
-        ("nothing_like_it#x=1", "has no such id; there are: batch_size"),
+        ("nothing_like_it#x=1", "has no such id; there are: amp, average"),
     ],
 )
 def test_wrong_overrides_are_refused(pair: str, words: str) -> None:
@@ -185,11 +185,11 @@ def test_wrong_overrides_are_refused(pair: str, words: str) -> None:
 
 
 def test_right_overrides_come_out_as_data() -> None:
-    pairs = ("optimizer::lr=0.002", "network_def#num_codes=1024", "network_def#channels=[8, 8]")
+    pairs = ("optimizer::lr=0.002", "network_def#num_codes=1024", "optimizer#betas=[0.5, 0.9]")
     assert bundle.parse_overrides("vqvae", "train", pairs) == {
         "optimizer#lr": 0.002,
         "network_def#num_codes": 1024,
-        "network_def#channels": [8, 8],
+        "optimizer#betas": [0.5, 0.9],
     }
 
 

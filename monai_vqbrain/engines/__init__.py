@@ -7,7 +7,7 @@ from monai_vqbrain.engines.prior import (
     PriorTrainer,
     SamplingEngine,
 )
-from monai_vqbrain.engines.vqvae import VQVAEEvaluator, VQVAELoss, VQVAETrainer
+from monai_vqbrain.engines.vqvae import VQVAEEvaluator, VQVAETrainer
 
 __all__ = [
     "CodeBitsLoss",
@@ -16,6 +16,5 @@ __all__ = [
     "PriorTrainer",
     "SamplingEngine",
     "VQVAEEvaluator",
-    "VQVAELoss",
     "VQVAETrainer",
 ]

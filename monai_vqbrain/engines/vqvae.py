@@ -6,28 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
-from torch import nn
 
-
-class VQVAELoss(nn.Module):
-    """Reconstruction loss plus the quantizer's own.
-
-    Args:
-        reconstruction: any loss of (prediction, target), L1 by default.
-    """
-
-    def __init__(self, reconstruction: nn.Module | None = None) -> None:
-        super().__init__()
-        self.reconstruction = reconstruction or nn.L1Loss()
-
-    def forward(
-        self, output: tuple[torch.Tensor, torch.Tensor], target: torch.Tensor
-    ) -> torch.Tensor:
-        """The loss of (reconstruction (B, 1, *size), quantizer loss) against the images."""
-        reconstruction, quantizer_loss = output
-        return self.reconstruction(reconstruction, target) + quantizer_loss
+from monai_vqbrain.losses import VQVAELoss
+from monai_vqbrain.networks.vqvae import crop
 
 
 def image_batch(
@@ -42,7 +26,8 @@ class VQVAETrainer(SupervisedTrainer):
     """MONAI's trainer for a network that returns (reconstruction, quantizer loss) in training.
 
     A batch is a dictionary with `image` (B, 1, *size) in [0, 1]. After an iteration the engine's
-    output holds `image`, `label` (the same), `pred` (the reconstruction) and `loss`.
+    output holds `image`, `label` (the same), `pred` (the reconstruction), `loss` and `losses`, the
+    parts that a VQVAELoss consists of.
 
     Args:
         kwargs: those of SupervisedTrainer; `loss_function` is a VQVAELoss by default.
@@ -51,12 +36,16 @@ class VQVAETrainer(SupervisedTrainer):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("loss_function", VQVAELoss())
         kwargs.setdefault("prepare_batch", image_batch)
+        kwargs.setdefault("optim_set_to_none", True)
         super().__init__(**kwargs, decollate=False)
+        self.add_event_handler(IterationEvents.LOSS_COMPLETED, _part)
 
-    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
-        output = super()._iteration(engine, batchdata)
-        output["pred"] = output["pred"][0].detach()
-        return output
+
+def _part(engine: Engine) -> None:
+    """Leave the reconstruction alone as `pred`, and the loss's parts."""
+    output = engine.state.output
+    output["pred"] = output["pred"][0].detach()
+    output["losses"] = dict(getattr(engine.loss_function, "parts", {}))
 
 
 class VQVAEEvaluator(SupervisedEvaluator):
@@ -81,7 +70,7 @@ class VQVAEEvaluator(SupervisedEvaluator):
         network: Any = engine.network
         with engine.mode(network):
             codes = network.index_quantize(images)
-            prediction = network.decode_samples(codes)
+            prediction = crop(network.decode_samples(codes), images)
         output = {**batchdata, "image": images, "pred": prediction, "codes": codes}
         engine.state.output = output
         engine.fire_event(IterationEvents.MODEL_COMPLETED)

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from monai_vqbrain.progress import BAR
 
+SHOW_EVERY = 0.5  # seconds, as the bar's own
+
 
 class TrainingBudget:
     """Ends training after so many minutes or epochs, with a cosine learning rate on the way.
@@ -49,6 +51,7 @@ class TrainingBudget:
         self._started = 0.0
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._bar: tqdm[Any] | None = None
+        self._shown = 0.0  # when the bar was last brought up to date
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer; attach after the handler that resumes."""
@@ -93,10 +96,11 @@ class TrainingBudget:
 
     def _end_in_time(self, engine: Engine) -> None:
         done = self.fraction(engine)
-        if self._bar is not None:
-            loss = float(engine.state.output["loss"].detach())
+        if self._bar is not None and (done >= 1 or time.monotonic() - self._shown >= SHOW_EVERY):
+            loss = float(engine.state.output["loss"].detach())  # waits for a GPU
             self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
             self._bar.update(done - self._bar.n)
+            self._shown = time.monotonic()
         if self.minutes is not None and done >= 1:
             engine.state.max_epochs = engine.state.epoch
             engine.terminate_epoch()

@@ -45,10 +45,10 @@ class ResumableCheckpoint:
 
     Args:
         folder: where both files lie.
-        objects: name -> object with state_dict and load_state_dict; "network" is the one whose
-            weights go into model.pt.
+        objects: name -> object with state_dict and load_state_dict.
         validator: the evaluator whose key metric decides.
         resume: go on from `checkpoint.pt`.
+        best: the network whose weights go into model.pt; the object "network" by default.
 
     Raises:
         VQBrainError: when resuming, if there is no checkpoint or it belongs to another network.
@@ -60,9 +60,11 @@ class ResumableCheckpoint:
         objects: Mapping[str, Any],
         validator: Evaluator,
         resume: bool = False,
+        best: torch.nn.Module | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.objects = dict(objects)
+        self.best = self.objects["network"] if best is None else best
         self.validator = validator
         self.resume = resume
 
@@ -98,7 +100,7 @@ class ResumableCheckpoint:
         state |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         state |= {"best_metric": best.best_metric, "best_epoch": best.best_metric_epoch}
         if best.best_metric_epoch == engine.state.epoch:
-            _save(self.objects["network"].state_dict(), self.folder / "model.pt")
+            _save(self.best.state_dict(), self.folder / "model.pt")
         _save(state, self.folder / "checkpoint.pt")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from torch import nn
@@ -20,7 +21,7 @@ from monai_vqbrain.provenance import describe, write_provenance
 
 
 class MetricsTable:
-    """Writes `metrics.tsv`: a row an epoch, with the training loss and the validation metrics.
+    """Writes `metrics.tsv`: a row an epoch, with the training losses and the validation metrics.
 
     Resumed, it goes on with the rows up to the checkpoint's epoch.
 
@@ -34,7 +35,8 @@ class MetricsTable:
         self.path = Path(path)
         self.validator = validator
         self.budget = budget
-        self._loss, self._steps = 0.0, 0
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps = 0
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer; attach after the validation handler and the one that resumes."""
@@ -49,7 +51,8 @@ class MetricsTable:
             self.rows = old[old["epoch"] <= engine.state.epoch].to_dict("records")
 
     def _add(self, engine: Engine) -> None:
-        self._loss += float(engine.state.output["loss"].detach())
+        for name, value in _losses(engine.state.output).items():
+            self._sums[name] = value + self._sums.get(name, 0)  # no wait for a GPU here
         self._steps += 1
 
     def _write(self, engine: Engine) -> None:
@@ -58,12 +61,22 @@ class MetricsTable:
             "iteration": engine.state.iteration,
             "seconds": round(self.budget.spent(), 1),
             "learning_rate": self.budget.optimizer.param_groups[0]["lr"],
-            "loss": self._loss / max(1, self._steps),
         }
-        self.rows.append(row | self.validator.state.metrics)
-        self._loss, self._steps = 0.0, 0
+        losses = {name: float(total) / self._steps for name, total in self._sums.items()}
+        self.rows.append(row | losses | self.validator.state.metrics)
+        self._sums, self._steps = {}, 0
         with writing(self.path) as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+
+
+def loss_values(output: Mapping[str, Any]) -> dict[str, float]:
+    """The losses of an iteration: {"loss": the whole, "loss_l1": a part before weighting, ...}."""
+    return {name: float(value) for name, value in _losses(output).items()}
+
+
+def _losses(output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    parts = {f"loss_{name}": value for name, value in output.get("losses", {}).items()}
+    return {"loss": output["loss"].detach(), **parts}
 
 
 class RunRecord:

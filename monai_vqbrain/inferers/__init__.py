@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from monai_vqbrain.inferers.cached_logits import CachedLogits
 from monai_vqbrain.inferers.likelihood import code_bits
+from monai_vqbrain.inferers.precision import MixedPrecisionInferer, computes_in_bfloat16
 from monai_vqbrain.inferers.sampling import AncestralSampler, PlainSampler
 
-__all__ = ["AncestralSampler", "CachedLogits", "PlainSampler", "code_bits"]
+__all__ = [
+    "AncestralSampler",
+    "CachedLogits",
+    "MixedPrecisionInferer",
+    "PlainSampler",
+    "code_bits",
+    "computes_in_bfloat16",
+]

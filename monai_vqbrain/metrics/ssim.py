@@ -38,15 +38,34 @@ def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
         >>> ssim_map(torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16)).mean()
         tensor(1.)
     """
-    _check(prediction, target)
-    with torch.autocast(target.device.type, enabled=False), torch.no_grad():
-        x = prediction.float().clamp(0, 1)
-        y = target.float()
-        mean_x, mean_y, xx, yy, xy = _blur(torch.cat([x, y, x * x, y * y, x * y], 1)).unbind(1)
-        mean_xy, mean_xx, mean_yy = mean_x * mean_y, mean_x**2, mean_y**2
-        luminance = (2 * mean_xy + C1) / (mean_xx + mean_yy + C1)
-        structure = (2 * (xy - mean_xy) + C2) / (xx - mean_xx + yy - mean_yy + C2)
-        return (luminance * structure).unsqueeze(1)
+    with torch.no_grad():
+        return similarity(prediction.clamp(0, 1), target)
+
+
+def similarity(x: Tensor, y: Tensor, stride: int = 1) -> Tensor:
+    """The SSIM of every `stride`-th pixel in both directions, with gradients; see ssim_map.
+
+    Args:
+        x: (B, 1, W, H), not clipped.
+        y: (B, 1, W, H), in [0, 1].
+        stride: distance of the pixels whose SSIM is made.
+
+    Returns:
+        (B, 1, ceil(W / stride), ceil(H / stride)) float32, at most 1.
+
+    Raises:
+        ValueError: if the shapes differ or are not (B, 1, W, H).
+    """
+    _check(x, y)
+    with torch.autocast(y.device.type, enabled=False):
+        x, y = x.float(), y.float()
+        mean_y = _blur(y, stride)  # apart, for a target needs no gradient
+        sums = _blur(torch.cat([x, x * x + y * y, x * y], 1), stride)
+        mean_x, squares, product = sums.split(1, 1)
+        mean_xy, mean_squares = mean_x * mean_y, mean_x**2 + mean_y**2
+        above = (2 * mean_xy + C1) * (2 * (product - mean_xy) + C2)
+        below = (mean_squares + C1) * (squares - mean_squares + C2)
+        return above / below
 
 
 def ssim_brain(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -108,20 +127,21 @@ def _check(prediction: Tensor, target: Tensor) -> None:
         )
 
 
-def _blur(images: Tensor) -> Tensor:
-    """Gaussian mean around every pixel of (B, C, W, H).
+def _blur(images: Tensor, stride: int) -> Tensor:
+    """Gaussian mean around every `stride`-th pixel of (B, C, W, H).
 
     Two small dense products beat a one-channel convolution at the sizes of brain slices, and hold
     the mirrored border as well.
     """
     width, height = images.shape[2:]
-    rows = _blur_matrix(width).to(images.device)
-    columns = _blur_matrix(height).to(images.device)
+    rows = _blur_matrix(width, images.device)[::stride]
+    columns = _blur_matrix(height, images.device)[::stride]
     return rows @ images @ columns.T
 
 
 @lru_cache(maxsize=8)
-def _blur_matrix(size: int) -> Tensor:
+@torch.inference_mode(False)  # a cached one must serve gradients too
+def _blur_matrix(size: int, device: torch.device) -> Tensor:
     """(size, size) float32: row i holds the Gaussian's weights around pixel i, mirrored inside."""
     offsets = torch.arange(-RADIUS, RADIUS + 1)
     weights = torch.exp(-0.5 * (offsets.double() / SIGMA) ** 2)
@@ -130,4 +150,5 @@ def _blur_matrix(size: int) -> Tensor:
     mirrored = (centres + offsets) % (2 * size)
     columns = torch.minimum(mirrored, 2 * size - 1 - mirrored)
     matrix = torch.zeros(size, size, dtype=torch.float64)
-    return matrix.scatter_add_(1, columns, weights.expand(size, -1).clone()).float()
+    matrix.scatter_add_(1, columns, weights.expand(size, -1).clone())
+    return matrix.float().to(device)

@@ -21,7 +21,7 @@ from monai_vqbrain.errors import UsageError, VQBrainError
 BUNDLES = ("vqvae", "pixelcnn")
 SET_BY_OPTIONS = (
     "bundle_root", "run_dir", "dataset_dir", "output_dir", "work_dir", "device", "seed", "minutes",
-    "epochs", "resume", "overrides", "imports", "initialize", "training", "run", "",
+    "max_epochs", "resume", "overrides", "imports", "initialize", "training", "run", "",
 )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def train(run_path: Path, which: str, options: TrainOptions, show_command: bool 
     else:
         run.need(run.codes, "encode")
     folder = run.vqvae if which == "vqvae" else run.prior
-    asked = {key: ids[key] for key in ("seed", "minutes", "epochs", "overrides")}
+    asked = {key: ids[key] for key in ("seed", "minutes", "max_epochs", "overrides")}
     why = what_changed(folder, describe(training_made_from(run.path, which)), asked)
     if why is None:
         click.echo(f"{folder.name} is up to date: nothing it depends on has changed")
@@ -106,15 +106,15 @@ def _ids(run: RunFolder, bundle: str, options: TrainOptions) -> dict[str, Any]:
         "run_dir": str(run.path.absolute()),
         "seed": options.seed,
         "minutes": minutes,
-        "epochs": options.epochs,
+        "max_epochs": options.epochs,
         "resume": options.resume,
         "device": options.device,
     }
 
 
 def _estimate(ids: dict[str, Any]) -> str:
-    if ids["epochs"] is not None:
-        return f"{ids['epochs']} epochs, or until validation stops improving"
+    if ids["max_epochs"] is not None:
+        return f"{ids['max_epochs']} epochs, or until validation stops improving"
     return f"{ids['minutes']:g} minutes, or until validation stops improving"
 
 

@@ -1,5 +1,6 @@
-"""MONAI transforms: brain mask, intensity, volume -> slices and back, one slice from disk."""
+"""MONAI transforms: brain mask, intensity, volume -> slices and back, one slice, crops."""
 
+from monai_vqbrain.transforms.crop import RandBrainCrop, RandBrainCropd
 from monai_vqbrain.transforms.extent import brain_extent
 from monai_vqbrain.transforms.grid import SliceGrid, sample_onto, slice_grid
 from monai_vqbrain.transforms.intensity import (
@@ -18,6 +19,8 @@ __all__ = [
     "ExtractSlices",
     "ExtractSlicesd",
     "LoadSliced",
+    "RandBrainCrop",
+    "RandBrainCropd",
     "ScaleBrainIntensity",
     "ScaleBrainIntensityd",
     "SliceGrid",

@@ -1,0 +1,53 @@
+"""The discriminator's half of a VQ-GAN's training."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+
+from monai_vqbrain.losses import PatchAdversary
+
+
+class TrainDiscriminator:
+    """Trains an adversary's discriminator on what each iteration of a VQVAETrainer leaves.
+
+    Its loss joins the iteration's others as `discriminator`. Save the discriminator and its
+    optimizer with the checkpoint. (MONAI's AdversarialTrainer wants a generator that returns an
+    image alone, and a VQ-VAE returns the quantizer's loss as well.)
+
+    Args:
+        adversary: a term of the trainer's loss.
+        optimizer: of its discriminator's weights.
+        first_epoch: until it begins (1, 2, ...), neither side heeds the adversary.
+
+    Raises:
+        ValueError: if first_epoch is less than 1.
+    """
+
+    def __init__(
+        self, adversary: PatchAdversary, optimizer: torch.optim.Optimizer, first_epoch: int = 1
+    ) -> None:
+        if first_epoch < 1:
+            raise ValueError(f"first_epoch must be 1 or more, got {first_epoch}")
+        self.adversary = adversary
+        self.optimizer = optimizer
+        self.first_epoch = first_epoch
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a VQVAETrainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._step)
+
+    def _begin(self, engine: Engine) -> None:
+        self.adversary.active = engine.state.epoch >= self.first_epoch
+
+    def _step(self, engine: Engine) -> None:
+        if not self.adversary.active:
+            return
+        output = engine.state.output
+        loss = self.adversary.judge(output["pred"], output["image"])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        output["losses"]["discriminator"] = loss.detach()

@@ -199,8 +199,8 @@ def prepare(source: Path, run: Path, **options: Any) -> None:
               help="Wall-clock budget, 5 by default; the schedule follows the clock, so a repeat "
               "gives the same quality, not the same bits.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), metavar="N",
-              help="Instead: so many epochs (of 1600 slices, or 800 code grids); repeats bit for "
-              "bit.")  # fmt: skip
+              help="Instead: so many epochs (of 6400 crops of slices, or 800 code grids); repeats "
+              "bit for bit.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="ID=VALUE",
@@ -259,6 +259,29 @@ def sample(run: Path, device: str, show_command: bool, **options: Any) -> None:
     from monai_vqbrain.stages.sample import sample as run_sample
 
     run_sample(run, SampleOptions(**options), device, show_command)
+
+
+@vqbrain.command()
+@click.argument("run", type=FOLDER)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...",
+                type=click.Path(path_type=Path))  # fmt: skip
+@click.option("--output", type=FOLDER, metavar="DIR",
+              help="A folder an image goes here; by default RUN/reconstructions.")  # fmt: skip
+@device_option
+def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device: str) -> None:
+    """Encode and decode images with the VQ-VAE of RUN, and score what comes back.
+
+    IMAGE is a skull-stripped volume, or a slice as NIfTI, PNG, JPEG or TIFF. The reconstruction
+    and its error lie in the image's own space.
+
+    \b
+    Example: vqbrain reconstruct my-run my-bids/sub-02/anat/sub-02_T1w.nii.gz
+             vqbrain reconstruct my-run patients/*.nii.gz --output patients-reconstructed
+             vqbrain reconstruct my-run slice.png
+    """
+    from monai_vqbrain.stages.reconstruct import reconstruct as run_reconstruct
+
+    run_reconstruct(run, images, output, device)
 
 
 @vqbrain.command()

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 
 from monai_vqbrain import cli
 
-COMMANDS = ("demo", "check", "prepare", "train", "encode", "sample", "evaluate", "report")
+COMMANDS = (
+    "demo", "check", "prepare", "train", "encode", "sample", "reconstruct", "evaluate", "report",
+)  # fmt: skip
 
 
 def call(*words: str, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -79,17 +79,27 @@ def volume_to_slices(volume: Volume, brain: np.ndarray, extract: ExtractSlices) 
     Raises:
         ValueError: for an empty brain, or one without a single positive value.
     """
-    box = brain_box(brain)
-    values = volume.array[box][brain[box]]
-    negative = (
-        values.dtype.kind != "u" and np.count_nonzero(values < 0) > NEGATIVE_SHARE * values.size
-    )
-    low, high = ScaleBrainIntensity(floor=FLOOR if negative else None).limits(values)
-    array = (
-        np.where(brain, volume.array - np.float32(low), np.float32(0)) if negative else volume.array
-    )
+    low, high = brain_limits(volume.array, brain)
+    array = np.where(brain, volume.array - np.float32(low), np.float32(0)) if low else volume.array
     stack = extract.stack(array[None], volume.affine, brain)
     return SliceStack(to_unit(stack.image, 0.0, high - low), stack.mask, stack.grid)
+
+
+def brain_limits(array: np.ndarray, brain: np.ndarray) -> tuple[float, float]:
+    """The intensities that prepare makes 0 and 1.
+
+    Args:
+        array: (X, Y, Z), 0 outside the brain.
+        brain: (X, Y, Z) bool.
+
+    Raises:
+        ValueError: for an empty brain, or one without a single positive value.
+    """
+    box = brain_box(brain)
+    values = array[box][brain[box]]
+    below = 0 if values.dtype.kind == "u" else np.count_nonzero(values < 0)
+    normalised = below > NEGATIVE_SHARE * values.size
+    return ScaleBrainIntensity(floor=FLOOR if normalised else None).limits(values)
 
 
 def write_stack(stack: SliceStack, folder: Path, name: str) -> Path:

@@ -303,3 +303,29 @@ def test_what_changes_while_a_stage_works_is_noticed(trained_run: Path, tmp_path
     write_codes(run, torch.zeros(len(items), 8, 8, dtype=torch.long), items, sources, seconds=1.0)
     record = json.loads((run / "4-codes/provenance.json").read_text())
     assert record["made_from"]["3-vqvae"]["sha256"] == record["vqvae_sha256"] == before
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "codes", "header"),
+    [
+        ("network_def#levels=[4, 4]", 1, {"quantizer": "ScalarQuantizer", "num_codes": "16"}),
+        ("network_def#groups=2", 2, {"quantizer": "CodebookQuantizer", "num_codes": "16"}),
+    ],
+)
+def test_other_quantizers_go_the_same_way(
+    prepared_run: Path, tmp_path: Path, quantizer: str, codes: int, header: dict[str, str]
+) -> None:
+    run = copy_of(prepared_run, tmp_path)
+    train(run, "vqvae", tiny_vqvae(overrides=(*tiny_vqvae().overrides, quantizer)))
+    encode(run)
+    with safe_open(run / "4-codes/codes.safetensors", framework="pt") as file:
+        assert file.get_tensor("codes").shape[1:] == (codes, 8, 8)
+        assert header.items() <= file.metadata().items()
+    evaluate(run)
+    numbers = json.loads((run / "7-report/metrics.json").read_text())
+    assert numbers["codebook"]["used"] > 1
+    if codes == 1:
+        train(run, "prior", tiny_prior())
+        return
+    with pytest.raises(VQBrainError, match="has 2 codes for each cell, and a prior takes one"):
+        train(run, "prior", tiny_prior())

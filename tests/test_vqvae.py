@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from monai.inferers import VQVAETransformerInferer
 from monai.networks.nets import VQVAE, DecoderOnlyTransformer
 from monai.utils.ordering import Ordering
+from onnx.reference import ReferenceEvaluator
 
 from monai_vqbrain.networks import BrainVQVAE
+from monai_vqbrain.networks.vqvae import crop
 
 SMALL = {"width": 8, "decoder_blocks": 1, "num_codes": 16, "code_dim": 4}
 
@@ -36,10 +41,34 @@ def test_shapes(arguments: dict[str, Any], size: tuple[int, ...], grid: tuple[in
     assert network.index_quantize(images(*size)).shape == (2, *grid)
 
 
-def test_training_returns_reconstruction_and_loss() -> None:
-    reconstruction, loss = BrainVQVAE(**SMALL).train()(images(16, 16))
-    assert reconstruction.shape == (2, 1, 16, 16)
+QUANTIZERS = pytest.mark.parametrize(
+    ("arguments", "num_codes", "codes"),
+    [
+        ({}, 16, (2, 5, 4)),
+        ({"groups": 2}, 16, (2, 2, 5, 4)),
+        ({"levels": (4, 3, 2)}, 24, (2, 5, 4)),
+    ],
+    ids=["a codebook", "two codebooks", "levels"],
+)
+
+
+@QUANTIZERS
+def test_any_quantizer_serves(
+    arguments: dict[str, Any], num_codes: int, codes: tuple[int, ...]
+) -> None:
+    network = BrainVQVAE(**{**SMALL, **arguments}).train()
+    x = images(18, 16)
+    reconstruction, loss = network(x)
+    assert reconstruction.shape == x.shape
     assert loss.ndim == 0
+    network.eval()
+    found = network.index_quantize(x)
+    assert found.shape == codes
+    assert found.max() < num_codes == network.num_codes
+    assert torch.allclose(crop(network.decode_samples(found), x), network(x), atol=1e-6)
+    again = BrainVQVAE(**network.settings).eval()
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(x), network(x))
 
 
 def test_default_size_is_small() -> None:
@@ -83,11 +112,38 @@ def test_encoding_never_changes_the_codebook_even_in_training_mode() -> None:
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-def test_torchscript_and_export_give_the_same() -> None:
-    network = BrainVQVAE(**SMALL).eval()
-    x = images(16, 16)
+@QUANTIZERS
+def test_torchscript_and_export_give_the_same(
+    arguments: dict[str, Any], num_codes: int, codes: tuple[int, ...]
+) -> None:
+    network = BrainVQVAE(**{**SMALL, **arguments}).eval()
+    x = images(18, 16)
     assert torch.equal(torch.jit.script(network)(x), network(x))
     assert torch.allclose(torch.export.export(network, (x,)).module()(x), network(x), atol=1e-6)
+
+
+class FromCodes(torch.nn.Module):
+    """The decoder alone, as an ONNX file wants it: codes to images."""
+
+    def __init__(self, network: BrainVQVAE) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        return self.network.decode_samples(codes)
+
+
+@QUANTIZERS
+def test_the_decoder_from_codes_goes_to_onnx(
+    tmp_path: Path, arguments: dict[str, Any], num_codes: int, codes: tuple[int, ...]
+) -> None:
+    network = BrainVQVAE(**{**SMALL, **arguments}).eval()
+    grids = torch.randint(num_codes, codes, generator=torch.Generator().manual_seed(0))
+    path = tmp_path / "decoder.onnx"
+    torch.onnx.export(FromCodes(network), (grids,), str(path), input_names=["codes"], dynamo=False)
+    onnx.checker.check_model(str(path), full_check=True)
+    (found,) = ReferenceEvaluator(str(path)).run(None, {"codes": grids.numpy()})
+    assert np.allclose(found, network.decode_samples(grids).detach(), atol=1e-5)
 
 
 def test_it_learns() -> None:

@@ -87,7 +87,8 @@ class ScalarQuantizer(nn.Module):
         """What codes stand for: (B, *grid) integers, 0..K-1 -> (B, D, *grid) float32, [-1, 1]."""
         digits = codes.long().unsqueeze(-1) // self.basis % self.levels
         half_width = self._half_width()
-        return ((digits - half_width) / half_width).movedim(-1, 1)
+        # The older ONNX exporter knows no axis -1.
+        return ((digits - half_width) / half_width).movedim(codes.dim(), 1)
 
     def _half_width(self) -> torch.Tensor:
         return self.levels // 2

@@ -14,7 +14,9 @@ from monai_vqbrain.networks.nearest import k_means, nearest
 
 INITIALISATIONS = ("k-means", "data")
 DEAD = 0.03  # of a fair share of the encodings: a code that wins less is drawn anew
-NEW = 0.125  # of a fair share: what a new code counts, so that it moves faster than an old one
+NEW = (
+    0.05  # of a fair share: what a new code counts, so that it moves fast, or dies within 50 steps
+)
 
 
 @runtime_checkable
@@ -139,8 +141,11 @@ class CodebookQuantizer(nn.Module):
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """The vectors of codes: (B, *grid) or (B, G, *grid) integers -> (B, D, *grid) float32."""
-        last = codes.long().unsqueeze(-1) if self.groups == 1 else codes.long().movedim(1, -1)
-        return F.embedding(last + self.first, self.codebook).flatten(-2).movedim(-1, 1)
+        last = codes.long().unsqueeze(-1)
+        if self.groups > 1:
+            last = codes.long().movedim(1, codes.dim() - 1)
+        found = F.embedding(last + self.first, self.codebook).flatten(-2)
+        return found.movedim(found.dim() - 1, 1)  # the older ONNX exporter knows no axis -1
 
     @torch.no_grad()
     @torch.jit.unused

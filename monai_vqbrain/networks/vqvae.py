@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from monai_vqbrain.networks.fsq import ScalarQuantizer
 from monai_vqbrain.networks.quantizer import CodebookQuantizer
 
 
@@ -25,6 +28,9 @@ class BrainVQVAE(nn.Module):
         decoder_blocks: residual blocks after it.
         num_codes: K, the size of the codebook.
         code_dim: D, the length of a code's vector.
+        groups: codes for each cell, see CodebookQuantizer; then codes are (B, groups, *grid).
+        levels: such as (8, 8, 8): a ScalarQuantizer in place of the codebook, for which the
+            arguments of that mean nothing.
         rotation_trick: how gradients pass the quantizer, see CodebookQuantizer.
 
     Raises:
@@ -50,6 +56,8 @@ class BrainVQVAE(nn.Module):
         decoder_blocks: int = 4,
         num_codes: int = 512,
         code_dim: int = 8,
+        groups: int = 1,
+        levels: Sequence[int] | None = None,
         rotation_trick: bool = True,
     ) -> None:
         super().__init__()
@@ -66,8 +74,6 @@ class BrainVQVAE(nn.Module):
             )
         self.spatial_dims = spatial_dims
         self.factor = factor
-        self.num_codes = num_codes
-        self.num_embeddings = num_codes  # MONAI's word, which its inferers read
         self.settings = {
             "spatial_dims": spatial_dims,
             "factor": factor,
@@ -76,8 +82,20 @@ class BrainVQVAE(nn.Module):
             "decoder_blocks": decoder_blocks,
             "num_codes": num_codes,
             "code_dim": code_dim,
+            "groups": groups,
+            "levels": None if levels is None else list(levels),
             "rotation_trick": rotation_trick,
         }
+        self.quantizer: CodebookQuantizer | ScalarQuantizer
+        if levels is None:
+            self.quantizer = CodebookQuantizer(
+                num_codes, code_dim, groups=groups, rotation_trick=rotation_trick
+            )
+        else:
+            self.quantizer = ScalarQuantizer(levels)
+        self.num_codes = self.quantizer.num_codes
+        self.num_embeddings = self.num_codes  # MONAI's word, which its inferers read
+        code_dim = self.quantizer.code_dim
         conv = _convolution(spatial_dims)
         self.encoder = nn.Sequential(
             # the same as a 3-wide convolution over cells, and faster
@@ -86,7 +104,6 @@ class BrainVQVAE(nn.Module):
             nn.ReLU(),
             conv(width, code_dim, 1),
         )
-        self.quantizer = CodebookQuantizer(num_codes, code_dim, rotation_trick=rotation_trick)
         self.decoder = nn.Sequential(
             conv(code_dim, width, 3, padding=1),
             *(ResidualBlock(spatial_dims, width) for _ in range(decoder_blocks)),

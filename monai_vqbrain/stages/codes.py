@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def write_codes(
 
     Args:
         run_dir: the run folder.
-        codes: (N, *grid), 0..K-1.
+        codes: (N, *grid) or, with several groups, (N, G, *grid), 0..K-1.
         items: the N items of the datalist.
         sources: of `begin_codes`.
         seconds: what encoding took.
@@ -87,11 +88,14 @@ def write_codes(
     """
     run = RunFolder(run_dir)
     settings = json.loads((run.vqvae / "config.json").read_text())["network_def"]
+    levels = settings.get("levels")
+    if codes.ndim == 3:  # one group
+        codes = codes[:, None]
     header = {
         "vqvae_sha256": str(sources["3-vqvae"]["sha256"]),
-        "quantizer": "CodebookQuantizer",
-        "num_codes": str(settings["num_codes"]),
-        "grid": "x".join(str(side) for side in codes.shape[1:]),
+        "quantizer": "ScalarQuantizer" if levels else "CodebookQuantizer",
+        "num_codes": str(math.prod(levels) if levels else settings["num_codes"]),
+        "grid": "x".join(str(side) for side in codes.shape[2:]),
     }
     slices = _text_table(run.slices / "slices.tsv")
     names = [{key: _text(item[key]) for key in SLICE_KEYS} for item in items]
@@ -99,7 +103,7 @@ def write_codes(
     if table["split"].isna().any():
         raise VQBrainError(f"{run.slices} changed meanwhile: run {run.command('encode')} again")
     with building(run.codes) as work:
-        save_file({"codes": codes[:, None].to(torch.uint16)}, work / "codes.safetensors", header)
+        save_file({"codes": codes.to(torch.uint16)}, work / "codes.safetensors", header)
         table.to_csv(work / "codes.tsv", sep="\t", index=False)
         write_provenance(work, sources, {}, seconds, **header)
 
@@ -113,7 +117,7 @@ def code_items(run_dir: Path | str, split: str, most: int | None = None) -> list
     """The code grids of one split: {"codes": (h, w) int64, participant_id, session_id, ...}.
 
     Raises:
-        VQBrainError: if nothing is encoded, or the VQ-VAE has changed since.
+        VQBrainError: if nothing is encoded, the VQ-VAE has changed since, or it has several groups.
     """
     run = RunFolder(run_dir)
     check_codes(run)
@@ -122,9 +126,14 @@ def code_items(run_dir: Path | str, split: str, most: int | None = None) -> list
     if not rows:
         raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")
     with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
-        codes = file.get_tensor("codes")[rows, 0].to(torch.long)
+        codes = file.get_tensor("codes")[rows].to(torch.long)
+    if codes.shape[1] > 1:
+        raise VQBrainError(
+            f"{run.codes} has {codes.shape[1]} codes for each cell, and a prior takes one: train "
+            "the VQ-VAE with network_def#groups=1"
+        )
     return [
-        {"codes": grid, **table.loc[row, SLICE_KEYS].to_dict()}
+        {"codes": grid[0], **table.loc[row, SLICE_KEYS].to_dict()}
         for grid, row in zip(codes, rows, strict=True)
     ]
 

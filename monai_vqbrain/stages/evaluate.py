@@ -107,7 +107,9 @@ def decoder(run: RunFolder, device: str) -> Decode:
     width, height = sample_size(run.path) or (None, None)
 
     def decode(codes: np.ndarray) -> np.ndarray:
-        grids = torch.from_numpy(codes[:, 0].astype(np.int64)).to(place)
+        grids = torch.from_numpy(codes.astype(np.int64)).to(place)
+        if grids.shape[1] == 1:  # one group
+            grids = grids[:, 0]
         with torch.inference_mode():
             images: torch.Tensor = network.decode_samples(grids)  # type: ignore[operator]
         return images[:, 0, :width, :height].float().cpu().numpy()

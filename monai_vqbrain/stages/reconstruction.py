@@ -76,8 +76,8 @@ class Reconstruction:
             ),
             "slices_trained_on": len(trained),
             "ssim_brain_trained_on": _mean(trained["ssim_brain"]),
-            "error_brain": float(np.abs(self.error[brain]).mean()),
-            "error_brain_resampling": float(np.abs(resampled[brain]).mean()),
+            "error_brain": _mean(pd.Series(np.abs(self.error[brain]))),
+            "error_brain_resampling": _mean(pd.Series(np.abs(resampled[brain]))),
         }
 
 

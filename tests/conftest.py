@@ -72,7 +72,7 @@ def tiny_vqvae(**options: Any) -> TrainOptions:
         "batch_size=8",
         "network_def#width=8",
         "network_def#num_codes=16",
-        "network_def#decoder_blocks=1",
+        "network_def#blocks=[1, 1]",
     )
     return TrainOptions(**{"epochs": 2, "overrides": overrides, **options})
 

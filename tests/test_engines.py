@@ -28,7 +28,7 @@ K = 16
 
 def vqvae() -> BrainVQVAE:
     torch.manual_seed(0)
-    return BrainVQVAE(width=8, decoder_blocks=1, num_codes=K, code_dim=4)
+    return BrainVQVAE(width=8, blocks=(1, 1), num_codes=K, code_dim=4)
 
 
 def prior() -> PixelCNN:

@@ -480,7 +480,7 @@ def test_metrics_table_has_a_row_an_epoch(tmp_path: Path) -> None:
 
 def recorded(folder: Path, source: Path) -> VQVAETrainer:
     """One step of a VQ-VAE that is to be published as `folder`."""
-    network = BrainVQVAE(factor=2, width=4, decoder_blocks=1, num_codes=4, code_dim=2)
+    network = BrainVQVAE(factor=2, width=4, blocks=(1, 1), num_codes=4, code_dim=2)
     work = folder.with_name(folder.name + ".partial")
     work.mkdir(parents=True)
     (work / "model.pt").touch()

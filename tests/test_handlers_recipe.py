@@ -36,7 +36,7 @@ PEOPLE = ["sub-secret1", "sub-secret2", "sub-secret2"]
 
 def vqvae(seed: int = 0) -> BrainVQVAE:
     torch.manual_seed(seed)
-    return BrainVQVAE(width=4, decoder_blocks=1, num_codes=8, code_dim=4)
+    return BrainVQVAE(width=4, blocks=(1, 1), num_codes=8, code_dim=4)
 
 
 def batches(number: int = 2) -> list[dict[str, Any]]:

@@ -308,7 +308,7 @@ def test_what_changes_while_a_stage_works_is_noticed(trained_run: Path, tmp_path
 @pytest.mark.parametrize(
     ("quantizer", "codes", "header"),
     [
-        ("network_def#levels=[4, 4]", 1, {"quantizer": "ScalarQuantizer", "num_codes": "16"}),
+        ("network_def#num_codes=[4, 4]", 1, {"quantizer": "ScalarQuantizer", "num_codes": "16"}),
         ("network_def#groups=2", 2, {"quantizer": "CodebookQuantizer", "num_codes": "16"}),
     ],
 )

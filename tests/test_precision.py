@@ -68,7 +68,7 @@ def test_other_devices_and_older_pytorch_stay_in_float32(monkeypatch: pytest.Mon
 
 def test_a_vqvaes_gradient_comes_near_that_of_float32() -> None:
     torch.manual_seed(0)
-    network = BrainVQVAE(width=8, decoder_blocks=1, num_codes=16).train()
+    network = BrainVQVAE(width=8, blocks=(1, 1), num_codes=16).train()
     images, grads = torch.rand(4, 1, 32, 32), []
     network(images)  # the codebook's first batch
     for amp in (False, True):

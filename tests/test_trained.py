@@ -14,7 +14,7 @@ from monai_vqbrain.networks import BrainVQVAE, PixelCNN
 from monai_vqbrain.stages.trained import trained_network
 
 NETWORKS = {
-    "vqvae": BrainVQVAE(width=4, encoder_blocks=0, decoder_blocks=1, num_codes=4, code_dim=2),
+    "vqvae": BrainVQVAE(width=4, blocks=(0, 1), num_codes=4, code_dim=2),
     "prior": PixelCNN(num_codes=4, grid=(3, 5), channels=4, layers=1),
 }
 

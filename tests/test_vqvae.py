@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from monai_vqbrain.networks import BrainVQVAE
 from monai_vqbrain.networks.vqvae import crop
 
-SMALL = {"width": 8, "decoder_blocks": 1, "num_codes": 16, "code_dim": 4}
+SMALL = {"width": 8, "blocks": (1, 1), "num_codes": 16, "code_dim": 4}
 
 
 def images(*size: int, seed: int = 0) -> torch.Tensor:
@@ -46,7 +46,7 @@ QUANTIZERS = pytest.mark.parametrize(
     [
         ({}, 16, (2, 5, 4)),
         ({"groups": 2}, 16, (2, 2, 5, 4)),
-        ({"levels": (4, 3, 2)}, 24, (2, 5, 4)),
+        ({"num_codes": (4, 3, 2)}, 24, (2, 5, 4)),
     ],
     ids=["a codebook", "two codebooks", "levels"],
 )
@@ -167,7 +167,7 @@ def test_it_learns() -> None:
     [
         ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
         ({"factor": 1}, "factor must be 2 or more and width 1 or more, got 1 and 8"),
-        ({"decoder_blocks": -1}, "must be 0 or more, got 1 and -1"),
+        ({"blocks": (1, -1)}, r"blocks must be two numbers of 0 or more, got \(1, -1\)"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], words: str) -> None:

@@ -24,13 +24,11 @@ class BrainVQVAE(nn.Module):
         spatial_dims: 2 or 3.
         factor: side of a cell in pixels (voxels).
         width: channels on the grid.
-        encoder_blocks: residual blocks before the quantizer.
-        decoder_blocks: residual blocks after it.
-        num_codes: K, the size of the codebook.
+        blocks: residual blocks before the quantizer and after it.
+        num_codes: K, the size of the codebook; or levels such as (8, 8, 8) for a ScalarQuantizer in
+            its place, for which the arguments below mean nothing.
         code_dim: D, the length of a code's vector.
         groups: codes for each cell, see CodebookQuantizer; then codes are (B, groups, *grid).
-        levels: such as (8, 8, 8): a ScalarQuantizer in place of the codebook, for which the
-            arguments of that mean nothing.
         rotation_trick: how gradients pass the quantizer, see CodebookQuantizer.
 
     Raises:
@@ -52,12 +50,10 @@ class BrainVQVAE(nn.Module):
         spatial_dims: int = 2,
         factor: int = 4,
         width: int = 64,
-        encoder_blocks: int = 1,
-        decoder_blocks: int = 4,
-        num_codes: int = 512,
+        blocks: Sequence[int] = (1, 4),
+        num_codes: int | Sequence[int] = 512,
         code_dim: int = 8,
         groups: int = 1,
-        levels: Sequence[int] | None = None,
         rotation_trick: bool = True,
     ) -> None:
         super().__init__()
@@ -67,32 +63,27 @@ class BrainVQVAE(nn.Module):
             raise ValueError(
                 f"factor must be 2 or more and width 1 or more, got {factor} and {width}"
             )
-        if min(encoder_blocks, decoder_blocks) < 0:
-            raise ValueError(
-                "encoder_blocks and decoder_blocks must be 0 or more, "
-                f"got {encoder_blocks} and {decoder_blocks}"
-            )
+        if len(blocks) != 2 or min(blocks) < 0:
+            raise ValueError(f"blocks must be two numbers of 0 or more, got {tuple(blocks)}")
         self.spatial_dims = spatial_dims
         self.factor = factor
         self.settings = {
             "spatial_dims": spatial_dims,
             "factor": factor,
             "width": width,
-            "encoder_blocks": encoder_blocks,
-            "decoder_blocks": decoder_blocks,
-            "num_codes": num_codes,
+            "blocks": list(blocks),
+            "num_codes": num_codes if isinstance(num_codes, int) else list(num_codes),
             "code_dim": code_dim,
             "groups": groups,
-            "levels": None if levels is None else list(levels),
             "rotation_trick": rotation_trick,
         }
         self.quantizer: CodebookQuantizer | ScalarQuantizer
-        if levels is None:
+        if isinstance(num_codes, int):
             self.quantizer = CodebookQuantizer(
                 num_codes, code_dim, groups=groups, rotation_trick=rotation_trick
             )
         else:
-            self.quantizer = ScalarQuantizer(levels)
+            self.quantizer = ScalarQuantizer(num_codes)
         self.num_codes = self.quantizer.num_codes
         self.num_embeddings = self.num_codes  # MONAI's word, which its inferers read
         code_dim = self.quantizer.code_dim
@@ -100,13 +91,13 @@ class BrainVQVAE(nn.Module):
         self.encoder = nn.Sequential(
             # the same as a 3-wide convolution over cells, and faster
             conv(1, width, 3 * factor, stride=factor, padding=factor),
-            *(ResidualBlock(spatial_dims, width) for _ in range(encoder_blocks)),
+            *(ResidualBlock(spatial_dims, width) for _ in range(blocks[0])),
             nn.ReLU(),
             conv(width, code_dim, 1),
         )
         self.decoder = nn.Sequential(
             conv(code_dim, width, 3, padding=1),
-            *(ResidualBlock(spatial_dims, width) for _ in range(decoder_blocks)),
+            *(ResidualBlock(spatial_dims, width) for _ in range(blocks[1])),
             nn.ReLU(),
             conv(width, factor**spatial_dims, 3, padding=1),
             CellsToPixels(factor),

@@ -88,13 +88,13 @@ def write_codes(
     """
     run = RunFolder(run_dir)
     settings = json.loads((run.vqvae / "config.json").read_text())["network_def"]
-    levels = settings.get("levels")
+    codebook = isinstance(settings["num_codes"], int)
     if codes.ndim == 3:  # one group
         codes = codes[:, None]
     header = {
         "vqvae_sha256": str(sources["3-vqvae"]["sha256"]),
-        "quantizer": "ScalarQuantizer" if levels else "CodebookQuantizer",
-        "num_codes": str(math.prod(levels) if levels else settings["num_codes"]),
+        "quantizer": "CodebookQuantizer" if codebook else "ScalarQuantizer",
+        "num_codes": str(settings["num_codes"] if codebook else math.prod(settings["num_codes"])),
         "grid": "x".join(str(side) for side in codes.shape[2:]),
     }
     slices = _text_table(run.slices / "slices.tsv")

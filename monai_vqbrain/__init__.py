@@ -31,6 +31,7 @@ _CLASSES: dict[str, tuple[str, ...]] = {
         "ClipGradients",
         "CodeBits",
         "CodebookPerplexity",
+        "CodesRedrawn",
         "CodesUsed",
         "CollectCodes",
         "ImagePanel",

@@ -6,7 +6,7 @@ from monai_vqbrain.handlers.bits import BitsPerCode
 from monai_vqbrain.handlers.budget import BatchBar, TrainingBudget
 from monai_vqbrain.handlers.checkpoint import ResumableCheckpoint, SeedEpochs, StopWithoutProgress
 from monai_vqbrain.handlers.clip import ClipGradients
-from monai_vqbrain.handlers.codebook import CodebookPerplexity, CodesUsed
+from monai_vqbrain.handlers.codebook import CodebookPerplexity, CodesRedrawn, CodesUsed
 from monai_vqbrain.handlers.outputs import CodeBits, CollectCodes, ImagePanel, SliceScores
 from monai_vqbrain.handlers.record import MetricsTable, RunRecord, loss_values
 from monai_vqbrain.handlers.samples import SampleFiles
@@ -21,6 +21,7 @@ __all__ = [
     "ClipGradients",
     "CodeBits",
     "CodebookPerplexity",
+    "CodesRedrawn",
     "CodesUsed",
     "CollectCodes",
     "ImagePanel",

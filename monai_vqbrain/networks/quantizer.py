@@ -14,9 +14,7 @@ from monai_vqbrain.networks.nearest import k_means, nearest
 
 INITIALISATIONS = ("k-means", "data")
 DEAD = 0.03  # of a fair share of the encodings: a code that wins less is drawn anew
-NEW = (
-    0.05  # of a fair share: what a new code counts, so that it moves fast, or dies within 50 steps
-)
+NEW = 0.05  # of a fair share: what a new code counts; it moves fast, or is soon given up
 
 
 @runtime_checkable
@@ -35,15 +33,12 @@ class Quantizer(Protocol):
 
     def forward(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, D, *grid) -> quantised (B, D, *grid), its loss (a scalar) and codes as `codes`."""
-        ...
 
     def codes(self, encodings: torch.Tensor) -> torch.Tensor:
         """(B, D, *grid) -> (B, *grid), 0..K-1; with several groups (B, G, *grid)."""
-        ...
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes as from `codes` -> what they stand for, (B, D, *grid) float32."""
-        ...
 
 
 class CodebookQuantizer(nn.Module):
@@ -52,8 +47,8 @@ class CodebookQuantizer(nn.Module):
     The first batch seen in training initialises the codebook. A code that hardly any encoding has
     chosen of late is redrawn from the batch; how many were, the buffer `redrawn` counts. Only a
     forward pass in training changes the codebook; `codes` and `embed` never do. Where
-    torch.distributed runs, all processes draw and count together and hold the same codebook.
-    What is random comes from PyTorch's generator (the first process's).
+    torch.distributed runs, all processes hold the same codebook. What is random comes from
+    PyTorch's generator, the first process's.
 
     Args:
         num_codes: K, the number of codes, of each group.
@@ -127,10 +122,8 @@ class CodebookQuantizer(nn.Module):
             encodings = encodings.float()
             quantised, loss, codes = self._quantise(encodings.detach())
             groups = self.groups if self.rotation_trick else 0
-            quantised, loss = PassGradient.apply(
-                encodings, quantised, loss, self.commitment, groups
-            )
-            return quantised, loss, codes
+            passed = PassGradient.apply(encodings, quantised, loss, self.commitment, groups)
+            return *passed, codes
 
     def codes(self, encodings: torch.Tensor) -> torch.Tensor:
         """The nearest codes: (B, D, *grid) -> (B, *grid) or (B, G, *grid), 0..K-1."""
@@ -217,8 +210,7 @@ class CodebookQuantizer(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of every code: how many vectors it won, their sum, and a vector drawn at random.
 
-        All this costs one message between processes in every step, however many vectors each has
-        and whether or not a code is dead: none can wait for another that does not come.
+        Every process sends one message in every step, so none waits for one that does not come.
         """
         ones = torch.ones_like(rows, dtype=self.counts.dtype)
         hits = torch.zeros_like(self.counts).index_add_(0, rows, ones)
@@ -226,16 +218,16 @@ class CodebookQuantizer(nn.Module):
         if _processes() == 1:
             return hits, sums, self._draw(vectors)
         drawn = self._draw(vectors) if _rank() == 0 else torch.zeros_like(sums)
-        together = torch.cat((hits[:, None], sums, drawn), dim=1)
-        dist.all_reduce(together)
-        hits, sums, drawn = together.split([1, sums.shape[1], sums.shape[1]], dim=1)
+        message = torch.cat((hits[:, None], sums, drawn), dim=1)
+        dist.all_reduce(message)
+        hits, sums, drawn = message.split([1, sums.shape[1], sums.shape[1]], dim=1)
         return hits[:, 0], sums, drawn
 
     def _draw(self, vectors: torch.Tensor) -> torch.Tensor:
         """A random vector of its group for each code: (G, N, D/G) -> (G K, D/G)."""
-        size = (self.groups, self.num_codes)
-        drawn = torch.randint(vectors.shape[1], size, device=vectors.device)
-        return torch.cat([v[index] for v, index in zip(vectors, drawn, strict=True)])
+        shape = (len(vectors), self.num_codes)
+        rows = torch.randint(vectors.shape[1], shape, device=vectors.device)
+        return torch.cat([v[row] for v, row in zip(vectors, rows, strict=True)])
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._begun = False

@@ -4,8 +4,8 @@
 
 A step is forward, loss, backward to the encodings, and the codebook's moving averages, on
 (32, D, 32, 32) encodings. All three do the same: decay 0.99, commitment weight 0.25, gradients
-straight through. Ours also draws what it would replace dead codes by, as it always does; `shipped`
-is ours as it comes, with the rotation trick. They step in turns; figures are medians of CPU time.
+straight through. Ours also draws what it would replace dead codes by, as it always does; `rotation`
+is ours with the rotation trick. They step in turns; figures are medians of CPU time.
 Memory is the growth of the resident peak over the first two steps of a process of its own, in which
 ours also initialises its codebook.
 """
@@ -33,7 +33,7 @@ Shape = tuple[int, int]  # K, D
 Step = Callable[[], None]
 
 SHAPES: tuple[Shape, ...] = ((512, 64), (4096, 8), (4096, 16), (4096, 64))
-RACERS = ("ours", "shipped", "monai", "vqpytorch")
+RACERS = ("ours", "rotation", "monai", "vqpytorch")
 SPEED_GOALS = {  # peer -> shape -> must, aim
     "monai": dict(zip(SHAPES, ((5, 6), (12, 18), (10, 16), (6, 8)), strict=True)),
     "vqpytorch": dict(zip(SHAPES, ((7, 8), (18, 28), (16, 26), (9, 11)), strict=True)),
@@ -137,7 +137,7 @@ def build(name: str, shape: Shape) -> torch.nn.Module:
             dim, codes, decay=0.99, threshold_ema_dead_code=0, commitment_weight=0.25,
             rotation_trick=False, accept_image_fmap=True,
         ).train()  # fmt: skip
-    rotation_trick = name == "shipped"
+    rotation_trick = name == "rotation"
     return CodebookQuantizer(
         codes, dim, decay=0.99, commitment=0.25, rotation_trick=rotation_trick
     ).train()
@@ -186,7 +186,7 @@ def ratios(found: Mapping[str, Any], shapes: Sequence[Shape]) -> dict[str, float
         for peer in SPEED_GOALS:
             if f"ms_{peer}_{end}" not in found:
                 continue
-            for ours, prefix in (("ours", ""), ("shipped", "shipped_")):
+            for ours, prefix in (("ours", ""), ("rotation", "rotation_")):
                 speedup = found[f"ms_{peer}_{end}"] / found[f"ms_{ours}_{end}"]
                 more[f"{prefix}speedup_{peer}_{end}"] = speedup
             if found[f"memory_mb_{peer}_{end}"]:  # None where the system does not tell
@@ -199,13 +199,13 @@ def ratios(found: Mapping[str, Any], shapes: Sequence[Shape]) -> dict[str, float
 def table(found: Mapping[str, Any], shapes: Sequence[Shape]) -> str:
     """Times and memory of all, then the ratios beside what was to be reached."""
     rows = [["K, D", *(f"{name} {unit}" for unit in ("ms", "MB") for name in RACERS)]]
-    goals = [["ours against", "K, D", "ratio", "shipped", "must", "aim", ""]]
+    goals = [["ours against", "K, D", "ratio", "rotation", "must", "aim", ""]]
     for codes, dim in shapes:
         end, said = f"{codes}_{dim}", f"{codes}, {dim}"
         keys = [f"{what}_{name}_{end}" for what in ("ms", "memory_mb") for name in RACERS]
         rows.append([said, *(short(found.get(key)) for key in keys)])
         for peer, goal in SPEED_GOALS.items():
-            names = [f"{prefix}speedup_{peer}_{end}" for prefix in ("", "shipped_")]
+            names = [f"{prefix}speedup_{peer}_{end}" for prefix in ("", "rotation_")]
             values = [found.get(name) for name in names]
             goals.append([f"{peer}, times as fast", said, *judged(values, goal.get((codes, dim)))])
         ratio = found.get(f"memory_ratio_monai_{end}")

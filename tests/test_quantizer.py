@@ -106,14 +106,14 @@ def test_forward_gives_the_codebook_vectors_and_their_distance(rotation_trick: b
 
 def test_straight_through_copies_the_gradient() -> None:
     x = encodings(1, 4, 2, 2).requires_grad_()
-    CodebookQuantizer(16, 4, rotation_trick=False).eval()(x)[0].sum().backward()
+    CodebookQuantizer(16, 4).eval()(x)[0].sum().backward()
     assert torch.equal(x.grad, torch.ones_like(x))
 
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("grid", [(6, 5), (2, 3, 4)])
 def test_rotation_turns_and_scales_the_gradient(grid: tuple[int, ...], groups: int) -> None:
-    quantizer = CodebookQuantizer(16, 8, groups=groups).eval()
+    quantizer = CodebookQuantizer(16, 8, groups=groups, rotation_trick=True).eval()
     x, sent = encodings(3, 8, *grid).requires_grad_(), encodings(3, 8, *grid, seed=1)
     quantised = quantizer(x)[0]
     quantised.backward(sent)
@@ -136,7 +136,7 @@ def rotated(z: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 
 
 def test_opposite_and_zero_vectors_have_finite_gradients() -> None:
-    quantizer = CodebookQuantizer(2, 2).eval()
+    quantizer = CodebookQuantizer(2, 2, rotation_trick=True).eval()
     quantizer.codebook.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
     x = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [-1.0, 1e-4]]).t()[None].requires_grad_()
     quantizer(x)[0].sum().backward()

@@ -42,7 +42,7 @@ class Quantizer(Protocol):
 
 
 class CodebookQuantizer(nn.Module):
-    """A codebook learnt by exponential moving averages, with the rotation trick.
+    """A codebook learnt by exponential moving averages.
 
     The first batch seen in training initialises the codebook. A code that hardly any encoding has
     chosen of late is redrawn from the batch; how many were, the buffer `redrawn` counts. Only a
@@ -55,7 +55,7 @@ class CodebookQuantizer(nn.Module):
         code_dim: D, the channels of an encoding.
         decay: of the moving averages, in [0, 1).
         commitment: weight of the commitment term.
-        rotation_trick: pass gradients by rotation; else straight through.
+        rotation_trick: pass gradients by rotation instead of straight through.
         groups: G; each D/G channels have a codebook of their own (product quantization).
         initialisation: "k-means" (its centres) or "data" (rows drawn) of the first batch.
 
@@ -85,7 +85,7 @@ class CodebookQuantizer(nn.Module):
         code_dim: int = 8,
         decay: float = 0.99,
         commitment: float = 0.25,
-        rotation_trick: bool = True,
+        rotation_trick: bool = False,
         groups: int = 1,
         initialisation: str = "k-means",
     ) -> None:

@@ -54,7 +54,7 @@ class BrainVQVAE(nn.Module):
         num_codes: int | Sequence[int] = 512,
         code_dim: int = 8,
         groups: int = 1,
-        rotation_trick: bool = True,
+        rotation_trick: bool = False,
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):

@@ -84,7 +84,7 @@ class CodebookQuantizer(nn.Module):
         num_codes: int = 512,
         code_dim: int = 8,
         decay: float = 0.99,
-        commitment: float = 0.25,
+        commitment: float = 1.0,
         rotation_trick: bool = False,
         groups: int = 1,
         initialisation: str = "k-means",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,10 +25,9 @@ from unittest.mock import patch
 import torch
 from race import Slices, load, train
 from racers import ours, train_config
-from standings import aligned, machine
+from standings import aligned, command_line, keep, machine
 
 from monai_vqbrain.engines import VQVAEEvaluator, VQVAETrainer
-from monai_vqbrain.files import writing
 from monai_vqbrain.stages.bundle import run_bundle
 from monai_vqbrain.stages.phantom import prepare_phantom
 from monai_vqbrain.stages.run import RunFolder
@@ -51,17 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         laps = race(run, args.rounds, args.cpu_seconds / (2 * args.rounds))
     found = figures(laps) | {"machine": machine(), "threads": 1, "rounds": args.rounds}
     print(table(found))
-    if args.json:
-        with writing(args.json) as path:
-            path.write_text(json.dumps(found, indent=2) + "\n")
+    keep(found, args.json)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = command_line(__doc__ or "")
     add = parser.add_argument
     add("--run", type=Path, help="a prepared run, left as it is; by default the simulated cohort")
-    add("--json", type=Path, help="write the figures here")
     add("--cpu-seconds", type=float, default=300, help="of all laps together, validation apart")
     add("--rounds", type=int, default=5, help="laps of each")
     args = parser.parse_args(arguments)

@@ -24,9 +24,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from standings import aligned, machine
+from standings import aligned, command_line, keep, machine
 
-from monai_vqbrain.files import writing
 from monai_vqbrain.networks import CodebookQuantizer
 
 Shape = tuple[int, int]  # K, D
@@ -61,16 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(found, args.shapes))
     found |= {"machine": machine(), "threads": 1, "rounds": args.rounds, "batch": args.batch}
     print(found["machine"])
-    if args.json:
-        with writing(args.json) as path:
-            path.write_text(json.dumps(found, indent=2) + "\n")
+    keep(found, args.json)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = command_line(__doc__ or "")
     add = parser.add_argument
-    add("--json", type=Path, help="write the figures here")
     add("--rounds", type=int, default=7, help="laps of each")
     add("--seconds", type=float, default=0.2, help="CPU-seconds of a lap, at least one step")
     add("--shapes", type=shape_of, nargs="+", default=list(SHAPES), metavar="KxD")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from monai_vqbrain.files import writing
 
 BUDGETS = (120, 300, 600)  # CPU-seconds
 SHORT = (60, 80, 100, 120, 160)
@@ -222,3 +226,17 @@ def machine() -> str:
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     model = models[0] if models else platform.processor() or platform.machine()
     return f"{model}, {len(models) or '?'} cores, torch {torch.__version__}"
+
+
+def command_line(doc: str) -> argparse.ArgumentParser:
+    """A benchmark's parser, with what all of them take; the first line of `doc` says what it is."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    return parser
+
+
+def keep(figures: Figures, path: Path | None) -> None:
+    """Write the figures to a JSON file, if one was asked for."""
+    if path is not None:
+        with writing(path) as temporary:
+            temporary.write_text(json.dumps(figures, indent=2) + "\n")

@@ -100,20 +100,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(standings.table(results, bars, found))
     if args.cpu_seconds != LONGEST:
         print(f"shortened: {LONGEST} CPU-s stand for {args.cpu_seconds:g}; goals are not for these")
-    if args.json:
-        with writing(args.json) as path:
-            path.write_text(json.dumps(found, indent=2) + "\n")
+    standings.keep(found, args.json)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = standings.command_line(__doc__ or "")
     add = parser.add_argument
     add("--data", type=Path, help="ds002748, to prepare slices from")
     add("--run", type=Path, help="instead: a run with 128x128 slices")
     add("--run-256", type=Path, help="instead: a run with 256x256 slices")
     add("--work", type=Path, default=Path("vqvae-race"), help="where results of jobs are kept")
-    add("--json", type=Path, help="write the figures here")
     add("--races", nargs="+", choices=PARTS, default=list(PARTS), metavar="RACE")
     racers = ["ours", "further", *MONAI]
     add("--racers", nargs="+", choices=racers, default=["ours", "tuned", "further"], metavar="NAME")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_vqbrain import components
 from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.stages.trained import device_named
 
 BUNDLES = ("vqvae", "pixelcnn")
 SET_BY_OPTIONS = (
@@ -64,9 +64,7 @@ def run_bundle(
         UsageError: if the device is not there.
         VQBrainError: for whatever a component raised, without MONAI's wrapping.
     """
-    device = str(ids.get("device", "auto"))
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: PyTorch finds no CUDA device here; use auto or cpu")
+    device_named(str(ids.get("device", "auto")))
     folder = bundle_folder(name) / "configs"
     ids = {key: value for key, value in ids.items() if (key, value) != ("device", "auto")}
     logging.disable(logging.ERROR)  # engines log what is raised anyway, and much else

@@ -19,7 +19,7 @@ from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.sample import sample_size
 from monai_vqbrain.stages.summary import Decode, summarise
 from monai_vqbrain.stages.tables import sample_files
-from monai_vqbrain.stages.trained import trained_network
+from monai_vqbrain.stages.trained import device_named, trained_network
 
 
 def evaluate(run: Path, device: str = "auto", show_ids: bool = False) -> Path:
@@ -101,8 +101,7 @@ def run_bundles(run: RunFolder, work: Path, device: str) -> None:
 
 def decoder(run: RunFolder, device: str) -> Decode:
     """The run's VQ-VAE as a function from code grids to images."""
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    place = torch.device(best if device == "auto" else device)
+    place = device_named(device)
     network = trained_network(run.vqvae, place)
     width, height = sample_size(run.path) or (None, None)
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 from monai_vqbrain.cohorts.names import stem
-from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import building
 from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import describe, read_provenance, write_provenance
@@ -28,7 +27,7 @@ from monai_vqbrain.stages.original_slice import (
 from monai_vqbrain.stages.reconstruction import reconstruct_image, write_reconstruction
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.tables import read_slices_table
-from monai_vqbrain.stages.trained import trained_network
+from monai_vqbrain.stages.trained import device_named, trained_network
 from monai_vqbrain.stages.volume import UnusableVolumeError
 from monai_vqbrain.stages.who import RunPeople
 
@@ -126,7 +125,7 @@ class Reconstructor:
 
     def __init__(self, run: RunFolder, device: str) -> None:
         check_vqvae(run)
-        self.device = _device(device)
+        self.device = device_named(device)
         self.network = trained_network(run.vqvae, self.device)
         self.frame = Frame.of((read_provenance(run.slices) or {})["options"])
         self.people = RunPeople(run)
@@ -226,10 +225,3 @@ def score_line(scores: dict[str, Any]) -> str:
     if scores["error_brain_resampling"] > 0:
         text += f" ({scores['error_brain_resampling']:.3f} by resampling alone)"
     return text
-
-
-def _device(name: str) -> torch.device:
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: PyTorch finds no CUDA device here; use auto or cpu")
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(best if name == "auto" else name)

@@ -9,7 +9,19 @@ import torch
 from torch import nn
 
 from monai_vqbrain import networks
-from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.errors import UsageError, VQBrainError
+
+
+def device_named(name: str) -> torch.device:
+    """The device of a --device option: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        UsageError: if it is not there.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: PyTorch finds no CUDA device here; use auto or cpu")
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(best if name == "auto" else name)
 
 
 def trained_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.Module:

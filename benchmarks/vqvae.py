@@ -164,7 +164,7 @@ def task_of(job: Job, run: Path, args: argparse.Namespace) -> Task:
     seconds = job.budget * args.cpu_seconds / LONGEST
     name = f"{job.race}-{job.racer}-{seconds:g}s-seed{job.seed}-{args.split}.json"
     rests_on = [
-        f"{fingerprint(settings_of(job.racer, job.race))} {RACES[job.race]}".encode(),
+        f"{fingerprint(settings_of(job.racer))} {RACES[job.race]}".encode(),
         Path(race.__file__).read_bytes(),
         (RunFolder(run).slices / "provenance.json").read_bytes(),
     ]

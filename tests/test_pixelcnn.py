@@ -24,24 +24,63 @@ def prior(grid: tuple[int, int] = (5, 7), num_codes: int = 6, **options: Any) ->
     return network.eval()
 
 
-def random_codes(network: PixelCNN, batch_size: int = 3) -> Tensor:
-    shape = (batch_size, network.height, network.width)
-    return torch.randint(network.num_codes, shape, generator=torch.Generator().manual_seed(1))
+def random_codes(network: PixelCNN, batch_size: int = 3, seed: int = 1) -> Tensor:
+    shape = (batch_size, *network.settings["grid"])
+    return torch.randint(network.num_codes, shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-def test_a_code_moves_all_later_logits_and_no_other(grid: tuple[int, int]) -> None:
-    network = prior(grid)
-    size = grid[0] * grid[1]
+KNOWN = {"diagnosis": ["AD", "CN"], "age": [55.0, 90.0]}
+
+
+@pytest.mark.parametrize("grid", [*GRIDS, (2, 4, 3), (3, 1, 4)])
+@pytest.mark.parametrize("scan", ["rows", "columns"])
+@torch.no_grad()
+def test_a_code_moves_all_later_logits_and_no_other(grid: tuple[int, ...], scan: str) -> None:
+    network = prior(grid, scan=scan)
+    size = math.prod(grid)
     codes = random_codes(network, 1)
-    changed = codes.repeat(size, 1, 1).flatten(1)
+    changed = codes.repeat(size, *[1] * len(grid)).flatten(1)
     changed += torch.eye(size, dtype=torch.long)  # the n-th grid differs in the n-th code alone
     changed = (changed % network.num_codes).view(size, *grid)
 
-    moved = (network(changed) - network(codes)).abs().amax(dim=1) > 1e-14  # (size, h, w)
+    moved = (network(changed) - network(codes)).abs().amax(dim=1) > 1e-14  # (size, *grid)
 
+    # its place in time: by position as scanned, and group after group at each
+    places = torch.arange(size).view(grid if len(grid) == 3 else (1, *grid))
+    order = (places.permute(1, 2, 0) if scan == "rows" else places.permute(2, 1, 0)).flatten()
     later = torch.ones(size, size, dtype=torch.bool).triu(diagonal=1)
-    assert torch.equal(moved.flatten(1), later)
+    assert torch.equal(moved.flatten(1)[order][:, order], later)
+
+
+@torch.no_grad()
+def test_conditions_and_the_slice_before_move_every_logit() -> None:
+    network = prior(conditions=KNOWN, neighbour=True)
+    codes, before = random_codes(network, 1), random_codes(network, 1, seed=2)
+    plain = network(codes)
+    row = network.conditions.row({"diagnosis": "AD"})[None]
+    for given in ({"condition": row}, {"neighbour": before}):
+        assert ((network(codes, **given) - plain).abs().amax(dim=1) > 1e-14).all()
+    changed = before.clone()
+    changed[0, 4, 6] = (before[0, 4, 6] + 1) % 6  # later in the scan, and known all the same
+    moved = (network(codes, None, changed) - network(codes, None, before)).abs().amax(dim=1)
+    assert moved[0, 3, 5] > 1e-14
+
+
+@torch.no_grad()
+def test_what_is_missing_is_the_same_as_what_is_not_given() -> None:
+    network = prior(conditions=KNOWN, neighbour=True)
+    codes = random_codes(network)
+    nothing = torch.full((3, 2), torch.nan), torch.full((3, 5, 7), -1)
+    assert torch.allclose(network(codes, *nothing), network(codes), atol=1e-12)
+
+
+def test_refuses_what_it_was_not_built_for() -> None:
+    network = prior()
+    codes = random_codes(network)
+    with pytest.raises(ValueError, match="trained without conditions: give none"):
+        network(codes, torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="trained without neighbouring slices: give none"):
+        network(codes, None, codes)
 
 
 @torch.no_grad()
@@ -85,8 +124,13 @@ def test_takes_what_verify_net_in_out_feeds() -> None:
     assert network(torch.rand(1, 1, 5, 7)).shape == (1, 6, 5, 7)
 
 
-def test_scripted_and_reloaded_it_gives_the_same_logits() -> None:
-    network = prior()
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scan": "columns", "conditions": KNOWN, "neighbour": True}, {"grid": (2, 5, 7)}],
+    ids=["plain", "conditions", "groups"],
+)
+def test_scripted_and_reloaded_it_gives_the_same_logits(options: dict[str, Any]) -> None:
+    network = prior(**options)
     codes = random_codes(network)
     file = io.BytesIO()
     torch.jit.save(torch.jit.script(network), file)
@@ -95,7 +139,7 @@ def test_scripted_and_reloaded_it_gives_the_same_logits() -> None:
     file = io.BytesIO()
     torch.save(network.state_dict(), file)
     file.seek(0)
-    twin = PixelCNN(6, (5, 7), 8, 3).double()
+    twin = PixelCNN(**network.settings).double()
     twin.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(twin.eval()(codes), network(codes))
 
@@ -148,7 +192,8 @@ def test_says_which_codes_it_knows(code: int) -> None:
     [
         ({"num_codes": 1}, "num_codes is 1: a prior needs at least 2 codes"),
         ({"grid": (0, 4)}, r"grid is \(0, 4\): give two numbers of at least 1"),
-        ({"grid": (4, 4, 4)}, r"grid is \(4, 4, 4\): give two numbers"),
+        ({"grid": (4,)}, r"grid is \(4,\): give two numbers"),
+        ({"scan": "spiral"}, "scan is spiral: choose rows or columns"),
         ({"channels": 0}, "channels is 0 and layers 6: both must be at least 1"),
         ({"layers": 0}, "channels is 96 and layers 0: both must be at least 1"),
         ({"dropout": 1.0}, r"dropout is 1.0: give a probability in \[0, 1\)"),

@@ -16,10 +16,12 @@ from monai_vqbrain.networks.pixelcnn import PixelCNN
 GRIDS = [(5, 7), (7, 4), (1, 5), (5, 1)]
 
 
-def prior(grid: tuple[int, int] = (5, 7), num_codes: int = 6) -> PixelCNN:
+def prior(grid: tuple[int, ...] = (5, 7), num_codes: int = 6, **options: Any) -> PixelCNN:
     """A small prior in float64 whose logits are not nearly equal; left in training mode."""
     torch.manual_seed(0)
-    network = PixelCNN(num_codes, grid, channels=8, layers=3, dropout=0.2).double()
+    network = PixelCNN(num_codes, grid, 8, 3, dropout=0.2, **options).double()
+    for parameter in network.parameters():  # biases too, which a fresh network has near 0
+        torch.nn.init.normal_(parameter, std=0.3)
     torch.nn.init.normal_(network.head.weight)
     return network
 
@@ -28,36 +30,108 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def given(network: PixelCNN, batch_size: int) -> dict[str, Tensor]:
+    """Conditions and slices before, some missing, for a prior that takes them."""
+    found = {}
+    if network.conditions is not None:
+        found["condition"] = torch.tensor([[0.0, 60.0], [torch.nan, 80.5], [1.0, torch.nan]])
+        found["condition"] = found["condition"].repeat(batch_size, 1)[:batch_size]
+    if network.neighbour is not None:
+        shape = (batch_size, *network.settings["grid"])
+        found["neighbour"] = torch.randint(network.num_codes, shape, generator=seeded(5))
+        found["neighbour"][-1] = -1
+    return found
+
+
 def walked(network: PixelCNN, codes: Tensor) -> Tensor:
-    """The cached logits along given codes, (B, K, h, w)."""
-    walk = CachedLogits(network, len(codes))
-    logits = torch.empty(len(codes), network.num_codes, *codes.shape[1:])
-    for row in range(network.height):
+    """The cached logits along given codes, as the network's forward gives them."""
+    walk = CachedLogits(network, len(codes), **given(network, len(codes)))
+    raster = network.to_raster(codes)
+    logits = torch.empty(len(codes), network.num_codes, *raster.shape[1:])
+    rows, columns = network.raster
+    for row in range(rows):
         walk.begin_row(row)
-        for column in range(network.width):
-            logits[:, :, row, column] = walk.logits(column)
-            walk.write(column, codes[:, row, column])
-    return logits
+        for column in range(columns):
+            for group in range(network.groups):
+                logits[:, :, group, row, column] = walk.logits(column, group)
+                walk.write(column, raster[:, group, row, column], group)
+    return network.from_raster(logits)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+CONDITIONS = {"diagnosis": ["AD", "CN"], "age": [55.0, 90.0]}
+PRIORS: list[dict[str, Any]] = [
+    *({"grid": grid} for grid in GRIDS),
+    {"scan": "columns"},
+    {"conditions": CONDITIONS},
+    {"neighbour": True},
+    {"grid": (2, 4, 3)},
+    {"grid": (2, 3, 4), "scan": "columns", "conditions": CONDITIONS, "neighbour": True},
+]
+
+
+@pytest.mark.parametrize("settings", PRIORS, ids=str)
 @torch.no_grad()
-def test_cached_logits_are_the_networks(grid: tuple[int, int]) -> None:
-    network = prior(grid).float().eval()
-    codes = torch.randint(6, (3, *grid), generator=seeded())
-    torch.testing.assert_close(walked(network, codes), network(codes), atol=1e-5, rtol=0)
+def test_cached_logits_are_the_networks(settings: dict[str, Any]) -> None:
+    network = prior(**settings).float().eval()
+    codes = torch.randint(6, (3, *network.settings["grid"]), generator=seeded())
+    expected = network(codes, **given(network, 3))
+    scale = expected.abs().max()  # about 10: what is promised holds for logits of order 1
+    torch.testing.assert_close(walked(network, codes) / scale, expected / scale, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"temperature": 2.0, "top_p": 0.6}])
-def test_cached_and_plain_draw_the_same(grid: tuple[int, int], options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("settings", PRIORS, ids=str)
+@pytest.mark.parametrize("options", [{}, {"temperature": 2.0, "top_p": 0.6}, {"guidance": 1.5}])
+def test_cached_and_plain_draw_the_same(settings: dict[str, Any], options: dict[str, Any]) -> None:
+    network = prior(**settings)
+    if "guidance" in options and network.conditions is None:
+        pytest.skip("guidance needs conditions")
     one, two = seeded(), seeded()
-    cached = AncestralSampler(**options)(prior(grid), 4, one)
-    plain = PlainSampler(**options)(prior(grid), 4, two)
-    assert cached.shape == (4, *grid)
+    cached = AncestralSampler(**options)(network, 4, one, **given(network, 4))
+    plain = PlainSampler(**options)(network, 4, two, **given(network, 4))
+    assert cached.shape == (4, *network.settings["grid"])
     assert cached.dtype == torch.long
     assert torch.equal(cached, plain)
     assert torch.equal(one.get_state(), two.get_state())
+
+
+def test_cached_and_plain_draw_the_same_on_a_grid_of_22_by_26() -> None:
+    network = prior((22, 26), conditions=CONDITIONS)
+    ask = network.conditions.row({"age": 70})[None]
+    cached = AncestralSampler(guidance=1.5)(network, 2, seeded(), ask)
+    assert torch.equal(cached, PlainSampler(guidance=1.5)(network, 2, seeded(), ask))
+
+
+def test_guidance_goes_from_no_condition_to_the_condition_and_beyond() -> None:
+    network = prior(conditions=CONDITIONS)
+    ask = network.conditions.row({"diagnosis": "AD"}).expand(64, -1)
+    drawn = {g: AncestralSampler(guidance=g)(network, 64, seeded(), ask) for g in (0.0, 1.0, 8.0)}
+    assert torch.equal(drawn[0.0], AncestralSampler()(network, 64, seeded()))
+    advantage = {}
+    for g, codes in drawn.items():  # how much likelier the samples are with what was asked
+        advantage[g] = (code_bits(network, codes) - code_bits(network, codes, ask)).mean()
+    assert advantage[0.0] < advantage[1.0] < advantage[8.0]
+
+
+@pytest.mark.parametrize("settings", PRIORS, ids=str)
+def test_known_codes_are_kept_and_the_others_follow_them(settings: dict[str, Any]) -> None:
+    network = prior(**settings)
+    whole = AncestralSampler()(network, 4, seeded(), **given(network, 4))
+    known = torch.where(torch.rand(whole.shape, generator=seeded(3)) < 0.5, whole, -1)
+    # the same draws given the same codes before: what was hidden comes again
+    assert torch.equal(
+        AncestralSampler()(network, 4, seeded(), **given(network, 4), known=known), whole
+    )
+    other = torch.where(known < 0, -1, (known + 1) % 6)
+    drawn = AncestralSampler()(network, 4, seeded(), **given(network, 4), known=other)
+    assert torch.equal(drawn[other >= 0], other[other >= 0])
+    assert torch.equal(
+        drawn, PlainSampler()(network, 4, seeded(), **given(network, 4), known=other)
+    )
+
+
+def test_a_grid_known_as_a_whole_comes_back() -> None:
+    known = torch.randint(6, (2, 5, 7), generator=seeded(2))
+    assert torch.equal(AncestralSampler()(prior(), 2, seeded(), known=known), known)
 
 
 def test_a_seed_repeats_and_another_differs() -> None:
@@ -169,6 +243,7 @@ def test_on_a_gpu_the_draws_are_those_of_the_generator() -> None:
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"top_p": 0.0}, "top_p is 0.0: it must be above 0 and at most 1"),
         ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"guidance": -0.5}, "guidance is -0.5: it must be 0 or more"),
     ],
 )
 def test_refuses_options_by_their_values(options: dict[str, float], words: str) -> None:
@@ -179,3 +254,8 @@ def test_refuses_options_by_their_values(options: dict[str, float], words: str) 
 def test_refuses_an_empty_batch() -> None:
     with pytest.raises(ValueError, match="batch_size is 0: it must be at least 1"):
         AncestralSampler()(prior(), 0, seeded())
+
+
+def test_says_that_guidance_needs_a_condition() -> None:
+    with pytest.raises(ValueError, match="guidance is 2.0, and no condition is given"):
+        AncestralSampler(guidance=2.0)(prior(conditions=CONDITIONS), 1, seeded())

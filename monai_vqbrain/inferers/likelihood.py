@@ -11,7 +11,12 @@ from torch import Tensor
 from monai_vqbrain.networks.pixelcnn import PixelCNN
 
 
-def code_bits(network: PixelCNN, codes: Tensor) -> Tensor:
+def code_bits(
+    network: PixelCNN,
+    codes: Tensor,
+    condition: Tensor | None = None,
+    neighbour: Tensor | None = None,
+) -> Tensor:
     """Bits for each code given those before it: -log2 of the probability that the prior gave it.
 
     Their sum over a grid is the length of the whole grid under the prior; their map shows where an
@@ -19,10 +24,12 @@ def code_bits(network: PixelCNN, codes: Tensor) -> Tensor:
 
     Args:
         network: the prior; put in evaluation mode meanwhile, no gradient kept.
-        codes: (B, h, w) or (B, 1, h, w), 0..K-1.
+        codes: (B, h, w), or (B, G, h, w) with several groups, 0..K-1.
+        condition: what is known of the slices, see PixelCNN.
+        neighbour: codes of the slices before, see PixelCNN.
 
     Returns:
-        (B, h, w) float32, bits, at least 0.
+        As the codes, float32, bits, at least 0.
 
     Raises:
         ValueError: if the codes do not fit the prior (see PixelCNN).
@@ -34,6 +41,6 @@ def code_bits(network: PixelCNN, codes: Tensor) -> Tensor:
         tensor(4.)
     """
     with eval_mode(network):
-        logits = network(codes)
+        logits = network(codes, condition, neighbour)
         nats = F.cross_entropy(logits, network.as_grid(codes), reduction="none")
     return nats.float() / math.log(2)

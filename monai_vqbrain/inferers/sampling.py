@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from monai.networks.utils import eval_mode
@@ -14,25 +15,41 @@ from monai_vqbrain.networks.pixelcnn import PixelCNN
 from monai_vqbrain.progress import progress
 
 
+class Walk(Protocol):
+    """Logits position by position as a prior scans; see CachedLogits."""
+
+    def begin_row(self, row: int) -> None:
+        """Begin a row."""
+
+    def logits(self, column: int, group: int = 0) -> Tensor:
+        """The (B, K) logits of a group at `column` of this row."""
+
+    def write(self, column: int, codes: Tensor, group: int = 0) -> None:
+        """Settle the (B,) codes of a group at `column` of this row."""
+
+
 @dataclass(frozen=True)
 class AncestralSampler:
     """Draw code grids from a PixelCNN, exactly, keeping every feature once computed.
 
     Each code is drawn by the inverse of its cumulative distribution from one uniform number. These
-    are taken from the generator at once, B * h * w of them, so that what a generator yields later
+    are taken from the generator at once, one for each code, so that what a generator yields later
     does not depend on the prior. The same generator, batch size, machine and number of threads
     give the same codes; another batch size may not (sums in float32 depend on it).
 
     Args:
         temperature: above 0; divides the logits. Below 1 likelier codes become likelier still.
         top_p: in (0, 1]; keep the fewest likeliest codes that together reach this probability.
+        guidance: at least 0; how far to go from the logits without conditions (0) to those with
+            them (1), or beyond. Any other than 1 takes twice the time.
         progress: show a bar, a step a row.
 
     Raises:
         ValueError: if an argument is out of its range.
 
     Source:
-        Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020), for `top_p`.
+        Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020), for `top_p`; Ho and
+        Salimans, "Classifier-Free Diffusion Guidance" (2022), for `guidance`.
 
     Example:
         >>> prior = PixelCNN(num_codes=16, grid=(4, 6), channels=8, layers=1)
@@ -42,49 +59,139 @@ class AncestralSampler:
 
     temperature: float = 1.0
     top_p: float = 1.0
+    guidance: float = 1.0
     progress: bool = False
+    _walk: ClassVar[Callable[..., Walk]] = CachedLogits
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}: it must be above 0")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
+        if not self.guidance >= 0:
+            raise ValueError(f"guidance is {self.guidance}: it must be 0 or more")
 
-    def __call__(self, network: PixelCNN, batch_size: int, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        network: PixelCNN,
+        batch_size: int,
+        generator: torch.Generator,
+        condition: Tensor | None = None,
+        neighbour: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> Tensor:
         """Draw a batch of code grids.
 
         Args:
             network: the prior; put in evaluation mode meanwhile.
             batch_size: B, how many grids are drawn at once.
             generator: the only source of chance, on any device.
+            condition: (B, C) or (1, C) rows as of the prior's `conditions.row`.
+            neighbour: codes of the slices before, as they are returned here.
+            known: codes as they are returned here, of which those of 0 and more are kept, and those
+                of -1 drawn; each drawn one is given those before it, known or not.
 
         Returns:
-            (B, h, w) codes, long, on the network's device.
+            (B, h, w) codes, or (B, G, h, w) with several groups, long, on the network's device.
 
         Raises:
-            ValueError: if `batch_size` is below 1.
+            ValueError: if `batch_size` is below 1, or guidance has no condition to go by.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
-        shape = (batch_size, network.height, network.width)
+        if self.guidance != 1 and condition is None:
+            raise ValueError(f"guidance is {self.guidance}, and no condition is given to guide to")
+        shape = (batch_size, network.groups, *network.raster)
         device = network.head.weight.device
         # In (0, 1]: a code of probability 0 can then never be drawn.
         draws = 1 - torch.rand(shape, generator=generator, device=generator.device).to(device)
-        codes = torch.zeros(shape, dtype=torch.long, device=device)
-        rows = range(network.height)
+        codes = torch.full(shape, -1, device=device)
+        if known is not None:
+            codes[:] = network.to_raster(known)
         with eval_mode(network):
-            walk = self._walk(network, batch_size)
-            for row in progress(rows, "sample") if self.progress else rows:
-                walk.begin_row(row)
-                for column in range(network.width):
-                    logits = walk.logits(column)
-                    drawn = choose(logits, draws[:, row, column], self.temperature, self.top_p)
-                    walk.write(column, drawn)
-                    codes[:, row, column] = drawn
-        return codes
+            walk = self._begin(network, batch_size, condition, neighbour)
+            self._fill(walk, codes, draws)
+        codes = network.to_raster(codes)  # by columns: a transposition, and so its own inverse
+        return codes[:, 0] if network.groups == 1 else codes
 
-    def _walk(self, network: PixelCNN, batch_size: int) -> Walk:
-        return CachedLogits(network, batch_size)
+    def _begin(
+        self,
+        network: PixelCNN,
+        batch_size: int,
+        condition: Tensor | None,
+        neighbour: Tensor | None,
+    ) -> Walk:
+        if self.guidance == 1 or condition is None:
+            return self._walk(network, batch_size, condition, neighbour)
+        condition = condition.expand(batch_size, -1)
+        both = torch.cat((condition, torch.full_like(condition, torch.nan)))
+        if neighbour is not None:
+            neighbour = torch.cat((neighbour, neighbour))
+        return _Guided(self._walk(network, 2 * batch_size, both, neighbour), self.guidance)
+
+    def _fill(self, walk: Walk, codes: Tensor, draws: Tensor) -> None:
+        """Draw what is -1 of the codes (B, G, rows, columns), in place."""
+        groups, rows, columns = codes.shape[1:]
+        free = (codes < 0).flatten(3).any(3).any(1).any(0).tolist()  # rows where some are drawn
+        for row in progress(range(rows), "sample") if self.progress else range(rows):
+            walk.begin_row(row)
+            for column in range(columns):
+                for group in range(groups):
+                    here = codes[:, group, row, column]
+                    if free[row]:
+                        logits = walk.logits(column, group)
+                        drawn = draws[:, group, row, column]
+                        drawn = choose(logits, drawn, self.temperature, self.top_p)
+                        here = torch.where(here < 0, drawn, here)
+                        codes[:, group, row, column] = here
+                    walk.write(column, here, group)
+
+
+class _Guided:
+    """A walk over twice as many grids, with conditions and without, as one walk over them."""
+
+    def __init__(self, walk: Walk, guidance: float) -> None:
+        self.walk = walk
+        self.guidance = guidance
+
+    def begin_row(self, row: int) -> None:
+        self.walk.begin_row(row)
+
+    def logits(self, column: int, group: int = 0) -> Tensor:
+        asked, any_slice = self.walk.logits(column, group).chunk(2)
+        return any_slice + self.guidance * (asked - any_slice)
+
+    def write(self, column: int, codes: Tensor, group: int = 0) -> None:
+        self.walk.write(column, codes.repeat(2), group)
+
+
+class _PlainLogits:
+    def __init__(
+        self,
+        network: PixelCNN,
+        batch_size: int,
+        condition: Tensor | None,
+        neighbour: Tensor | None,
+    ) -> None:
+        self.network, self.row = network, 0
+        self.given = condition, neighbour
+        shape = (batch_size, network.groups, *network.raster)
+        self.codes = torch.zeros(shape, dtype=torch.long, device=network.head.weight.device)
+
+    def begin_row(self, row: int) -> None:
+        self.row = row
+
+    def logits(self, column: int, group: int = 0) -> Tensor:
+        network = self.network
+        logits: Tensor = network(network.to_raster(self.codes), *self.given)
+        if network.groups == 1:
+            logits = logits[:, :, None]
+        if network.by_columns:
+            logits = logits.transpose(3, 4)
+        return logits[:, :, group, self.row, column]
+
+    def write(self, column: int, codes: Tensor, group: int = 0) -> None:
+        self.codes[:, group, self.row, column] = codes
 
 
 @dataclass(frozen=True)
@@ -96,42 +203,11 @@ class PlainSampler(AncestralSampler):
     Args:
         temperature: as there.
         top_p: as there.
+        guidance: as there.
         progress: as there.
     """
 
-    def _walk(self, network: PixelCNN, batch_size: int) -> Walk:
-        return _PlainLogits(network, batch_size)
-
-
-class Walk(Protocol):
-    """Logits position by position in raster order; see CachedLogits."""
-
-    def begin_row(self, row: int) -> None:
-        """Begin a row."""
-
-    def logits(self, column: int) -> Tensor:
-        """The (B, K) logits at `column` of this row."""
-
-    def write(self, column: int, codes: Tensor) -> None:
-        """Settle the (B,) codes at `column` of this row."""
-
-
-class _PlainLogits:
-    def __init__(self, network: PixelCNN, batch_size: int) -> None:
-        self.network = network
-        self.row = 0
-        shape = (batch_size, network.height, network.width)
-        self.codes = torch.zeros(shape, dtype=torch.long, device=network.head.weight.device)
-
-    def begin_row(self, row: int) -> None:
-        self.row = row
-
-    def logits(self, column: int) -> Tensor:
-        logits: Tensor = self.network(self.codes)
-        return logits[:, :, self.row, column]
-
-    def write(self, column: int, codes: Tensor) -> None:
-        self.codes[:, self.row, column] = codes
+    _walk: ClassVar[Callable[..., Walk]] = _PlainLogits
 
 
 def choose(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> Tensor:

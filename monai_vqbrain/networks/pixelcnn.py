@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_vqbrain.networks.conditions import ConditionEncoder, Known
+
 CODE_WIDTH = 32  # numbers that stand for one code; the codebook's own dimension is of that order
+CONDITION_WIDTH = 64
+SCANS = ("rows", "columns")
 
 
 class PixelCNN(nn.Module):
@@ -18,20 +25,28 @@ class PixelCNN(nn.Module):
     What a position sees ends `layers` + 3 codes away; beyond that only its learned embedding of
     the absolute position speaks.
 
+    What is known of a slice (`conditions`) becomes one vector, which shifts every block; the codes
+    of the slice before it in the volume (`neighbour`) become features that both stacks begin with.
+    Each may be missing.
+
     Args:
         num_codes: K, the size of the codebook.
-        grid: (h, w), the code grid's shape: h its first spatial dimension, the slower of the two
-            in raster order.
+        grid: (h, w), the code grid's shape, h its first spatial dimension; (G, h, w) with G codes
+            at each position, which come one after the other.
         channels: width of both stacks.
         layers: number of blocks.
         dropout: probability of dropping a hidden unit of a block, in training.
+        scan: "rows", h the slower of the two dimensions; or "columns", w the slower.
+        conditions: what may be asked for, see ConditionEncoder; None for nothing.
+        neighbour: take the codes of the slice before.
 
     Raises:
         ValueError: if an argument is out of its range.
 
     Source:
         van den Oord et al., "Conditional Image Generation with PixelCNN Decoders" (2016): the two
-        stacks. GELU and residual links in both stacks in place of its gates.
+        stacks, and conditions as biases. GELU and residual links in both stacks in place of its
+        gates.
 
     Example:
         >>> prior = PixelCNN(num_codes=512, grid=(8, 6), channels=16, layers=2)
@@ -42,66 +57,162 @@ class PixelCNN(nn.Module):
     def __init__(
         self,
         num_codes: int = 512,
-        grid: tuple[int, int] = (32, 32),
+        grid: Sequence[int] = (32, 32),
         channels: int = 96,
         layers: int = 6,
         dropout: float = 0.0,
+        scan: str = "rows",
+        conditions: Known | None = None,
+        neighbour: bool = False,
     ) -> None:
         super().__init__()
-        _check(num_codes, grid, channels, layers, dropout)
+        _check(num_codes, grid, channels, layers, dropout, scan)
         self.num_codes = num_codes
-        self.height = int(grid[0])
-        self.width = int(grid[1])
+        self.groups = int(grid[0]) if len(grid) == 3 else 1
+        self.height, self.width = (int(side) for side in grid[-2:])
+        self.by_columns = scan == "columns"
         self.settings = {
             "num_codes": num_codes,
-            "grid": [self.height, self.width],
+            "grid": [int(side) for side in grid],
             "channels": channels,
             "layers": layers,
             "dropout": dropout,
+            "scan": scan,
+            "conditions": {name: list(values) for name, values in (conditions or {}).items()},
+            "neighbour": neighbour,
         }
-        self.embedding = nn.Embedding(num_codes, CODE_WIDTH)
+        self.conditions = ConditionEncoder(conditions, CONDITION_WIDTH) if conditions else None
+        width = CONDITION_WIDTH if conditions else 0
+        self.embedding = nn.Embedding(self.groups * num_codes, CODE_WIDTH)
+        self.neighbour = NeighbourEncoder(CODE_WIDTH, channels) if neighbour else None
         self.above = nn.Conv2d(CODE_WIDTH, channels, (3, 7), padding=(3, 3))
         self.left = nn.Conv2d(CODE_WIDTH, channels, (1, 3), padding=(0, 3))
-        self.position_vertical = nn.Parameter(0.1 * torch.randn(channels, *grid))
-        self.position_horizontal = nn.Parameter(0.1 * torch.randn(channels, *grid))
-        self.blocks = nn.ModuleList(PixelCNNBlock(channels, dropout) for _ in range(layers))
-        self.head = nn.Conv2d(channels, num_codes, 1)
+        self.position_vertical = nn.Parameter(0.1 * torch.randn(channels, *self.raster))
+        self.position_horizontal = nn.Parameter(0.1 * torch.randn(channels, *self.raster))
+        self.blocks = nn.ModuleList(PixelCNNBlock(channels, dropout, width) for _ in range(layers))
+        # what the codes before it at the same position say to each group but the first
+        self.within = nn.Embedding((self.groups - 1) * num_codes, channels)
+        self.head = nn.Conv2d(channels, self.groups * num_codes, 1)
         # The start is nearly uniform: log2(K) bits a code, no wrong certainty to unlearn first.
         for parameter in self.head.parameters():
             nn.init.normal_(parameter, std=0.01)
 
-    def forward(self, codes: Tensor) -> Tensor:
+    @property
+    def raster(self) -> tuple[int, int]:
+        """(rows, columns) as they are scanned: (h, w), or (w, h) by columns."""
+        return (self.width, self.height) if self.by_columns else (self.height, self.width)
+
+    def forward(
+        self, codes: Tensor, condition: Tensor | None = None, neighbour: Tensor | None = None
+    ) -> Tensor:
         """Logits of every code given those before it, all positions at once.
 
         Args:
-            codes: 0..K-1, (B, h, w) or (B, 1, h, w), of any integer type, or whole numbers as
+            codes: 0..K-1, (B, h, w) or (B, G, h, w), of any integer type, or whole numbers as
                 floating point (cut to integers here).
+            condition: (B, C) rows as of `conditions.row`, NaN for what is missing; None: all is.
+            neighbour: codes of the slice before, as `codes`; -1 throughout for a slice that has
+                none, and None where no slice has.
 
         Returns:
-            (B, K, h, w) logits; those at (i, j) do not depend on the codes at (i, j) and later.
+            (B, K, h, w) logits, or (B, K, G, h, w) with several groups; those at (i, j) do not
+            depend on the codes at (i, j) and later, but for the groups before at the position.
 
         Raises:
             ValueError: if the shape is not the grid's, or (on a CPU) a code is out of range.
         """
         codes = self.as_grid(codes)
-        x = self.embedding(codes).permute(0, 3, 1, 2)  # (B, CODE_WIDTH, h, w)
+        raster = self.to_raster(codes)  # (B, G, rows, columns)
+        rows, columns = raster.shape[2], raster.shape[3]
+        x = self.embed(raster)
         # Padding on both sides, and the overhang cut off, shifts a kernel to look strictly back.
-        vertical = self.above(x)[:, :, : self.height] + self.position_vertical
-        horizontal = self.left(x)[:, :, :, : self.width] + self.position_horizontal
+        vertical = self.above(x)[:, :, :rows] + self.position_vertical
+        horizontal = self.left(x)[:, :, :, :columns] + self.position_horizontal
+        vector = self.condition_vector(condition)
+        features = self.neighbour_features(neighbour)
+        if features is not None:
+            vertical, horizontal = vertical + features[0], horizontal + features[1]
         for block in self.blocks:
-            vertical, horizontal = block(vertical, horizontal)
-        logits: Tensor = self.head(horizontal)
-        return logits
+            vertical, horizontal = block(vertical, horizontal, vector)
+        return self.from_raster(self.logits(horizontal, raster))
+
+    def logits(self, features: Tensor, raster: Tensor) -> Tensor:
+        """Logits (B, K, G, rows, columns) of the last features and of the codes themselves."""
+        k = self.num_codes
+        found: list[Tensor] = []
+        for group in range(self.groups):
+            if group > 0:
+                before = self.within(raster[:, group - 1] + (group - 1) * k)
+                features = features + before.permute(0, 3, 1, 2)
+            part = slice(group * k, (group + 1) * k)
+            bias = self.head.bias
+            assert bias is not None  # for TorchScript and mypy
+            found.append(F.conv2d(self.activate(features), self.head.weight[part], bias[part]))
+        return torch.stack(found, dim=2)
+
+    def activate(self, features: Tensor) -> Tensor:
+        """What the head sees of the last features; with several groups not linear."""
+        return F.gelu(features) if self.groups > 1 else features
+
+    def embed(self, raster: Tensor) -> Tensor:
+        """Codes (B, G, rows, columns) -> (B, CODE_WIDTH, rows, columns), the sum over groups."""
+        first = self.num_codes * torch.arange(self.groups, device=raster.device)
+        vectors = self.embedding(raster + first[:, None, None])  # (B, G, rows, columns, CODE_WIDTH)
+        return vectors.sum(1).permute(0, 3, 1, 2)
+
+    def condition_vector(self, condition: Tensor | None) -> Tensor | None:
+        """What the conditions (B, C) say to every block: (B or 1, CONDITION_WIDTH), if anything."""
+        if self.conditions is None:
+            if condition is not None and condition.shape[-1] > 0:
+                raise ValueError("this prior was trained without conditions: give none")
+            return None
+        if condition is None:
+            size = [1, len(self.conditions.encoders)]
+            condition = torch.full(size, torch.nan, device=self.position_vertical.device)
+        vector: Tensor = self.conditions(condition.to(self.position_vertical.dtype))
+        return vector
+
+    def neighbour_features(self, neighbour: Tensor | None) -> list[Tensor] | None:
+        """What the slice before gives to both stacks: (B or 1, C, rows, columns) each, if taken."""
+        if self.neighbour is None:
+            if neighbour is not None:
+                raise ValueError("this prior was trained without neighbouring slices: give none")
+            return None
+        if neighbour is None:
+            shape = [1, self.groups, self.height, self.width]
+            neighbour = torch.full(shape, -1, device=self.position_vertical.device)
+        elif neighbour.dim() == 3:
+            neighbour = neighbour[:, None]
+        raster = self.to_raster(neighbour.long())
+        known = raster[:, :1] >= 0
+        features: list[Tensor] = self.neighbour(self.embed(raster.clamp(min=0)), known)
+        return features
+
+    def to_raster(self, codes: Tensor) -> Tensor:
+        """(B, h, w) or (B, G, h, w) -> (B, G, rows, columns) as they are scanned."""
+        if codes.dim() == 3:
+            codes = codes[:, None]
+        return codes.transpose(2, 3) if self.by_columns else codes
+
+    def from_raster(self, logits: Tensor) -> Tensor:
+        """(B, K, G, rows, columns) -> (B, K, h, w), or (B, K, G, h, w) with several groups."""
+        if self.by_columns:
+            logits = logits.transpose(3, 4)
+        return logits[:, :, 0] if self.groups == 1 else logits
 
     def as_grid(self, codes: Tensor) -> Tensor:
-        """The codes as (B, h, w) of type long; ValueError if they cannot be this prior's."""
-        if codes.dim() == 4 and codes.shape[1] == 1:
+        """The codes as (B, h, w) or (B, G, h, w) of type long; ValueError if not of this prior."""
+        if self.groups == 1 and codes.dim() == 4 and codes.shape[1] == 1:
             codes = codes[:, 0]
-        if codes.dim() != 3 or codes.shape[1] != self.height or codes.shape[2] != self.width:
+        shape = [self.height, self.width]
+        if self.groups > 1:
+            shape = [self.groups, self.height, self.width]
+        if codes.dim() != 1 + len(shape) or list(codes.shape)[1:] != shape:
+            sides = "x".join([str(side) for side in shape])
+            wanted = ", ".join([str(side) for side in shape])
             raise ValueError(
-                f"codes have the shape {list(codes.shape)}, but this prior's grid is "
-                f"{self.height}x{self.width}: give (B, {self.height}, {self.width}), or train a "
-                "prior for your grid"
+                f"codes have the shape {list(codes.shape)}, but this prior's grid is {sides}: "
+                f"give (B, {wanted}), or train a prior for your grid"
             )
         codes = codes.long()
         # On other devices a look at the values would wait for the device in every step.
@@ -121,35 +232,83 @@ class PixelCNNBlock(nn.Module):
     Args:
         channels: width of both stacks.
         dropout: probability of dropping a hidden unit, in training.
+        condition_width: channels of the vector that shifts the block; 0 for none.
     """
 
-    def __init__(self, channels: int, dropout: float) -> None:
+    def __init__(self, channels: int, dropout: float, condition_width: int = 0) -> None:
         super().__init__()
         self.vertical = nn.Conv2d(channels, channels, (2, 3), padding=(1, 1))
         self.vertical_out = nn.Conv2d(channels, channels, 1)
         self.horizontal = nn.Conv2d(channels, channels, (1, 2), padding=(0, 1))
         self.link = nn.Conv2d(channels, channels, 1, bias=False)
         self.horizontal_out = nn.Conv2d(channels, channels, 1)
+        self.condition = nn.Linear(condition_width, 2 * channels) if condition_width else None
         self.activation = nn.GELU()
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, vertical: Tensor, horizontal: Tensor) -> tuple[Tensor, Tensor]:
-        """Step both stacks; (B, C, h, w) each. The link reads the new vertical features."""
-        hidden = self.activation(self.vertical(vertical)[:, :, : vertical.shape[2]])
-        vertical = vertical + self.vertical_out(self.dropout(hidden))
-        before = self.horizontal(horizontal)[:, :, :, : horizontal.shape[3]]
-        hidden = self.activation(before + self.link(vertical))
+    def forward(
+        self, vertical: Tensor, horizontal: Tensor, vector: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Step both stacks; (B, C, rows, columns) each. The link reads the new vertical features.
+
+        Args:
+            vertical: features of the vertical stack.
+            horizontal: features of the horizontal stack.
+            vector: of the conditions, (B, condition_width).
+        """
+        down = self.vertical(vertical)[:, :, : vertical.shape[2]]
+        right = self.horizontal(horizontal)[:, :, :, : horizontal.shape[3]]
+        shifts = self.shifts(vector)
+        if shifts is not None:
+            down, right = down + shifts[0], right + shifts[1]
+        vertical = vertical + self.vertical_out(self.dropout(self.activation(down)))
+        hidden = self.activation(right + self.link(vertical))
         return vertical, horizontal + self.horizontal_out(self.dropout(hidden))
+
+    def shifts(self, vector: Tensor | None) -> list[Tensor] | None:
+        """What the conditions add to both stacks' hidden units: (B, C, 1, 1) each, if anything."""
+        if self.condition is None or vector is None:
+            return None
+        return list(self.condition(vector)[:, :, None, None].chunk(2, dim=1))
+
+
+class NeighbourEncoder(nn.Module):
+    """The slice before, at once and from all sides: it is known as a whole.
+
+    Args:
+        width: numbers that stand for a code.
+        channels: width of the stacks.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.missing = nn.Parameter(torch.randn(width, 1, 1))
+        self.first = nn.Conv2d(width, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.out = nn.Conv2d(channels, 2 * channels, 1)
+
+    def forward(self, x: Tensor, known: Tensor) -> list[Tensor]:
+        """Features for the vertical and the horizontal stack, (B, C, rows, columns) each.
+
+        Args:
+            x: embedded codes, (B, width, rows, columns).
+            known: (B, 1, rows, columns) bool; where not, x says nothing.
+        """
+        x = self.first(torch.where(known, x, self.missing))
+        x = x + self.second(F.gelu(x))
+        return list(self.out(F.gelu(x)).chunk(2, dim=1))
 
 
 def _check(
-    num_codes: int, grid: tuple[int, int], channels: int, layers: int, dropout: float
+    num_codes: int, grid: Sequence[int], channels: int, layers: int, dropout: float, scan: str
 ) -> None:
     if num_codes < 2:
         raise ValueError(f"num_codes is {num_codes}: a prior needs at least 2 codes")
-    if len(grid) != 2 or min(grid) < 1:
-        raise ValueError(f"grid is {tuple(grid)}: give two numbers of at least 1, (h, w)")
+    if len(grid) not in (2, 3) or min(grid) < 1:
+        raise ValueError(f"grid is {tuple(grid)}: give two numbers of at least 1, (h, w), or three")
     if channels < 1 or layers < 1:
         raise ValueError(f"channels is {channels} and layers {layers}: both must be at least 1")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is {dropout}: give a probability in [0, 1)")
+    if scan not in SCANS:
+        raise ValueError(f"scan is {scan}: choose {' or '.join(SCANS)}")

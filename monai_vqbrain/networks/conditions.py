@@ -1,0 +1,140 @@
+"""What a prior may be asked for: diagnosis, sex, age, position, each of which may be missing."""
+
+# No postponed annotations here: TorchScript must see the buffer's type as a type.
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Values = Sequence[str | float]  # texts, or the two ends of a range
+Known = Mapping[str, Values]
+
+WAVES = 4  # of each number: half a wave over its range, a whole one, two and four
+
+
+class ConditionEncoder(nn.Module):
+    """Conditions of one slice as one vector; what is missing has a vector of its own.
+
+    Conditions travel as rows of numbers, (B, C) float32, one column a condition: a category as the
+    place of its value in the list, a number as it is, NaN for what is missing.
+
+    Args:
+        known: name -> the values that there are, as texts, or the two ends of a range of numbers.
+        width: channels of the vector.
+
+    Raises:
+        ValueError: if a condition has no value, or its range no extent.
+
+    Example:
+        >>> encoder = ConditionEncoder({"sex": ["F", "M"], "age": [55.0, 90.0]}, width=16)
+        >>> row = encoder.row({"age": 75})
+        >>> row.tolist()
+        [nan, 75.0]
+        >>> encoder(row[None]).shape
+        torch.Size([1, 16])
+    """
+
+    def __init__(self, known: Known, width: int) -> None:
+        super().__init__()
+        self.known: dict[str, list[str | float]] = {n: list(values) for n, values in known.items()}
+        for name, values in self.known.items():
+            _check(name, values)
+        self.encoders = nn.ModuleList(
+            _Category(len(values), width)
+            if _is_category(values)
+            else _Number(float(values[0]), float(values[1]), width)
+            for values in self.known.values()
+        )
+        self.mix = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU())
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, C) float, NaN for missing -> (B, width)."""
+        total = torch.zeros(1, dtype=rows.dtype, device=rows.device)
+        for column, encoder in enumerate(self.encoders):
+            total = total + encoder(rows[:, column])
+        mixed: Tensor = self.mix(total)
+        return mixed
+
+    @torch.jit.unused
+    def row(self, asked: Mapping[str, str | float | None]) -> Tensor:
+        """The row of numbers that stands for what is asked: (C,) float32.
+
+        Args:
+            asked: name -> value; a number may be a text. What is left out, or None, is missing.
+
+        Raises:
+            ValueError: for a name or value that the prior was not trained with, naming those that
+                it was.
+        """
+        for name in asked:
+            if name not in self.known:
+                there = f"it knows {', '.join(self.known)}" if self.known else "it knows none"
+                raise ValueError(f"this prior has no condition {name}: {there}")
+        row = [_number(n, values, asked.get(n)) for n, values in self.known.items()]
+        return torch.tensor(row, dtype=torch.float32)
+
+
+class _Category(nn.Module):
+    """One vector a value, the last for what is missing."""
+
+    def __init__(self, values: int, width: int) -> None:
+        super().__init__()
+        self.values = values
+        self.embedding = nn.Embedding(values + 1, width)
+
+    def forward(self, column: Tensor) -> Tensor:
+        places = torch.where(column.isnan(), torch.full_like(column, self.values), column)
+        vectors: Tensor = self.embedding(places.long())
+        return vectors
+
+
+class _Number(nn.Module):
+    """Waves over the range, mixed; one vector for what is missing."""
+
+    waves: Tensor
+
+    def __init__(self, low: float, high: float, width: int) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.mix = nn.Linear(1 + 2 * WAVES, width)
+        self.missing = nn.Parameter(torch.randn(width))
+        self.register_buffer("waves", math.pi * 2.0 ** torch.arange(WAVES), persistent=False)
+
+    def forward(self, column: Tensor) -> Tensor:
+        unknown = column.isnan()[:, None]
+        part = (torch.nan_to_num(column, self.low)[:, None] - self.low) / (self.high - self.low)
+        angles = part * self.waves
+        vectors = self.mix(torch.cat((part, angles.sin(), angles.cos()), dim=1))
+        return torch.where(unknown, self.missing, vectors)
+
+
+def _is_category(values: Values) -> bool:
+    return isinstance(values[0], str)
+
+
+def _check(name: str, values: Values) -> None:
+    if not values:
+        raise ValueError(f"the condition {name} has no values: leave it out, or name some")
+    if not _is_category(values) and not (len(values) == 2 and float(values[0]) < float(values[1])):
+        raise ValueError(f"the range of {name} must be two numbers, low and high, got {values}")
+
+
+def _number(name: str, values: Values, asked: str | float | None) -> float:
+    if asked is None:
+        return math.nan
+    if _is_category(values):
+        if str(asked) not in values:
+            raise ValueError(f"{name}={asked}: this prior knows {', '.join(map(str, values))}")
+        return float(values.index(str(asked)))
+    low, high = map(float, values)
+    try:
+        number = float(asked)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise ValueError(
+            f"{name}={asked}: this prior was trained on numbers from {low:g} to {high:g}"
+        )
+    return number

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _CLASSES: dict[str, tuple[str, ...]] = {
     "engines": (
         "CodeBitsLoss",
-        "CorruptedCodes",
+        "PriorBatch",
         "PriorEvaluator",
         "PriorTrainer",
         "SamplingEngine",
@@ -52,8 +52,11 @@ _CLASSES: dict[str, tuple[str, ...]] = {
     "inferers": (
         "AncestralSampler",
         "CachedLogits",
+        "CachedTransformer",
+        "CachedTransformerInferer",
         "MixedPrecisionInferer",
         "PlainSampler",
+        "VolumeSampler",
     ),
     "losses": (
         "FeatureLoss",

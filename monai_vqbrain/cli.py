@@ -109,6 +109,13 @@ def _columns(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> d
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def _conditions(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise click.BadParameter(f"{pair!r}: write NAME=VALUE, for example diagnosis=AD")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
 def prepare_options(command: Command) -> Command:
     """Add the options that `check` and `prepare` share."""
     options = [
@@ -247,6 +254,13 @@ def encode(run: Path, device: str, show_command: bool) -> None:
               help="Below 1: likelier codes more often.")  # fmt: skip
 @click.option("--top-p", default=1.0, show_default=True, metavar="P",
               help="Draw from the likeliest codes of this total probability.")  # fmt: skip
+@click.option("--condition", multiple=True, metavar="NAME=VALUE", callback=_conditions,
+              help="What the images shall be of, for example diagnosis=AD, age=75 or "
+              "position_rel=0.6; what is not named is left open.")  # fmt: skip
+@click.option("--guidance", default=1.0, show_default=True, metavar="G",
+              help="Above 1: press harder for the conditions, at twice the time.")  # fmt: skip
+@click.option("--volume", is_flag=True,
+              help="Draw whole volumes, slice after slice, each given the one before.")  # fmt: skip
 @device_option
 @show_command_option
 def sample(run: Path, device: str, show_command: bool, **options: Any) -> None:
@@ -254,6 +268,8 @@ def sample(run: Path, device: str, show_command: bool, **options: Any) -> None:
 
     \b
     Example: vqbrain sample my-run -n 64 --seed 3
+             vqbrain sample my-run --condition diagnosis=AD --condition age=75 --guidance 1.5
+             vqbrain sample my-run -n 4 --volume --condition sex=F
     """
     from monai_vqbrain.stages.sample import SampleOptions
     from monai_vqbrain.stages.sample import sample as run_sample

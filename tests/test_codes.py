@@ -13,8 +13,9 @@ import torch
 from made_run import SLICES, K, make_run
 from safetensors import safe_open
 
-from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.stages import codes as stage
+from monai_vqbrain.stages import conditions
 from monai_vqbrain.stages.run import RunFolder
 
 
@@ -144,3 +145,69 @@ def test_codes_of_another_vqvae_are_not_trained_on(run: RunFolder) -> None:
 def test_nothing_encoded_is_named(tmp_path: Path) -> None:
     with pytest.raises(VQBrainError, match=r"codes.safetensors is not there: first run vqbrain en"):
         stage.code_items(tmp_path, "training")
+
+
+def test_conditions_are_what_training_people_differ_in(run: RunFolder) -> None:
+    known = conditions.code_conditions(run.path)
+    assert known["diagnosis"] == ["AD", "CN"]
+    assert known["sex"] == ["F", "M"]
+    assert known["age"] == [60.5, 65.5]  # six training people, the fifth of unknown age
+    assert known["position_rel"] == [0.5, 0.8]
+    assert list(conditions.code_conditions(run.path, ["age"])) == ["age"]
+
+
+def test_a_run_without_codes_has_no_conditions(tmp_path: Path) -> None:
+    assert conditions.code_conditions(tmp_path) == {}
+
+
+def test_position_is_in_mm_in_aligned_runs(run: RunFolder) -> None:
+    path = run.slices / "provenance.json"
+    path.write_text(path.read_text().replace('"align": "none"', '"align": "affine"'))
+    assert conditions.position_column(run) == "position_mm"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (["shoe size"], "condition_on: there is no condition shoe size; there are diagnosis, sex"),
+        (["session_id"], "condition_on: there is no condition session_id"),
+    ],
+)
+def test_what_is_no_condition_is_named(run: RunFolder, wanted: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        conditions.code_conditions(run.path, wanted)
+
+
+def test_a_condition_that_never_differs_is_named_if_it_is_wanted(run: RunFolder) -> None:
+    table = pd.read_csv(run.codes / "codes.tsv", sep="\t", keep_default_na=False)
+    table.assign(sex="F").to_csv(run.codes / "codes.tsv", sep="\t", index=False)
+    assert "sex" not in conditions.code_conditions(run.path)
+    with pytest.raises(UsageError, match="sex is the same or unknown for all training slices"):
+        conditions.code_conditions(run.path, ["sex"])
+
+
+def test_unknown_values_are_missing_and_numbers_stay_in_range() -> None:
+    known = {"diagnosis": ["AD", "CN"], "age": [60.0, 80.0]}
+    found = conditions.condition_of({"diagnosis": "MCI", "age": "93", "sex": "F"}, known)
+    assert found == {"diagnosis": None, "age": 80.0}
+    assert conditions.condition_of({"diagnosis": "n/a", "age": "n/a"}, known) == {
+        "diagnosis": None,
+        "age": None,
+    }
+
+
+def test_code_grids_come_with_conditions_and_the_slice_before(run: RunFolder) -> None:
+    known = conditions.code_conditions(run.path)
+    items = stage.code_items(run.path, "training", None, known, neighbour=True)
+    table = pd.read_csv(run.codes / "codes.tsv", sep="\t", keep_default_na=False)
+    table = table[table["split"] == "training"]
+    by_place = {(i["participant_id"], i["session_id"], int(i["index"])): i for i in items}
+    assert len(by_place) == len(items) == len(table)
+    for (person, session, index), item in by_place.items():
+        before = by_place.get((person, session, index - 1))
+        expected = torch.full_like(item["codes"], -1) if before is None else before["codes"]
+        assert torch.equal(item["neighbour"], expected)
+    for item, age, sex in zip(items, table["age"], table["sex"], strict=True):
+        assert item["condition"][1] == "FM".index(sex)
+        found = item["condition"][2]
+        assert torch.isnan(found) if age == "n/a" else found == float(age)

@@ -12,7 +12,7 @@ from torch import nn
 
 from monai_vqbrain.engines import (
     CodeBitsLoss,
-    CorruptedCodes,
+    PriorBatch,
     PriorEvaluator,
     PriorTrainer,
     SamplingEngine,
@@ -20,7 +20,7 @@ from monai_vqbrain.engines import (
     VQVAETrainer,
 )
 from monai_vqbrain.engines.prior import batch_seed
-from monai_vqbrain.inferers import AncestralSampler
+from monai_vqbrain.inferers import AncestralSampler, VolumeSampler, code_bits
 from monai_vqbrain.networks import BrainVQVAE, PixelCNN
 
 K = 16
@@ -131,20 +131,59 @@ def test_prior_evaluator_gives_the_bits_of_each_code() -> None:
     assert evaluator.state.output["participant_id"] == ["a", "a", "b"]
 
 
-def test_corrupted_codes_come_from_the_same_place_of_another_slice() -> None:
+def test_swapped_codes_come_from_the_same_place_of_another_slice() -> None:
     codes = torch.arange(4)[:, None, None].expand(4, 30, 30) + 10 * torch.arange(30)  # (B, h, w)
     torch.manual_seed(0)
-    inputs, targets = CorruptedCodes(0.5)({"codes": codes}, torch.device("cpu"))
+    inputs, targets, _, given = PriorBatch(swapped=0.5)({"codes": codes}, torch.device("cpu"))
     assert torch.equal(targets, codes)
     assert torch.equal(inputs // 10, codes // 10)
     assert 0.2 < (inputs != codes).float().mean() < 0.5  # a slice may be its own other
-    assert torch.equal(CorruptedCodes(0)({"codes": codes}, torch.device("cpu"))[0], codes)
+    assert given == {}
+    assert torch.equal(PriorBatch()({"codes": codes}, torch.device("cpu"))[0], codes)
 
 
+def test_conditions_and_slices_before_are_hidden_now_and_then() -> None:
+    size = 4000
+    batch = {
+        "codes": torch.zeros(size, 2, 3, dtype=torch.long),
+        "condition": torch.ones(size, 2),
+        "neighbour": torch.ones(size, 2, 3, dtype=torch.long),
+    }
+    torch.manual_seed(0)
+    *_, given = PriorBatch(hidden=0.2, alone=0.5)(batch, torch.device("cpu"))
+    hidden = given["condition"].isnan()
+    assert hidden[:, 0].float().mean() == pytest.approx(1 - 0.8**2, abs=0.03)
+    assert hidden.all(1).float().mean() == pytest.approx(0.2 + 0.8 * 0.2**2, abs=0.03)
+    alone = (given["neighbour"] == -1).flatten(1)
+    assert (alone.all(1) | ~alone.any(1)).all()  # the whole slice or nothing of it
+    assert alone[:, 0].float().mean() == pytest.approx(0.5, abs=0.03)
+    *_, given = PriorBatch()(batch, torch.device("cpu"))
+    assert torch.equal(given["condition"], batch["condition"])
+    assert torch.equal(given["neighbour"], batch["neighbour"])
+
+
+@pytest.mark.parametrize("name", ["swapped", "hidden", "alone"])
 @pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_a_share_out_of_range_is_named(share: float) -> None:
-    with pytest.raises(ValueError, match=rf"share must lie in \[0, 1\), got {share}"):
-        CorruptedCodes(share)
+def test_a_share_out_of_range_is_named(name: str, share: float) -> None:
+    with pytest.raises(ValueError, match=rf"{name} must lie in \[0, 1\), got {share}"):
+        PriorBatch(**{name: share})
+
+
+def test_prior_evaluator_scores_a_slice_by_itself_and_after_the_one_before() -> None:
+    torch.manual_seed(0)
+    network = PixelCNN(K, (4, 4), 8, 2, conditions={"age": [50, 90]}, neighbour=True)
+    torch.nn.init.normal_(network.head.weight)
+    batch = code_batches()[0]
+    batch["condition"] = torch.tensor([[60.0], [70.0], [torch.nan]])
+    batch["neighbour"] = batch["codes"].roll(1, 0)
+    evaluator = PriorEvaluator(device="cpu", val_data_loader=[batch], network=network)
+    evaluator.run()
+    output = evaluator.state.output
+    alone = code_bits(network, batch["codes"], batch["condition"])
+    after = code_bits(network, batch["codes"], batch["condition"], batch["neighbour"])
+    torch.testing.assert_close(output["bits"], alone)
+    torch.testing.assert_close(output["bits_after"], after)
+    assert not torch.allclose(alone, after)
 
 
 def drawn(batches: Iterable[int], seed: int = 0) -> dict[int, dict[str, Any]]:
@@ -182,6 +221,26 @@ def test_samples_are_the_decoded_codes_in_range() -> None:
     with torch.no_grad():
         expected = vqvae().decode_samples(output["codes"]).clamp(0, 1)
     assert torch.allclose(output["pred"], expected, atol=1e-6)
+
+
+def test_volumes_are_decoded_slice_by_slice() -> None:
+    network = PixelCNN(K, (4, 4), 8, 2, conditions={"age": [50, 90]}, neighbour=True)
+    engine = SamplingEngine(
+        device="cpu",
+        batches=[0],
+        network=network,
+        decoder=vqvae(),
+        inferer=VolumeSampler(AncestralSampler()),
+        batch_size=2,
+        given={"condition": torch.full((3, 1), 60.0)},
+    )
+    engine.run()
+    codes, pred = engine.state.output["codes"], engine.state.output["pred"]
+    assert codes.shape == (2, 3, 4, 4)
+    with torch.no_grad():
+        middle = vqvae().decode_samples(codes[:, 1]).clamp(0, 1)
+    assert pred.shape == (*middle.shape, 3)
+    torch.testing.assert_close(pred[..., 1], middle)
 
 
 def test_seeds_of_batches_differ_and_fit_a_generator() -> None:

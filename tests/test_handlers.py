@@ -339,6 +339,28 @@ def test_training_stops_without_progress(scores: list[float], share: float, epoc
     assert completed == [epochs]  # what ends a training still runs
 
 
+@pytest.mark.parametrize(
+    ("scores", "bad", "epoch"), [([math.nan], "nan", 1), ([2, math.inf, 3], "inf", 2)]
+)
+def test_a_training_that_diverges_fails_before_anything_of_it_is_saved(
+    tmp_path: Path, scores: list[float], bad: str, epoch: int
+) -> None:
+    validator, engine = scored(scores), Engine(lambda *_: None)
+    whole = SimpleNamespace(fraction=lambda _: 1.0)
+    for handler in (
+        ValidationHandler(1, validator),
+        ResumableCheckpoint(tmp_path, {"network": nn.Linear(1, 1)}, validator),
+        StopWithoutProgress(validator, 2, whole),  # type: ignore[arg-type]
+    ):
+        handler.attach(engine)
+    words = f"diverged: score is {bad} in epoch {epoch}; what an earlier training left is kept; tra"
+    with pytest.raises(VQBrainError, match=words):
+        engine.run([0], max_epochs=3)
+    saved = [torch.load(path, weights_only=True) for path in tmp_path.glob("checkpoint.pt")]
+    assert [state["epoch"] for state in saved] == list(range(1, epoch))
+    assert len(list(tmp_path.glob("model.pt"))) == len(saved)
+
+
 def test_a_training_never_validated_goes_on() -> None:
     engine = Engine(lambda *_: None)
     whole = SimpleNamespace(fraction=lambda _: 1.0)
@@ -583,12 +605,15 @@ def test_a_panel_has_three_rows_and_the_front_at_the_top(
     assert (differences[0] == 0).all()
 
 
+AFFINE = np.array([[2.0, 0, 0, -15], [0, 2, 0, -23], [0, 0, 4, 7], [0, 0, 0, 1]])
+
+
 def samples(folder: Path, number: int) -> SampleFiles:
     """Two batches of two images of which `number` are kept; the last column is brightest."""
     images = torch.zeros(2, 1, *SIZE)
     images[..., -1] = torch.tensor([0.5, 1.0])[:, None, None]
     outputs = [{"batch": batch, "pred": images} for batch in range(2)]
-    files = SampleFiles(folder, number, (2.0, 2.0, 4.0), {"seed": 3, "prior_sha256": "abc"})
+    files = SampleFiles(folder, number, AFFINE, {"seed": 3, "prior_sha256": "abc"})
     evaluator(outputs, handlers=[files]).run()
     return files
 
@@ -610,8 +635,7 @@ def test_samples_are_marked_and_placed(tmp_path: Path) -> None:
     assert image.get_fdata()[:, -1].max() == pytest.approx(1)
     assert image.header.get_xyzt_units()[0] == "mm"
     assert image.header["descrip"].item() == b"synthetic, vqbrain, seed 3"
-    middle = image.affine @ [(SIZE[0] - 1) / 2, (SIZE[1] - 1) / 2, 0, 1]
-    assert middle == pytest.approx([0, 0, 0, 1])
+    np.testing.assert_array_equal(image.affine, AFFINE)
     marks = {"synthetic": True, "seed": 3, "prior_sha256": "abc", "batch": 0, "place": 1}
     assert json.loads(image.header.extensions[0].get_content()) == marks
 
@@ -619,6 +643,17 @@ def test_samples_are_marked_and_placed(tmp_path: Path) -> None:
     assert picture.text == {key: str(value) for key, value in marks.items()} | {"place": "0"}
     assert picture.size == SIZE
     assert (np.asarray(picture)[0] == 128).all()  # the front is at the top
+
+
+def test_a_sampled_volume_is_one_file_of_all_its_slices(tmp_path: Path) -> None:
+    volumes = torch.rand(2, 1, 18, 26, 5)
+    files = SampleFiles(tmp_path, 1, AFFINE, {"seed": 0}, SIZE)
+    evaluator([{"batch": 0, "pred": volumes}], handlers=[files]).run()
+    image = nib.load(tmp_path / "sample-0001.nii.gz")
+    assert image.shape == (*SIZE, 5)
+    np.testing.assert_allclose(image.get_fdata(), volumes[0, 0, :16, :24], atol=0.51 / 255)
+    assert Image.open(tmp_path / "sample-0001.png").size == (3 * SIZE[0], 2 * SIZE[1])
+    assert Image.open(tmp_path / "overview.png").size == SIZE  # its middle slice
 
 
 @pytest.mark.parametrize(

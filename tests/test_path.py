@@ -159,6 +159,18 @@ def test_a_killed_training_resumes_to_the_same_weights(
     assert table["epoch"].tolist() == [1, 2, 3]
 
 
+def test_a_training_that_diverges_leaves_the_earlier_one(
+    prepared_run: Path, tmp_path: Path
+) -> None:
+    run = copy_of(prepared_run, tmp_path)
+    train(run, "vqvae", tiny_vqvae(epochs=1))
+    before = sha256(run / "3-vqvae/model.pt")
+    overrides = (*tiny_vqvae().overrides, "optimizer#lr=1e30")
+    with pytest.raises(VQBrainError, match="training diverged: ssim_brain is nan in epoch 1; what"):
+        train(run, "vqvae", tiny_vqvae(overrides=overrides))
+    assert sha256(run / "3-vqvae/model.pt") == before
+
+
 def kill_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     original = SupervisedTrainer.run
 
@@ -177,6 +189,11 @@ def kill_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ("spoil", "options", "words"),
     [
         (None, {"seed": 1}, "seed has changed since the interrupted training began"),
+        (
+            None,
+            {"overrides": (*tiny_vqvae().overrides, "optimizer#lr=0.1")},
+            "what --set asks for has changed since the interrupted training began",
+        ),
         ("2-slices/provenance.json", {}, "what it is trained on has changed since the interrupted"),
     ],
 )
@@ -285,6 +302,18 @@ def test_resuming_nothing_is_refused(prepared_run: Path, tmp_path: Path) -> None
         ({"seed": -1}, "--seed must be 0 or more, got -1"),
         ({"temperature": 0.0}, "--temperature must be above 0, got 0"),
         ({"top_p": 1.5}, r"--top-p must lie in \(0, 1\], got 1.5"),
+        ({"guidance": -1.0}, "--guidance must be 0 or more, got -1"),
+        ({"guidance": 2.0}, "--guidance 2 needs a --condition to guide to"),
+        (
+            {"condition": {"weight": "70"}},
+            "--condition this prior has no condition weight: it knows diagnosis, sex, age, posit",
+        ),
+        ({"condition": {"diagnosis": "ad"}}, "--condition diagnosis=ad: this prior knows AD, CN"),
+        ({"condition": {"age": "150"}}, "--condition age=150: this prior was trained on numbers f"),
+        (
+            {"condition": {"position_rel": "0.5"}, "volume": True},
+            "--volume draws slices at every position_rel: leave that condition out",
+        ),
     ],
 )
 def test_sampling_options_out_of_range(
@@ -292,6 +321,41 @@ def test_sampling_options_out_of_range(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         sample(trained_run, SampleOptions(**options))
+
+
+def test_samples_are_drawn_as_asked_and_say_so(trained_run: Path, tmp_path: Path) -> None:
+    run = copy_of(trained_run, tmp_path)
+    asked = {"diagnosis": "AD", "position_rel": "0.5"}
+    sample(run, SampleOptions(number=2, condition=asked, guidance=1.5))
+    table = pd.read_csv(run / "6-samples/samples.tsv", sep="\t")
+    assert table["condition"].tolist() == ["diagnosis=AD, position_rel=0.5"] * 2
+    assert table["guidance"].tolist() == [1.5] * 2
+    image = nib.load(run / "6-samples/sample-0001.nii.gz").get_fdata()
+    assert (image != nib.load(trained_run / "6-samples/sample-0001.nii.gz").get_fdata()).any()
+
+
+def test_a_volume_is_a_stack_of_slices_in_the_cohorts_space(
+    trained_run: Path, tmp_path: Path
+) -> None:
+    run = copy_of(trained_run, tmp_path)
+    sample(run, SampleOptions(number=2, volume=True, condition={"sex": "F"}))
+    stack = nib.load(next((run / "2-slices/stacks").glob("*_T1w.nii")))
+    for name in ("sample-0001", "sample-0002"):
+        volume = nib.load(run / f"6-samples/{name}.nii.gz")
+        assert volume.shape == stack.shape
+        np.testing.assert_allclose(volume.affine[:3, :3], stack.affine[:3, :3])
+
+
+def test_volumes_need_a_prior_that_knows_the_slice_before(
+    trained_run: Path, tmp_path: Path
+) -> None:
+    run = copy_of(trained_run, tmp_path)
+    overrides = (*tiny_prior().overrides, "neighbour=false", 'condition_on=["age"]')
+    train(run, "prior", tiny_prior(overrides=overrides))
+    with pytest.raises(UsageError, match="--volume needs a prior that knows the slice before and"):
+        sample(run, SampleOptions(volume=True))
+    with pytest.raises(UsageError, match="has no condition sex: it knows age"):
+        sample(run, SampleOptions(condition={"sex": "F"}))
 
 
 def test_what_changes_while_a_stage_works_is_noticed(trained_run: Path, tmp_path: Path) -> None:
@@ -325,8 +389,6 @@ def test_other_quantizers_go_the_same_way(
     evaluate(run)
     numbers = json.loads((run / "7-report/metrics.json").read_text())
     assert numbers["codebook"]["used"] > 1
-    if codes == 1:
-        train(run, "prior", tiny_prior())
-        return
-    with pytest.raises(VQBrainError, match="has 2 codes for each cell, and a prior takes one"):
-        train(run, "prior", tiny_prior())
+    train(run, "prior", tiny_prior())
+    sample(run, SampleOptions(number=2))
+    assert nib.load(run / "6-samples/sample-0002.nii.gz").shape == (32, 32, 1)

@@ -2,7 +2,7 @@
 
 from monai_vqbrain.engines.prior import (
     CodeBitsLoss,
-    CorruptedCodes,
+    PriorBatch,
     PriorEvaluator,
     PriorTrainer,
     SamplingEngine,
@@ -11,7 +11,7 @@ from monai_vqbrain.engines.vqvae import VQVAEEvaluator, VQVAETrainer
 
 __all__ = [
     "CodeBitsLoss",
-    "CorruptedCodes",
+    "PriorBatch",
     "PriorEvaluator",
     "PriorTrainer",
     "SamplingEngine",

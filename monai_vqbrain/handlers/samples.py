@@ -24,14 +24,14 @@ OVERVIEW = 64  # samples in the overview picture, at most
 class SampleFiles:
     """Writes each image of a SamplingEngine as NIfTI and PNG, with a table and an overview.
 
-    `sample-0001.nii.gz` is (W, H, 1) uint8, scaled so that viewers show [0, 1]; `sample-0001.png`
-    has the front at the top. Both carry the marks: NIfTI in `descrip` and a header extension, PNG
-    in a text chunk.
+    `sample-0001.nii.gz` is (W, H, S) uint8, S being 1 for a slice, scaled so that viewers show
+    [0, 1]; `sample-0001.png` has the front at the top, and all slices of a volume side by side.
+    Both carry the marks: NIfTI in `descrip` and a header extension, PNG in a text chunk.
 
     Args:
         folder: where they go.
         number: how many to keep of what the engine draws.
-        spacing: mm of a pixel's sides and of the slice.
+        affine: (4, 4), voxel -> world, mm, RAS.
         marks: what every sample carries besides "synthetic": seed, condition, both models' hashes.
         size: (W, H) to cut the images to, pixels; None leaves them as they are decoded.
     """
@@ -40,13 +40,13 @@ class SampleFiles:
         self,
         folder: Path | str,
         number: int,
-        spacing: tuple[float, float, float],
+        affine: np.ndarray,
         marks: Mapping[str, Any],
         size: tuple[int, int] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.number = number
-        self.spacing = spacing
+        self.affine = affine
         self.marks = dict(marks)
         self.window = slice(size and size[0]), slice(size and size[1])
 
@@ -62,22 +62,21 @@ class SampleFiles:
 
     def _write_batch(self, engine: Engine) -> None:
         output = engine.state.output
-        images = output["pred"][:, 0].float().cpu().numpy()[:, *self.window]  # (B, W, H), [0, 1]
+        images = output["pred"][:, 0].float().cpu().numpy()[:, *self.window]  # (B, W, H[, S])
         first = output["batch"] * len(images)
         for place, image in enumerate(images[: max(0, self.number - first)]):
             name = f"sample-{first + place + 1:04d}"
+            volume = image if image.ndim == 3 else image[:, :, None]
+            slices = [np.rot90(one) for one in np.moveaxis(volume, 2, 0)]
             marks = {"synthetic": True, **self.marks, "batch": output["batch"], "place": place}
-            self._write_nifti(image, self.folder / f"{name}.nii.gz", marks)
-            self._write_png(image, self.folder / f"{name}.png", marks)
+            self._write_nifti(volume, self.folder / f"{name}.nii.gz", marks)
+            self._write_png(tile(slices), self.folder / f"{name}.png", marks)
             self.rows.append({"sample": name, **marks})
-            self.pictures.append(np.rot90(image))
+            self.pictures.append(slices[len(slices) // 2])
 
-    def _write_nifti(self, image: np.ndarray, path: Path, marks: dict[str, Any]) -> None:
-        # One singleton axis: 2D NIfTI files come out flipped in half of all software.
-        stored = np.rint(255 * image).astype(np.uint8)[:, :, None]
-        affine = np.diag([*self.spacing, 1.0])
-        affine[:2, 3] = -0.5 * (np.array(stored.shape[:2]) - 1) * self.spacing[:2]
-        nifti = nib.Nifti1Image(stored, affine)
+    def _write_nifti(self, volume: np.ndarray, path: Path, marks: dict[str, Any]) -> None:
+        # A slice keeps its third axis: 2D NIfTI files come out flipped in half of all software.
+        nifti = nib.Nifti1Image(np.rint(255 * volume).astype(np.uint8), self.affine)
         nifti.header.set_xyzt_units("mm")
         nifti.header.set_slope_inter(1 / 255, 0)
         nifti.header["descrip"] = f"synthetic, vqbrain, seed {marks.get('seed')}".encode()
@@ -86,11 +85,11 @@ class SampleFiles:
         with writing(path) as temporary:
             nib.save(nifti, temporary)
 
-    def _write_png(self, image: np.ndarray, path: Path, marks: dict[str, Any]) -> None:
+    def _write_png(self, picture: np.ndarray, path: Path, marks: dict[str, Any]) -> None:
         info = PngInfo()
         for key, value in marks.items():
             info.add_text(key, str(value))
-        grey = np.rint(255 * np.rot90(image)).astype(np.uint8)
+        grey = np.rint(255 * picture).astype(np.uint8)
         with writing(path) as temporary:
             Image.fromarray(grey).save(temporary, "PNG", pnginfo=info)
 

@@ -59,21 +59,26 @@ class ConditionEncoder(nn.Module):
 
     @torch.jit.unused
     def row(self, asked: Mapping[str, str | float | None]) -> Tensor:
-        """The row of numbers that stands for what is asked: (C,) float32.
+        """The row of numbers that stands for what is asked, see `condition_row`."""
+        return condition_row(self.known, asked)
 
-        Args:
-            asked: name -> value; a number may be a text. What is left out, or None, is missing.
 
-        Raises:
-            ValueError: for a name or value that the prior was not trained with, naming those that
-                it was.
-        """
-        for name in asked:
-            if name not in self.known:
-                there = f"it knows {', '.join(self.known)}" if self.known else "it knows none"
-                raise ValueError(f"this prior has no condition {name}: {there}")
-        row = [_number(n, values, asked.get(n)) for n, values in self.known.items()]
-        return torch.tensor(row, dtype=torch.float32)
+def condition_row(known: Known, asked: Mapping[str, str | float | None]) -> Tensor:
+    """The row of numbers that stands for what is asked: (C,) float32.
+
+    Args:
+        known: see ConditionEncoder.
+        asked: name -> value; a number may be a text. What is left out, or None, is missing.
+
+    Raises:
+        ValueError: for a name or value that is not known, naming those that are.
+    """
+    for name in asked:
+        if name not in known:
+            there = f"it knows {', '.join(known)}" if known else "it knows none"
+            raise ValueError(f"this prior has no condition {name}: {there}")
+    row = [_number(name, values, asked.get(name)) for name, values in known.items()]
+    return torch.tensor(row, dtype=torch.float32)
 
 
 class _Category(nn.Module):

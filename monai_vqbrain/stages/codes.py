@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 from monai_vqbrain.cohorts import SPLITS
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import building, sha256
+from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import Described, describe, read_provenance, write_provenance
+from monai_vqbrain.stages.conditions import condition_of
 from monai_vqbrain.stages.run import RunFolder
 
 SLICE_KEYS = ["participant_id", "session_id", "axis", "index"]  # they name a slice
@@ -103,7 +105,8 @@ def write_codes(
     if table["split"].isna().any():
         raise VQBrainError(f"{run.slices} changed meanwhile: run {run.command('encode')} again")
     with building(run.codes) as work:
-        save_file({"codes": codes.to(torch.uint16)}, work / "codes.safetensors", header)
+        stored = torch.uint16 if int(header["num_codes"]) <= 1 << 16 else torch.int32
+        save_file({"codes": codes.to(stored)}, work / "codes.safetensors", header)
         table.to_csv(work / "codes.tsv", sep="\t", index=False)
         write_provenance(work, sources, {}, seconds, **header)
 
@@ -113,11 +116,28 @@ def codes_made_from(run: RunFolder) -> dict[str, Path]:
     return {"2-slices": run.slices / "provenance.json", "3-vqvae": run.vqvae / "model.pt"}
 
 
-def code_items(run_dir: Path | str, split: str, most: int | None = None) -> list[dict[str, Any]]:
-    """The code grids of one split: {"codes": (h, w) int64, participant_id, session_id, ...}.
+def code_items(
+    run_dir: Path | str,
+    split: str,
+    most: int | None = None,
+    conditions: Known | None = None,
+    neighbour: bool = False,
+) -> list[dict[str, Any]]:
+    """The code grids of one split, with what a prior is told of them.
+
+    Args:
+        run_dir: the run folder.
+        split: training, validation or test.
+        most: thin out to so many, evenly.
+        conditions: what the prior knows, see `code_conditions`.
+        neighbour: with the codes of the slice before.
+
+    Returns:
+        {"codes": (h, w) or (G, h, w) int64, participant_id, session_id, axis, index}, and if asked
+        for "condition", (C,) float32, and "neighbour", as the codes, -1 where there is none.
 
     Raises:
-        VQBrainError: if nothing is encoded, the VQ-VAE has changed since, or it has several groups.
+        VQBrainError: if nothing is encoded, or the VQ-VAE has changed since.
     """
     run = RunFolder(run_dir)
     check_codes(run)
@@ -126,16 +146,30 @@ def code_items(run_dir: Path | str, split: str, most: int | None = None) -> list
     if not rows:
         raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")
     with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
-        codes = file.get_tensor("codes")[rows].to(torch.long)
-    if codes.shape[1] > 1:
-        raise VQBrainError(
-            f"{run.codes} has {codes.shape[1]} codes for each cell, and a prior takes one: train "
-            "the VQ-VAE with network_def#groups=1"
-        )
-    return [
-        {"codes": grid[0], **table.loc[row, SLICE_KEYS].to_dict()}
-        for grid, row in zip(codes, rows, strict=True)
+        grids = file.get_tensor("codes").to(torch.long)
+    if grids.shape[1] == 1:  # one group
+        grids = grids[:, 0]
+    items = [{"codes": grids[row], **table.loc[row, SLICE_KEYS].to_dict()} for row in rows]
+    if conditions:
+        for item, row in zip(items, rows, strict=True):
+            asked = condition_of(table.loc[row].to_dict(), conditions)
+            item["condition"] = condition_row(conditions, asked)
+    if neighbour:
+        before = slices_before(table)
+        for item, row in zip(items, rows, strict=True):
+            found = before[row]
+            item["neighbour"] = torch.full_like(grids[row], -1) if found < 0 else grids[found]
+    return items
+
+
+def slices_before(table: pd.DataFrame) -> list[int]:
+    """For each row of codes.tsv the row of the slice before it in its volume; -1 where none is."""
+    places = [
+        (person, session, axis, int(index))
+        for person, session, axis, index in table[SLICE_KEYS].itertuples(index=False)
     ]
+    rows = {place: row for row, place in enumerate(places)}
+    return [rows.get((*place[:3], place[3] - 1), -1) for place in places]
 
 
 def check_vqvae(run: RunFolder) -> None:
@@ -186,12 +220,14 @@ def check_models(run: RunFolder) -> None:
 
 
 def code_shape(run_dir: Path | str) -> tuple[int, ...]:
-    """(K, h, w) of a run's codes; the default VQ-VAE's where there are none."""
+    """(K, h, w) of a run's codes, or (K, G, h, w); the default VQ-VAE's where there are none."""
     run = RunFolder(run_dir)
-    if not (run.codes / "codes.safetensors").is_file():
+    path = run.codes / "codes.safetensors"
+    if not path.is_file():
         return DEFAULT_SHAPE
-    header = _header(run)
-    return int(header["num_codes"]), *(int(side) for side in header["grid"].split("x"))
+    with safe_open(path, framework="pt") as file:
+        shape = file.get_slice("codes").get_shape()[1:]
+    return int(_header(run)["num_codes"]), *(shape[1:] if shape[0] == 1 else shape)
 
 
 def _header(run: RunFolder) -> dict[str, str]:

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 import nibabel as nib
+import numpy as np
 import pandas as pd
+import torch
 
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.files import hold, partial, publish, release, sha256
+from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.provenance import Described, describe, what_changed, write_provenance
 from monai_vqbrain.stages.bundle import bundle_command, run_bundle
 from monai_vqbrain.stages.codes import check_models
+from monai_vqbrain.stages.conditions import position_column
 from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.stages.tables import read_table, where
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """What a sample is asked for."""
+    """What a sample is asked for; `condition` as name -> value."""
 
     number: int = 16
     seed: int = 0
     temperature: float = 1.0
     top_p: float = 1.0
+    guidance: float = 1.0
+    condition: dict[str, str] = field(default_factory=dict)
+    volume: bool = False
 
 
 def sample(
@@ -41,7 +51,8 @@ def sample(
         show_command: print the bundle command that does the same, and stop.
 
     Raises:
-        UsageError: if a network is missing or an option is out of range.
+        UsageError: if a network is missing, an option is out of range, or the prior does not know
+            what it is asked for.
     """
     _check(options)
     run = RunFolder(run_path)
@@ -51,6 +62,7 @@ def sample(
         return
     run.need(run.vqvae, "train vqvae")
     run.need(run.prior, "train prior")
+    _check_asked(run, options)
     why = what_changed(run.samples, describe(_made_from(run)), asdict(options))
     if why is None:
         click.echo(f"{run.samples.name} is up to date: the same {options.number} samples lie there")
@@ -60,7 +72,8 @@ def sample(
         run_bundle("pixelcnn", "inference", ids)
     finally:
         release(run.samples)
-    click.echo(f"{options.number} synthetic images: {run.samples}")
+    what = "volumes" if options.volume else "images"
+    click.echo(f"{options.number} synthetic {what}: {run.samples}")
 
 
 def begin_samples(run_dir: Path | str) -> dict[str, dict[str, Any]]:
@@ -81,28 +94,57 @@ def begin_samples(run_dir: Path | str) -> dict[str, dict[str, Any]]:
     return describe(_made_from(run))
 
 
-def sample_marks(
-    run_dir: Path | str, seed: int, temperature: float, top_p: float
-) -> dict[str, Any]:
+def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What every sample carries: how it was drawn, from which models."""
     run = RunFolder(run_dir)
+    asked = ", ".join(f"{name}={value}" for name, value in options["condition"].items())
     return {
-        "seed": seed,
-        "condition": "none",
-        "temperature": temperature,
-        "top_p": top_p,
+        "seed": options["seed"],
+        "condition": asked or "none",
+        "guidance": options["guidance"],
+        "temperature": options["temperature"],
+        "top_p": options["top_p"],
         "vqvae_sha256": sha256(run.vqvae / "model.pt"),
         "prior_sha256": sha256(run.prior / "model.pt"),
     }
 
 
-def sample_spacing(run_dir: Path | str) -> tuple[float, float, float]:
-    """Sides of a pixel and the slice distance of a run's stacks, mm; 1 mm where there are none."""
-    stack = _stack(run_dir)
-    if stack is None:
-        return (1.0, 1.0, 1.0)
-    x, y, z = (float(side) for side in stack.header.get_zooms()[:3])
-    return (x, y, z)
+def sample_given(
+    run_dir: Path | str, network: Any, condition: Mapping[str, Any], volume: bool
+) -> dict[str, torch.Tensor]:
+    """What the sampler is given besides the prior: what is asked, a row a slice for volumes.
+
+    Raises:
+        ValueError: if the prior does not know what is asked.
+    """
+    known = network.settings["conditions"]
+    if volume:
+        position = position_column(RunFolder(run_dir))
+        places = slice_positions(run_dir)
+        rows = [condition_row(known, {**condition, position: place}) for place in places]
+        return {"condition": torch.stack(rows)}
+    return {"condition": condition_row(known, condition)[None]} if condition else {}
+
+
+def slice_positions(run_dir: Path | str) -> list[float]:
+    """Where the slices of a run's volumes lie, in their order: medians over training volumes."""
+    run = RunFolder(run_dir)
+    table = read_table(run.codes / "codes.tsv")
+    rows = table[where(table, "training")]
+    return [float(p) for p in rows.groupby("index")[position_column(run)].median().sort_index()]
+
+
+def sample_affine(run_dir: Path | str) -> np.ndarray:
+    """Voxel -> world, mm, of a run's stacks: the axes of the first, the median of the origins."""
+    run = RunFolder(run_dir)
+    table = run.slices / "slices.tsv"
+    if not table.is_file():
+        return np.eye(4)
+    stacks = pd.read_csv(table, sep="\t", usecols=["stack"])["stack"].unique()
+    affines = np.stack([nib.load(run.slices / str(stack)).affine for stack in stacks])  # type: ignore[attr-defined]
+    affine = affines[0].copy()
+    affine[:3, 3] = np.median(affines[:, :3, 3], axis=0)
+    return np.asarray(affine)
 
 
 def sample_size(run_dir: Path | str) -> tuple[int, int] | None:
@@ -110,17 +152,12 @@ def sample_size(run_dir: Path | str) -> tuple[int, int] | None:
 
     Decoded code grids are larger where these are no multiple of the VQ-VAE's factor.
     """
-    stack = _stack(run_dir)
-    return None if stack is None else (stack.shape[0], stack.shape[1])
-
-
-def _stack(run_dir: Path | str) -> Any:
-    """The first stack of a run, opened; all have one shape and one voxel size."""
     run = RunFolder(run_dir)
     table = run.slices / "slices.tsv"
     if not table.is_file():
         return None
-    return nib.load(run.slices / str(pd.read_csv(table, sep="\t", nrows=1)["stack"][0]))
+    stack: Any = nib.load(run.slices / str(pd.read_csv(table, sep="\t", nrows=1)["stack"][0]))
+    return (stack.shape[0], stack.shape[1])
 
 
 def finish_samples(
@@ -143,5 +180,28 @@ def _check(options: SampleOptions) -> None:
         raise UsageError(f"--seed must be 0 or more, got {options.seed}")
     if not options.temperature > 0:
         raise UsageError(f"--temperature must be above 0, got {options.temperature:g}")
+    if not options.guidance >= 0:
+        raise UsageError(f"--guidance must be 0 or more, got {options.guidance:g}")
+    if options.guidance != 1 and not options.condition:
+        raise UsageError(f"--guidance {options.guidance:g} needs a --condition to guide to")
     if not 0 < options.top_p <= 1:
         raise UsageError(f"--top-p must lie in (0, 1], got {options.top_p:g}")
+
+
+def _check_asked(run: RunFolder, options: SampleOptions) -> None:
+    """Refuse before anything runs what the prior was not trained for."""
+    settings = json.loads((run.prior / "config.json").read_text())["network_def"]
+    known, position = settings["conditions"], position_column(run)
+    try:
+        condition_row(known, options.condition)
+    except ValueError as error:
+        raise UsageError(f"--condition {error}") from error
+    if not options.volume:
+        return
+    if position in options.condition:
+        raise UsageError(f"--volume draws slices at every {position}: leave that condition out")
+    if not settings["neighbour"] or position not in known:
+        raise UsageError(
+            "--volume needs a prior that knows the slice before and the position: train it with "
+            "neighbour=true and condition_on=auto, on volumes of several slices"
+        )

@@ -100,7 +100,7 @@ def pooling_factor(run: RunFolder, size: tuple[int, ...]) -> int:
     """Pixels along a side for each code, so that pooling keeps as many numbers; 4 without codes."""
     if not (run.codes / "codes.safetensors").is_file():
         return 4
-    return max(1, round(size[0] / code_shape(run.path)[1]))
+    return max(1, round(size[0] / code_shape(run.path)[-2]))
 
 
 def codebook_use(run: RunFolder) -> dict[str, Any]:

@@ -1,0 +1,62 @@
+"""A whole brain, slice after slice: each drawn given the one before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from monai_vqbrain.inferers.sampling import AncestralSampler
+from monai_vqbrain.networks.pixelcnn import PixelCNN
+from monai_vqbrain.progress import progress
+
+
+@dataclass(frozen=True)
+class VolumeSampler:
+    """Draw volumes as stacks of slices that fit together, from a prior that takes the slice before.
+
+    The first slice is drawn without one. Each costs what a single slice costs.
+
+    Args:
+        sampler: draws the slices of a batch of volumes.
+        progress: show a bar, a step a slice.
+
+    Example:
+        >>> prior = PixelCNN(16, (4, 6), 8, 1, conditions={"position_rel": [0, 1]}, neighbour=True)
+        >>> where = torch.tensor([[0.4], [0.5], [0.6]])
+        >>> VolumeSampler(AncestralSampler())(prior, 2, torch.Generator(), where).shape
+        torch.Size([2, 3, 4, 6])
+    """
+
+    sampler: AncestralSampler
+    progress: bool = False
+
+    def __call__(
+        self, network: PixelCNN, batch_size: int, generator: torch.Generator, condition: Tensor
+    ) -> Tensor:
+        """Draw a batch of volumes.
+
+        Args:
+            network: the prior, trained with `neighbour`.
+            batch_size: B, how many volumes are drawn at once.
+            generator: the only source of chance, on any device.
+            condition: (S, C), a row for each slice, in the order in which they lie.
+
+        Returns:
+            (B, S, h, w) codes, or (B, S, G, h, w) with several groups.
+
+        Raises:
+            ValueError: if the prior does not take the slice before.
+        """
+        if network.neighbour is None:
+            raise ValueError(
+                "this prior was trained without neighbouring slices, and its slices would not fit "
+                "together: train it with neighbour"
+            )
+        rows = condition.split(1)
+        slices: list[Tensor] = []
+        for row in progress(rows, "sample slices") if self.progress else rows:
+            before = slices[-1] if slices else None
+            slices.append(self.sampler(network, batch_size, generator, row, before))
+        return torch.stack(slices, dim=1)

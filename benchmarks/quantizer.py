@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found |= named("ms", race(racers, shape, args), shape)
         weighed = {name: weigh(name, shape, args.batch) for name in racers}
         found |= named("memory_mb", weighed, shape)
+        print(progress(racers, shape, found), flush=True)
     found |= ratios(found, args.shapes)
     print(table(found, args.shapes))
     found |= {"machine": machine(), "threads": 1, "rounds": args.rounds, "batch": args.batch}
@@ -172,6 +173,13 @@ def resident(field: str) -> float:
 def named(what: str, values: Mapping[str, float | None], shape: Shape) -> dict[str, float | None]:
     """Values by racer under plain names."""
     return {f"{what}_{name}_{shape[0]}_{shape[1]}": value for name, value in values.items()}
+
+
+def progress(racers: Sequence[str], shape: Shape, found: Mapping[str, Any]) -> str:
+    """One line on a shape that is done: ms a step of each."""
+    codes, dim = shape
+    times = [f"{name} {short(found[f'ms_{name}_{codes}_{dim}'])}" for name in racers]
+    return f"{codes}x{dim}, ms: {', '.join(times)}"
 
 
 def ratios(found: Mapping[str, Any], shapes: Sequence[Shape]) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,8 +29,9 @@ Output = tuple[torch.Tensor, torch.Tensor]  # reconstruction (B, 1, W, H), quant
 
 STEP_HANDLERS = ("WeightAverage", "ClipGradients")  # the bundle's that take part in a step
 RESTS_ON = (
-    "networks/*.py", "losses/*.py", "transforms/*.py", "metrics/ssim.py", "inferers/precision.py",
-    "handlers/average.py", "handlers/clip.py",
+    "networks/fsq.py", "networks/gradient.py", "networks/nearest.py", "networks/quantizer.py",
+    "networks/vqvae.py", "losses/*.py", "transforms/*.py", "metrics/ssim.py",
+    "inferers/precision.py", "handlers/average.py", "handlers/clip.py",
 )  # fmt: skip
 
 
@@ -83,7 +83,8 @@ class Settings:
         schedule: a key of SCHEDULES.
         decay: of its codebook's moving averages.
         commitment: weight of its commitment loss.
-        bfloat16: autocast, and weights channels-last; its quantizer stays in float32.
+        bfloat16: autocast where the CPU computes in it, and weights channels-last; its quantizer
+            stays in float32.
         our_loss: train on the loss of our bundle instead of L1.
         our_transforms: change drawn slices as our bundle does.
     """
@@ -176,7 +177,7 @@ def monai(settings: Settings, channels: Sequence[int]) -> Racer:
         network=network,
         optimizer=torch.optim.Adam(network.parameters(), settings.lr, settings.betas, fused=True),
         loss=shipped("train#loss") if settings.our_loss else VQVAELoss(),
-        inferer=MixedPrecisionInferer(amp=settings.bfloat16),
+        inferer=MixedPrecisionInferer(amp="auto" if settings.bfloat16 else False),
         batch_size=settings.batch_size,
         rate=SCHEDULES[settings.schedule],
         transform=after_loading(transform) if transform else None,
@@ -218,13 +219,13 @@ class Float32Quantizing(VQVAE):
 
 
 def fingerprint(settings: Settings | None) -> str:
-    """A hash of what decides how a racer does: of our code and configuration, or of settings.
+    """A hash of what decides how a racer does: this file, our code and configuration or settings.
 
     Args:
         settings: MONAI's; None for our network.
     """
     digest = hashlib.sha256(b"" if settings is None else repr(settings).encode())
-    digest.update(inspect.getsource(ours if settings is None else monai).encode())
+    digest.update(Path(__file__).read_bytes())
     if settings is None or settings.our_loss or settings.our_transforms:
         package = Path(monai_vqbrain.__file__).parent
         files = [path for pattern in RESTS_ON for path in sorted(package.glob(pattern))]

@@ -261,6 +261,9 @@ def encode(run: Path, device: str, show_command: bool) -> None:
               help="Above 1: press harder for the conditions, at twice the time.")  # fmt: skip
 @click.option("--volume", is_flag=True,
               help="Draw whole volumes, slice after slice, each given the one before.")  # fmt: skip
+@click.option("--known", type=click.Path(), metavar="IMAGE",
+              help="Keep this slice where --mask is 0, and draw the rest.")  # fmt: skip
+@click.option("--mask", type=click.Path(), metavar="MASK", help="Not 0 where to draw anew.")
 @device_option
 @show_command_option
 def sample(run: Path, device: str, show_command: bool, **options: Any) -> None:
@@ -270,6 +273,7 @@ def sample(run: Path, device: str, show_command: bool, **options: Any) -> None:
     Example: vqbrain sample my-run -n 64 --seed 3
              vqbrain sample my-run --condition diagnosis=AD --condition age=75 --guidance 1.5
              vqbrain sample my-run -n 4 --volume --condition sex=F
+             vqbrain sample my-run --known slice.png --mask hole.png
     """
     from monai_vqbrain.stages.sample import SampleOptions
     from monai_vqbrain.stages.sample import sample as run_sample
@@ -282,7 +286,7 @@ def sample(run: Path, device: str, show_command: bool, **options: Any) -> None:
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...",
                 type=click.Path(path_type=Path))  # fmt: skip
 @click.option("--output", type=FOLDER, metavar="DIR",
-              help="A folder an image goes here; by default RUN/reconstructions.")  # fmt: skip
+              help="One folder for each image goes here, by default in RUN.")  # fmt: skip
 @device_option
 def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device: str) -> None:
     """Encode and decode images with the VQ-VAE of RUN, and score what comes back.
@@ -298,6 +302,32 @@ def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device
     from monai_vqbrain.stages.reconstruct import reconstruct as run_reconstruct
 
     run_reconstruct(run, images, output, device)
+
+
+@vqbrain.command()
+@click.argument("run", type=FOLDER)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...",
+                type=click.Path(path_type=Path))  # fmt: skip
+@click.option("--output", type=FOLDER, metavar="DIR",
+              help="One folder for each image goes here, by default in RUN.")  # fmt: skip
+@click.option("--condition", multiple=True, metavar="NAME=VALUE", callback=_conditions,
+              help="What is known of whom the images show, for example age=75.")  # fmt: skip
+@device_option
+def score(
+    run: Path, images: tuple[Path, ...], output: Path | None, condition: dict[str, str], device: str
+) -> None:
+    """Map how unlikely each place of an image is under the prior of RUN, in bits a code.
+
+    IMAGE is a skull-stripped volume, or a slice of the size of the run's. The map lies in the
+    image's own space: high where the image is unlike those that the prior was trained on.
+
+    \b
+    Example: vqbrain score my-run patients/*.nii.gz
+             vqbrain score my-run sub-07_T1w.nii.gz --condition age=75 --condition diagnosis=CN
+    """
+    from monai_vqbrain.stages.score import score as run_score
+
+    run_score(run, images, output, device, condition)
 
 
 @vqbrain.command()

@@ -36,20 +36,24 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def partial(folder: Path) -> Path:
-    """Where a folder is built until it is whole: `R/4-codes` is built in `R/4-codes.partial`."""
+    """Where a stage that people look into meanwhile is made: `R/3-vqvae` in `R/3-vqvae.partial`."""
     return folder.with_name(folder.name + ".partial")
 
 
-def publish(folder: Path) -> None:
-    """Rename the finished partial folder to its own name; what stood there before goes last.
+def publish(folder: Path, work: Path | None = None) -> None:
+    """Rename a finished folder to its own name; what stood there before goes last.
 
     The folder is released, see `hold`.
+
+    Args:
+        folder: its own name.
+        work: where it was made, by default its partial folder.
     """
-    old = folder.with_name(folder.name + ".old")
+    old = _hidden(folder, "old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.replace(old)
-    partial(folder).replace(folder)
+    (work or partial(folder)).replace(folder)
     shutil.rmtree(old, ignore_errors=True)
     release(folder)
 
@@ -62,7 +66,7 @@ def hold(folder: Path) -> None:
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = _held.setdefault(folder, FileLock(folder.with_name(f".{folder.name}.lock")))
+    lock = _held.setdefault(folder, FileLock(_hidden(folder, "lock")))
     try:
         if not lock.is_locked:
             lock.acquire(timeout=0)
@@ -81,20 +85,26 @@ def release(folder: Path) -> None:
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """Give an empty partial folder; it takes the place of `folder` when the block ends well.
+    """Give an empty folder; it takes the place of `folder` when the block ends well.
+
+    Its name is hidden, `.NAME.partial`: beside a folder that a person named, others of theirs lie.
 
     Raises:
         VQBrainError: if another process builds it.
     """
     hold(folder)
     try:
-        work = partial(folder)
+        work = _hidden(folder, "partial")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         yield work
-        publish(folder)
+        publish(folder, work)
     finally:
         release(folder)
+
+
+def _hidden(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
 
 
 def sha256(path: Path) -> str:

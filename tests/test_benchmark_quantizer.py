@@ -61,6 +61,8 @@ def test_it_ends_in_a_table_and_the_same_as_json(
     names = ("speedup_monai_512_64", "rotation_speedup_monai_512_64")
     expected = [*(benchmark.short(found[name]) for name in names), "5.0", "6.0"]
     assert cells(out, "monai, times as fast", "512, 64") == expected
+    first = f"64x4, ms: ours {benchmark.short(found['ms_ours_64_4'])}, rotation "
+    assert out.startswith(first)  # said as soon as it is known
     assert found["machine"] in out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -208,6 +209,44 @@ def test_ours_races_as_it_ships(benchmark: SimpleNamespace) -> None:
     assert type(racer.loss).__name__ == shipped["train"]["loss"]["_target_"]
     assert type(racer.inferer).__name__ == shipped["train"]["inferer"]["_target_"]
     assert group["params"][0] is next(racer.network.parameters())
+
+
+def test_monais_bfloat16_is_for_where_the_processor_has_it(benchmark: SimpleNamespace) -> None:
+    amp = {name: benchmark.racers.build(name, "128", 0).inferer.amp for name in ("tuned", "small")}
+    assert amp == {"tuned": False, "small": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("file", "matters"),
+    [
+        *((f"networks/{name}.py", True) for name in ("vqvae", "quantizer", "nearest", "gradient")),
+        ("networks/fsq.py", True),
+        ("losses/ssim.py", True),
+        ("networks/pixelcnn.py", False),
+        ("networks/conditions.py", False),
+        (None, True),  # racers.py itself
+    ],
+)
+def test_a_result_is_stale_when_what_it_rests_on_changed(
+    benchmark: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str | None,
+    matters: bool,
+) -> None:
+    racers, package = benchmark.racers, tmp_path / "monai_vqbrain"
+    copied = tmp_path / "racers.py"
+    shutil.copytree(Path(racers.monai_vqbrain.__file__).parent, package)
+    shutil.copy(racers.__file__, copied)
+    monkeypatch.setattr(racers, "monai_vqbrain", SimpleNamespace(__file__=package / "__init__.py"))
+    monkeypatch.setattr(racers, "__file__", str(copied))
+    settings = [racers.settings_of(name) for name in ("ours", "further")]
+    before = [racers.fingerprint(one) for one in settings]
+    with (package / file if file else copied).open("a") as code:
+        code.write("# changed\n")
+    assert [racers.fingerprint(one) != old for one, old in zip(settings, before, strict=True)] == [
+        matters, matters,
+    ]  # fmt: skip
 
 
 def test_what_the_config_does_in_a_step_is_raced_too(

@@ -1,7 +1,8 @@
-"""The example of "Use the transforms in your own MONAI pipeline" runs as it stands."""
+"""The examples of the docs run as they stand."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,52 @@ import nibabel as nib
 import pytest
 import torch
 
-PAGE = Path(__file__).parents[1] / "docs" / "own-pipeline.md"
+from monai_vqbrain.networks import BrainVQVAE
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-def blocks() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
-
-
-def test_the_example_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def run_examples(page: str) -> dict[str, Any]:
+    """Run a page's blocks of Python one after the other; gives the names that they leave."""
+    text = (DOCS / page).read_text()
     names: dict[str, Any] = {"__name__": "example"}
-    for block in blocks():
-        exec(compile(block, str(PAGE), "exec"), names)
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("page", ["prior.md", "protocol.md", "quantizers.md", "samples.md"])
+def test_examples_run_as_they_stand(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_examples(page)
+
+
+def test_the_vqvaes_exports_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, network = tmp_path / "RUN" / "3-vqvae", BrainVQVAE()
+    folder.mkdir(parents=True)
+    definition = {"_target_": "BrainVQVAE", **network.settings}
+    (folder / "config.json").write_text(json.dumps({"network_def": definition}))
+    torch.save(network.state_dict(), folder / "model.pt")
+    run_examples("vqvae.md")
+    exported = torch.export.load("vqvae.pt2").module()
+    for shape in ((1, 1, 21, 19), (3, 1, 64, 50)):
+        x = torch.rand(shape)
+        assert torch.allclose(exported(x), network.eval()(x), atol=1e-5)
+    assert (tmp_path / "decoder.onnx").is_file()
+
+
+def test_the_pipeline_example_gives_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run_examples("own-pipeline.md")
     batch = names["batch"]
     assert batch["image"].shape == (8, 1, 96, 96)
     assert batch["mask"].dtype == torch.bool

@@ -57,7 +57,7 @@ def test_a_folder_appears_when_it_is_whole_and_replaces_the_earlier(tmp_path: Pa
     folder = tmp_path / "run" / "4-codes"
     for content in ("first", "second"):
         with building(folder) as work:
-            assert work == partial(folder) == tmp_path / "run" / "4-codes.partial"
+            assert work == tmp_path / "run" / ".4-codes.partial"
             assert names(work) == []
             (work / content).touch()
         assert names(folder) == [content]
@@ -70,15 +70,25 @@ def test_a_failure_leaves_the_earlier_folder_and_no_half_of_it_is_used(tmp_path:
         (work / "good").touch()
     with pytest.raises(RuntimeError, match="killed"):
         fail(building(folder), "killed")
-    assert names(partial(folder)) == ["bad"]
+    assert names(tmp_path / ".4-codes.partial") == ["bad"]
     assert names(folder) == ["good"]
-    with building(folder):
-        assert names(partial(folder)) == []
+    with building(folder) as work:
+        assert names(work) == []
+
+
+def test_folders_of_other_names_beside_it_are_left_alone(tmp_path: Path) -> None:
+    others = [f"x.{ending}" for ending in ("lock", "old", "partial")]
+    for name in others:
+        (tmp_path / name).mkdir()
+    for _ in range(2):
+        with building(tmp_path / "x"):
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.lock", "x", *others]
 
 
 def test_what_an_earlier_publication_left_is_cleared(tmp_path: Path) -> None:
     folder = tmp_path / "3-vqvae"
-    for path in (folder, tmp_path / "3-vqvae.old", partial(folder)):
+    for path in (folder, tmp_path / ".3-vqvae.old", partial(folder)):
         path.mkdir()
         (path / path.name).touch()
     publish(folder)

@@ -94,6 +94,13 @@ def test_float32_inside_autocast() -> None:
     assert torch.equal(codes, again)
 
 
+def test_what_is_not_finite_has_a_code_too() -> None:
+    quantizer = ScalarQuantizer((8, 5, 4))
+    x = torch.tensor([torch.nan, torch.inf, -torch.inf]).repeat(1, 3, 1)
+    for codes in (quantizer.codes(x), quantizer(x)[2]):
+        assert codes.tolist() == [[4 + 8 * 2 + 40 * 2, 159, 0]]
+
+
 @pytest.mark.parametrize("levels", [(), (8, 1)])
 def test_too_few_levels_are_named(levels: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"levels must all be 2 or more, such as \(8, 8, 8\), got"):

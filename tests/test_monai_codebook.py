@@ -77,15 +77,25 @@ def test_in_monais_next_step_the_codebook_moves_as_ours_does() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 20])
-def test_in_our_next_step_monais_lost_codes_are_found_again(steps: int) -> None:
+def test_in_our_next_steps_monais_lost_codes_are_found_again(steps: int) -> None:
     theirs = trained_monais(steps)
     converted = ours(theirs).train()
-    for step in range(3):
+    for step in range(60):  # three are enough if MONAI's took 50
         converted(encodings(2, 4, 8, 8, seed=7 + step))
     assert converted.redrawn > 0
     assert converted.codebook.norm(dim=1).max() < 50
     theirs(encodings(2, 4, 8, 8, seed=7))
     assert theirs.embedding.weight.norm(dim=1).max() > 1e4  # what becomes of them without us
+
+
+def test_a_larger_batch_in_our_next_step_redraws_no_code_that_lives() -> None:
+    theirs = monais(trained_ours()).train()
+    for step in range(20):
+        theirs(encodings(2, 4, 8, 8, seed=7 + step))
+    converted = ours(theirs).train()
+    assert converted.share == theirs.ema_cluster_size.mean()
+    converted(encodings(64, 4, 32, 32, seed=7))
+    assert converted.redrawn == 0  # all 64 were
 
 
 def test_groups_have_no_place_in_monais() -> None:

@@ -344,6 +344,14 @@ def test_a_volume_is_a_stack_of_slices_in_the_cohorts_space(
         volume = nib.load(run / f"6-samples/{name}.nii.gz")
         assert volume.shape == stack.shape
         np.testing.assert_allclose(volume.affine[:3, :3], stack.affine[:3, :3])
+    evaluate(run)
+    numbers = json.loads((run / "7-report/metrics.json").read_text())
+    assert numbers["samples"]["compared"] == 2 * stack.shape[2]
+    assert numbers["volumes"]["compared"] == 2
+    for kind in ("sampled", "real", "strangers"):
+        assert 0 < numbers["volumes"][kind] < 1
+    assert Image.open(run / "7-report/cuts.png").width > 700
+    assert "SSIM of neighbouring slices" in (run / "7-report/report.html").read_text()
 
 
 def test_volumes_need_a_prior_that_knows_the_slice_before(

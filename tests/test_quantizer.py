@@ -70,6 +70,16 @@ def test_each_group_is_a_quantizer_of_its_own() -> None:
         assert torch.equal(alone.embed(codes[:, group]), quantizer.embed(codes)[:, channels])
 
 
+@pytest.mark.parametrize("wrong", [16, -1])
+def test_a_code_of_the_next_group_is_refused(wrong: int) -> None:
+    codes = torch.zeros(1, 2, 3, 3, dtype=torch.long)
+    codes[0, 0, 0, 0] = wrong
+    low, high = min(wrong, 0), max(wrong, 0)
+    words = rf"codes of each group must lie in 0..15, got {low} to {high}"
+    with pytest.raises(ValueError, match=words):
+        CodebookQuantizer(16, 4, groups=2).embed(codes)
+
+
 def test_scripted_and_exported_it_gives_the_same_codes() -> None:
     for groups in (1, 2):
         network = ThereAndBack(CodebookQuantizer(300, 4, groups=groups)).eval()
@@ -235,6 +245,44 @@ def test_dead_codes_are_redrawn_from_the_batch_of_their_group_and_counted() -> N
     seen = [validation.run([0, 0]).metrics["codes_redrawn"] for _ in range(2)]
     assert seen == [int(quantizer.redrawn), 0]  # each is reported once
     assert CodesRedrawn(ScalarQuantizer()).compute() == 0
+
+
+class JudgedByTheBatch(CodebookQuantizer):
+    """As it was: what is dead is judged by the share of this very batch."""
+
+    def _move(self, vectors: torch.Tensor, rows: torch.Tensor) -> None:
+        hits, sums, drawn = self._seen(vectors, rows)
+        self.counts.lerp_(hits, 1 - self.decay)
+        self.sums.lerp_(sums, 1 - self.decay)
+        dead = self.counts < 0.03 * hits.mean()
+        self.counts.copy_(torch.where(dead, 0.05 * hits.mean(), self.counts))
+        self.sums.copy_(torch.where(dead[:, None], 0.05 * hits.mean() * drawn, self.sums))
+        self.codebook.copy_(self.sums / self.counts[:, None].clamp_min(1e-5))
+        self.redrawn += dead.sum()
+
+
+@pytest.mark.parametrize(("num_codes", "groups", "decay"), [(64, 1, 0.9), (37, 2, 0.3)])
+def test_batches_of_one_size_are_judged_by_their_own_share(
+    num_codes: int, groups: int, decay: float
+) -> None:
+    found = []
+    for kind in (CodebookQuantizer, JudgedByTheBatch):
+        torch.manual_seed(0)
+        quantizer = kind(num_codes, 4, decay, groups=groups).train()
+        for step in range(30):
+            quantizer((1 + step) * encodings(3, 4, 7, 5, seed=step))
+        found.append(quantizer)
+    ours, before = found
+    assert ours.redrawn == before.redrawn > 0
+    assert all(torch.equal(state(ours)[key], state(before)[key]) for key in ("codebook", "counts"))
+    assert ours.share == torch.tensor(3 * 7 * 5 / num_codes)
+
+
+def test_one_larger_batch_redraws_no_code_that_lives() -> None:
+    quantizer = trained(2, 4, 8, 8, steps=20)
+    quantizer.redrawn.zero_()
+    quantizer(encodings(64, 4, 32, 32, seed=20))
+    assert quantizer.redrawn == 0  # all 16 were
 
 
 @pytest.mark.parametrize("side", [2, 4, 32])

@@ -24,6 +24,7 @@ from monai_vqbrain import cli
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.networks import BrainVQVAE
 from monai_vqbrain.provenance import describe, write_provenance
+from monai_vqbrain.stages.images import read_original, result_names
 from monai_vqbrain.stages.original import (
     Frame,
     Original,
@@ -31,7 +32,7 @@ from monai_vqbrain.stages.original import (
     own_positions,
     volume_original,
 )
-from monai_vqbrain.stages.reconstruct import read_original, reconstruct, result_names
+from monai_vqbrain.stages.reconstruct import reconstruct
 from monai_vqbrain.stages.reconstruction import (
     Reconstruction,
     reconstruct_image,
@@ -319,6 +320,8 @@ def bad_file(folder: Path, kind: str) -> Path:
         "picture in colour": lambda: Image.fromarray(np.stack([plane, plane, plane // 2], -1)),
         "picture, transparent": lambda: Image.fromarray(np.stack([plane] * 4, -1)),
         "picture, torn": lambda: Image.fromarray(plane),
+        "picture, a line": lambda: Image.fromarray(plane[:1]),
+        "picture, a pixel": lambda: Image.fromarray(plane[:1, :1]),
     }
     arrays: dict[str, np.ndarray] = {
         "4D": np.stack([volume, volume], -1),
@@ -357,6 +360,8 @@ def bad_file(folder: Path, kind: str) -> Path:
         ("picture in colour", "is in colour: give a greyscale picture"),
         ("picture, transparent", "is transparent in places: give a plain greyscale picture"),
         ("picture, torn", "cannot be opened .*: get the file again"),
+        ("picture, a line", "has 36 x 1 pixels: give a picture of a whole slice"),
+        ("picture, a pixel", "has 1 x 1 pixels: give a picture of a whole slice"),
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path: Path, kind: str, words: str) -> None:
@@ -495,6 +500,43 @@ def test_a_result_is_replaced_as_a_whole_and_nothing_else_is(
         reconstruct(run.path, [tmp_path / "y.png"], output, "cpu")
     assert (output / "y" / "work.txt").is_file()
     assert "0 of 1 images reconstructed" in capsys.readouterr().out
+
+
+def test_one_that_the_system_does_not_give_does_not_end_the_others(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    secret, image = tmp_path / "secret.png", flat_file(tmp_path, "8 bits")
+    shutil.copy(image, secret)
+
+    def read(path: Path, frame: Frame) -> Original:
+        if path == secret:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_original(path, frame)
+
+    monkeypatch.setattr("monai_vqbrain.stages.reconstruct.read_original", read)
+    words = r"secret.png: .*Permission denied: .*secret.png': mend that, or leave this image out"
+    with pytest.raises(VQBrainError, match=words):
+        reconstruct(run.path, [secret, image], tmp_path / "out", "cpu")
+    assert "1 of 2 images reconstructed" in capsys.readouterr().out
+    assert (tmp_path / "out" / "x" / "x.png").is_file()
+
+
+def test_results_beside_each_other_and_the_users_own_folders_stay(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    output, image = tmp_path / "out", flat_file(tmp_path, "8 bits")
+    images = [image, *(tmp_path / f"x.{ending}.png" for ending in ("old", "partial"))]
+    for twin in images[1:]:
+        shutil.copy(image, twin)
+    for own in ("y.old", "y.partial"):
+        (output / own).mkdir(parents=True)
+        (output / own / "work.txt").write_text("of years")
+    shutil.copy(image, tmp_path / "y.png")
+    for _ in range(2):
+        reconstruct(run.path, [*images, tmp_path / "y.png"], output, "cpu")
+    assert all((output / path.stem / f"{path.stem}.png").is_file() for path in images)
+    assert all((output / own / "work.txt").is_file() for own in ("y.old", "y.partial"))
 
 
 def test_two_images_of_one_name_both_stay(run: RunFolder, tmp_path: Path) -> None:

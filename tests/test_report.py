@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -68,6 +69,12 @@ def test_it_loads_nothing_from_anywhere(html: str) -> None:
     assert len(page.loads) >= 9
     assert all(load.startswith("data:image/png;base64,") for load in page.loads)
     assert not re.search(r"url\(|@import|https?://", html)
+
+
+def test_it_has_its_own_name_while_it_is_made(run: RunFolder, tmp_path: Path) -> None:
+    work = tmp_path / ".7-report.partial"
+    shutil.copytree(run.report, work)
+    assert stage._stages(run, work, {"sub-01": "P01"})[-1]["name"] == "7-report"
 
 
 def test_it_is_small(html: str) -> None:

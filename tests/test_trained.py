@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,18 @@ def test_an_unfinished_training_is_named(tmp_path: Path, missing: str) -> None:
     (training(tmp_path) / missing).unlink()
     words = rf"holds no trained network \({missing} is missing\): train it first"
     with pytest.raises(VQBrainError, match=words):
+        trained_network(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda whole: b"", lambda whole: whole[:-300], lambda whole: whole[300:], lambda whole: b"x"],
+    ids=["empty", "without its end", "without its start", "something else"],
+)
+def test_damaged_weights_are_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = training(tmp_path) / "model.pt"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(VQBrainError, match=r"model.pt is damaged: train it again"):
         trained_network(tmp_path)
 
 

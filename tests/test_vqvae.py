@@ -122,6 +122,19 @@ def test_torchscript_and_export_give_the_same(
     assert torch.allclose(torch.export.export(network, (x,)).module()(x), network(x), atol=1e-6)
 
 
+@QUANTIZERS
+@pytest.mark.parametrize("side", [18, 16])
+def test_an_export_with_dynamic_sizes_takes_all(
+    arguments: dict[str, Any], num_codes: int, codes: tuple[int, ...], side: int
+) -> None:
+    network = BrainVQVAE(**{**SMALL, **arguments}).eval()
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO)
+    exported = torch.export.export(network, (images(side, side),), dynamic_shapes=(dynamic,))
+    for size in ((18, 18), (21, 19), (16, 20), (5, 50)):
+        x = images(*size).repeat(2, 1, 1, 1)
+        assert torch.allclose(exported.module()(x), network(x), atol=1e-6)
+
+
 class FromCodes(torch.nn.Module):
     """The decoder alone, as an ONNX file wants it: codes to images."""
 
@@ -167,7 +180,12 @@ def test_it_learns() -> None:
     [
         ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
         ({"factor": 1}, "factor must be 2 or more and width 1 or more, got 1 and 8"),
-        ({"blocks": (1, -1)}, r"blocks must be two numbers of 0 or more, got \(1, -1\)"),
+        ({"blocks": (1, -1)}, r"blocks must be two integers of 0 or more, got \(1, -1\)"),
+        ({"blocks": 4}, "blocks must be two integers of 0 or more, got 4"),
+        ({"blocks": (1.0, 4)}, r"blocks must be two integers of 0 or more, got \(1.0, 4\)"),
+        ({"num_codes": 512.0}, r"must be an integer, or levels such as \(8, 8, 8\), got 512.0"),
+        ({"num_codes": "512"}, "must be an integer, or levels such as .*, got '512'"),
+        ({"num_codes": (8, 8), "groups": 2}, "with levels as num_codes, groups must be 1, got 2"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,16 @@ class StopWithoutProgress:
     """Ends training when so many epochs in a row brought no better key metric.
 
     It never does so in the first half of the budget: on a fast device twelve epochs are seconds,
-    and a cosine has most of its gain still before it.
+    and a cosine has most of its gain still before it. A key metric that is not finite fails the
+    training at once, before anything of that epoch is saved.
 
     Args:
         validator: the evaluator whose key metric decides.
         patience: epochs without progress.
         budget: the training's budget.
+
+    Raises:
+        VQBrainError: after a validation whose key metric is not finite.
     """
 
     def __init__(self, validator: Evaluator, patience: int, budget: TrainingBudget) -> None:
@@ -124,6 +129,8 @@ class StopWithoutProgress:
     def attach(self, engine: Engine) -> None:
         """Follow a trainer; attach after the validation handler."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        # MONAI takes a first NaN for the best score so far, and handlers then save those weights.
+        self.validator.add_event_handler(Events.COMPLETED, _finite)
 
     def __call__(self, engine: Engine) -> None:
         """Look whether the best epoch is too long ago."""
@@ -131,6 +138,17 @@ class StopWithoutProgress:
         stale = best_epoch >= 0 and engine.state.epoch - best_epoch >= self.patience
         if stale and self.budget.fraction(engine) >= 0.5:
             engine.terminate()
+
+
+def _finite(validator: Evaluator) -> None:
+    name = validator.state.key_metric_name
+    score = validator.state.metrics[name] if name else 0.0
+    if not math.isfinite(score):
+        raise VQBrainError(
+            f"training diverged: {name} is {score} in epoch {validator.state.epoch}; what an "
+            "earlier training left is kept; train with a lower learning rate, for example "
+            "--set optimizer#lr=0.001"
+        )
 
 
 def _save(state: Any, path: Path) -> None:

@@ -90,8 +90,8 @@ class RunRecord:
         options: what was asked for, JSON values.
 
     Raises:
-        VQBrainError: when the training starts, if it resumes one with other inputs, settings or
-            seed; when it ends, if no epoch was validated.
+        VQBrainError: when the training starts, if it resumes one with other inputs, settings,
+            overrides or seed; when it ends, if no epoch was validated.
     """
 
     def __init__(
@@ -143,9 +143,10 @@ class RunRecord:
 
 
 def _same(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for name in ("network_def", "seed", "made_from"):
+    names = {"made_from": "what it is trained on", "overrides": "what --set asks for"}
+    for name in ("network_def", "seed", "made_from", "overrides"):
         if earlier.get(name) != now.get(name):
-            what = "what it is trained on" if name == "made_from" else name
+            what = names.get(name, name)
             raise VQBrainError(
                 f"{what} has changed since the interrupted training began: train without --resume"
             )

@@ -100,4 +100,5 @@ class ScalarQuantizer(nn.Module):
 
     def _number(self, bounded: torch.Tensor) -> torch.Tensor:
         """(B, *grid, D) -> (B, *grid): levels are digits, the first channel's the lowest."""
-        return ((bounded.round().long() + self._half_width()) * self.basis).sum(-1)
+        digits = bounded.nan_to_num().round().long() + self._half_width()  # NaN: a middle level
+        return (digits * self.basis).sum(-1)

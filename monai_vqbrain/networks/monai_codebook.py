@@ -46,8 +46,8 @@ def from_monai(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dict with which a CodebookQuantizer gives the codes of MONAI's EMAQuantizer.
 
     The sums are made anew, counts times codes, so that they agree with the codebook. In the next
-    training step codes that have won next to nothing are redrawn from the batch (after no training
-    at all: nearly every code); the others move on from where they are.
+    training steps codes that have won next to nothing are redrawn from the batch; the others move
+    on from where they are, however large the batch is.
 
     Args:
         state: of an EMAQuantizer; in MONAI's VQVAE it is `quantizer.quantizer`.
@@ -64,6 +64,10 @@ def from_monai(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             f"got {', '.join(state) or 'an empty one'}"
         )
     codebook, counts = state["embedding.weight"].clone(), state["ema_cluster_size"].clone()
-    sums = codebook * counts[:, None]
-    initialised = torch.tensor(True)
-    return {"codebook": codebook, "sums": sums, "counts": counts, "initialised": initialised}
+    return {
+        "codebook": codebook,
+        "sums": codebook * counts[:, None],
+        "counts": counts,
+        "share": counts.mean(),
+        "initialised": torch.tensor(True),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,7 @@ class PixelCNN(nn.Module):
         self.groups = int(grid[0]) if len(grid) == 3 else 1
         self.height, self.width = (int(side) for side in grid[-2:])
         self.by_columns = scan == "columns"
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "num_codes": num_codes,
             "grid": [int(side) for side in grid],
             "channels": channels,

@@ -75,6 +75,7 @@ class CodebookQuantizer(nn.Module):
     codebook: torch.Tensor  # (G K, D/G), group after group
     sums: torch.Tensor  # (G K, D/G), the moving average of the sum of the encodings won
     counts: torch.Tensor  # (G K,), that of their number
+    share: torch.Tensor  # (), that of a code's fair share of them
     initialised: torch.Tensor
     redrawn: torch.Tensor
     first: torch.Tensor  # (G,), each group's first row
@@ -102,6 +103,7 @@ class CodebookQuantizer(nn.Module):
         self.register_buffer("codebook", codebook)
         self.register_buffer("sums", codebook.clone())
         self.register_buffer("counts", torch.ones(len(codebook)))
+        self.register_buffer("share", torch.tensor(1.0))
         self.register_buffer("initialised", torch.tensor(False))
         self.register_buffer("redrawn", torch.tensor(0), persistent=False)
         self.register_buffer("first", num_codes * torch.arange(groups), persistent=False)
@@ -133,12 +135,29 @@ class CodebookQuantizer(nn.Module):
         return self._codes(encodings)
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
-        """The vectors of codes: (B, *grid) or (B, G, *grid) integers -> (B, D, *grid) float32."""
+        """The vectors of codes: (B, *grid) or (B, G, *grid) integers -> (B, D, *grid) float32.
+
+        Raises:
+            ValueError: on a CPU, if one of several groups has a code beyond 0..K-1.
+        """
         last = codes.long().unsqueeze(-1)
         if self.groups > 1:
             last = codes.long().movedim(1, codes.dim() - 1)
+            if not torch.jit.is_scripting():
+                self._check_codes(last)
         found = F.embedding(last + self.first, self.codebook).flatten(-2)
         return found.movedim(found.dim() - 1, 1)  # the older ONNX exporter knows no axis -1
+
+    @torch.jit.unused
+    def _check_codes(self, codes: torch.Tensor) -> None:
+        """Refuse what would be the next group's code, where a look costs nothing: on a CPU."""
+        if codes.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        if ((codes < 0) | (codes >= self.num_codes)).any():
+            low, high = int(codes.min()), int(codes.max())
+            raise ValueError(
+                f"codes of each group must lie in 0..{self.num_codes - 1}, got {low} to {high}"
+            )
 
     @torch.no_grad()
     @torch.jit.unused
@@ -186,9 +205,10 @@ class CodebookQuantizer(nn.Module):
             moves = 10 if self.initialisation == "k-means" else 0
             self.codebook.copy_(torch.cat([k_means(v, self.num_codes, moves) for v in vectors]))
             self.counts.fill_(NEW * _processes() * vectors.shape[1] / self.num_codes)
+            self.share.fill_(_processes() * vectors.shape[1] / self.num_codes)
         if _processes() > 1:
-            dist.broadcast(self.codebook, 0)
-            dist.broadcast(self.counts, 0)
+            for buffer in (self.codebook, self.counts, self.share):
+                dist.broadcast(buffer, 0)
         self.sums.copy_(self.codebook * self.counts[:, None])
         self.initialised.fill_(True)
 
@@ -198,10 +218,10 @@ class CodebookQuantizer(nn.Module):
         hits, sums, drawn = self._seen(vectors, rows)
         self.counts.lerp_(hits, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
-        share = hits.mean()
-        dead = self.counts < DEAD * share
-        self.counts.copy_(torch.where(dead, NEW * share, self.counts))
-        self.sums.copy_(torch.where(dead[:, None], NEW * share * drawn, self.sums))
+        self.share.lerp_(hits.mean(), 1 - self.decay)  # no jump when one batch is larger
+        dead = self.counts < DEAD * self.share
+        self.counts.copy_(torch.where(dead, NEW * self.share, self.counts))
+        self.sums.copy_(torch.where(dead[:, None], NEW * self.share * drawn, self.sums))
         self.codebook.copy_(self.sums / self.counts[:, None].clamp_min(1e-5))
         self.redrawn += dead.sum()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +27,13 @@ class BrainVQVAE(nn.Module):
         width: channels on the grid.
         blocks: residual blocks before the quantizer and after it.
         num_codes: K, the size of the codebook; or levels such as (8, 8, 8) for a ScalarQuantizer in
-            its place, for which the arguments below mean nothing.
+            its place, for which code_dim and rotation_trick mean nothing, and groups must be 1.
         code_dim: D, the length of a code's vector.
         groups: codes for each cell, see CodebookQuantizer; then codes are (B, groups, *grid).
         rotation_trick: how gradients pass the quantizer, see CodebookQuantizer.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if an argument is out of its range, or of another kind.
 
     Source: van den Oord et al. 2017, arXiv 1711.00937; the last layer is the sub-pixel convolution
     of Shi et al. 2016, arXiv 1609.05158.
@@ -63,8 +64,14 @@ class BrainVQVAE(nn.Module):
             raise ValueError(
                 f"factor must be 2 or more and width 1 or more, got {factor} and {width}"
             )
-        if len(blocks) != 2 or min(blocks) < 0:
-            raise ValueError(f"blocks must be two numbers of 0 or more, got {tuple(blocks)}")
+        if not _integers(blocks) or len(blocks) != 2 or min(blocks) < 0:
+            raise ValueError(f"blocks must be two integers of 0 or more, got {blocks}")
+        if not isinstance(num_codes, int) and not _integers(num_codes):
+            raise ValueError(
+                f"num_codes must be an integer, or levels such as (8, 8, 8), got {num_codes!r}"
+            )
+        if not isinstance(num_codes, int) and groups != 1:
+            raise ValueError(f"with levels as num_codes, groups must be 1, got {groups}")
         self.spatial_dims = spatial_dims
         self.factor = factor
         self.settings = {
@@ -217,9 +224,14 @@ class CellsToPixels(nn.Module):
 
 def crop(images: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The first pixels of each side, as many as `like` has: (B, 1, *larger) -> (B, 1, *size)."""
-    for axis in range(2, images.dim()):
-        images = images.narrow(axis, 0, like.shape[axis])
-    return images
+    surplus: list[int] = []
+    for axis in range(images.dim() - 1, 1, -1):  # F.pad begins with the last side
+        surplus += [0, like.shape[axis] - images.shape[axis]]
+    return F.pad(images, surplus)  # views would bind an export to sizes like its example's
+
+
+def _integers(values: object) -> TypeGuard[Sequence[int]]:
+    return isinstance(values, Sequence) and all(isinstance(value, int) for value in values)
 
 
 def _convolution(dims: int) -> type[nn.Conv2d | nn.Conv3d]:

@@ -210,6 +210,30 @@ def beside_nearest(samples: np.ndarray, neighbours: np.ndarray) -> bytes:
     return _png(figure)
 
 
+def cuts(volumes: Mapping[str, np.ndarray], sides: tuple[float, float, float]) -> bytes:
+    """The middle of volumes across each of their three axes, a row a volume.
+
+    Args:
+        volumes: name -> (W, H, S) uint8, of one shape.
+        sides: mm of a voxel along each axis.
+    """
+    lengths = np.array(next(iter(volumes.values())).shape) * sides
+    ways = [(0, 1), (1, 2), (0, 2)]  # the axes that a cut keeps
+    widths = [lengths[across] for across, _ in ways]
+    heights = max(lengths[up] for _, up in ways)
+    figure = Figure(
+        figsize=(7.5, 7.5 * heights / sum(widths) * len(volumes) + 0.1), layout="constrained"
+    )
+    axes = figure.subplots(len(volumes), 3, squeeze=False, width_ratios=widths)
+    for row, volume in zip(axes, volumes.values(), strict=True):
+        for axis, (across, up) in zip(row, ways, strict=True):
+            cut = volume.take(volume.shape[3 - across - up] // 2, axis=3 - across - up)
+            _show(axis, cut)
+            axis.set_aspect(sides[up] / sides[across])
+    _name_rows(axes, volumes)
+    return _png(figure)
+
+
 def _grid(
     rows: int, columns: int, width: float, height: float, gap: float = 0.05
 ) -> tuple[Figure, np.ndarray]:

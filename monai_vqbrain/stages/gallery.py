@@ -30,7 +30,7 @@ def gallery(
 
     Args:
         run: the run folder.
-        work: where metrics.json, fidelity.tsv, panel.png and nearest.png lie.
+        work: where metrics.json, fidelity.tsv, panel.png, nearest.png and cuts.png lie.
         metrics: metrics.json.
         labels: participant -> the name to show.
 
@@ -38,7 +38,7 @@ def gallery(
         name -> PNG as a data URI.
     """
     found: dict[str, bytes] = {"montage": figures.montage(_some_slices(run))}
-    for name in ("panel", "nearest"):
+    for name in ("panel", "nearest", "cuts"):
         if (work / f"{name}.png").is_file():
             found[name] = (work / f"{name}.png").read_bytes()
     found |= _curves(run) | _fidelity_figures(work, metrics, labels)
@@ -46,7 +46,7 @@ def gallery(
         found |= _code_figures(run)
     samples = sample_files(run)[:16]
     if samples:
-        found["samples"] = figures.montage(read_samples(samples))
+        found["samples"] = figures.montage(read_samples(samples)[:32])
     return {k: "data:image/png;base64," + b64encode(v).decode() for k, v in found.items()}
 
 

@@ -43,13 +43,17 @@ def picture_original(path: Path) -> Original:
     Pictures of 8 bits are taken as [0, 1] by their type, others as `slice_original` says.
 
     Raises:
-        UnusableVolumeError: damaged, coloured, partly transparent, or of several pages.
+        UnusableVolumeError: damaged, coloured, partly transparent, of several pages, or with a side
+            of one pixel.
     """
     try:
         with Image.open(path) as opened:
             pixels = _grey(opened)
     except (*UNREADABLE, Image.DecompressionBombError, SyntaxError) as error:
         raise UnusableVolumeError(f"cannot be opened ({error})", AGAIN) from error
+    if 1 in pixels.shape:
+        size = "{1} x {0}".format(*pixels.shape)
+        raise UnusableVolumeError(f"has {size} pixels", "give a picture of a whole slice")
     array = np.rot90(pixels, -1)[..., None]  # (W, H, 1), the second axis upwards
     like = nib.Nifti1Image(array.astype(np.float32), np.eye(4))
     return _original(like, array, 255.0 if array.dtype == np.uint8 else None, ())

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
-
-from monai_vqbrain.cohorts.names import stem
-from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import building
-from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import describe, read_provenance, write_provenance
 from monai_vqbrain.stages.codes import check_vqvae, codes_made_from
-from monai_vqbrain.stages.original import Frame, Original, volume_original
-from monai_vqbrain.stages.original_slice import (
-    is_flat,
-    is_picture,
-    picture_original,
-    slice_original,
-)
+from monai_vqbrain.stages.images import check_free, each_image, read_original
+from monai_vqbrain.stages.original import Frame
+from monai_vqbrain.stages.original_slice import is_picture
 from monai_vqbrain.stages.reconstruction import reconstruct_image, write_reconstruction
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.tables import read_slices_table
 from monai_vqbrain.stages.trained import device_named, trained_network
-from monai_vqbrain.stages.volume import UnusableVolumeError
 from monai_vqbrain.stages.who import RunPeople
 
 FLATTERS = {
@@ -36,7 +25,6 @@ FLATTERS = {
     "validation": "a validation participant of this run, by whom its weights were chosen: these "
     "scores flatter a little",
 }
-DICOM_MARK = slice(128, 132)  # "DICM" in a DICOM file
 
 
 def reconstruct(
@@ -58,57 +46,7 @@ def reconstruct(
     run.need(run.slices, "prepare SOURCE")
     run.need(run.vqvae, "train vqvae")
     folder = output or run.path / "reconstructions"
-    names = result_names(images)
-    work = Reconstructor(run, device)
-    lines, problems = [], []
-    for path, name in progress(names.items(), "reconstructing", len(names)):
-        try:
-            lines += [f"{name}: {line}" for line in work(path, folder / name)]
-        except VQBrainError as error:
-            problems.append(f"{path}: {error}")
-        except ValueError as error:  # of the transforms, about this image's numbers
-            problems.append(f"{path}: {error}: look at the image")
-    done = f"{len(names) - len(problems)} of {len(names)} images reconstructed: {folder}"
-    click.echo("\n".join([*lines, done]))
-    for problem in problems[:-1]:
-        click.echo(f"Error: {problem}", err=True)
-    if problems:
-        raise VQBrainError(problems[-1])
-
-
-def result_names(images: Sequence[Path]) -> dict[Path, str]:
-    """A name for the results of each image: its own, with its ending or folders where it repeats.
-
-    Args:
-        images: paths; one that comes twice counts once.
-
-    Example:
-        >>> list(result_names([Path("a/mri/brain.mgz"), Path("b/mri/brain.mgz")]).values())
-        ['a_mri_brain', 'b_mri_brain']
-        >>> list(result_names([Path("sub-02_T1w.nii.gz"), Path("x.nii"), Path("x.png")]).values())
-        ['sub-02', 'x.nii', 'x.png']
-    """
-    paths = list({path.resolve(): path for path in images}.values())
-    plain = {path: _plain(path) for path in paths}
-    twins = Counter((path.absolute().parent, plain[path]) for path in paths)
-    parts = {
-        path: (*folder.parts[1:], path.name if twins[folder, plain[path]] > 1 else plain[path])
-        for path in paths
-        for folder in [path.absolute().parent]
-    }
-    depth = dict.fromkeys(paths, 1)
-    for _ in range(sum(map(len, parts.values()))):
-        names = {path: "_".join(parts[path][-depth[path] :]) for path in paths}
-        repeated = [path for path in paths if list(names.values()).count(names[path]) > 1]
-        longest = max((depth[path] for path in repeated), default=0)
-        depth |= {path: longest + 1 for path in repeated if depth[path] == longest}
-    return names
-
-
-def _plain(path: Path) -> str:
-    """A file's name without its ending and without `_T1w`."""
-    name = stem(path)
-    return (path.stem if name == path.name else name).removesuffix("_T1w")
+    each_image(images, folder, Reconstructor(run, device), "reconstructed")
 
 
 class Reconstructor:
@@ -170,43 +108,6 @@ class Reconstructor:
             write_provenance(work, made_from, asdict(self.frame), seconds, **about)
         flattered = [f"{who} is {FLATTERS[about['split']]}"] if about["split"] in FLATTERS else []
         return [score_line(scores), *original.notes, *flattered]
-
-
-def check_free(folder: Path, image: Path) -> None:
-    """Refuse to replace a folder that is not an earlier result of the same image.
-
-    Raises:
-        VQBrainError: saying whose it is.
-    """
-    if not folder.exists():
-        return
-    owner = (read_provenance(folder) or {}).get("image") if folder.is_dir() else None
-    if owner is None:
-        raise VQBrainError(f"{folder} is there and no reconstruction: give another --output")
-    if owner != str(image.resolve()):
-        raise VQBrainError(
-            f"{folder} holds the reconstruction of {owner}: delete it, or give another --output"
-        )
-
-
-def read_original(path: Path, frame: Frame) -> Original:
-    """Read an image of any kind that can be reconstructed.
-
-    Raises:
-        UnusableVolumeError: it is not there, or cannot be used.
-        ValueError: of the transforms, about its numbers.
-    """
-    if not path.exists():
-        raise UnusableVolumeError("does not exist", "check the path")
-    if path.is_dir():
-        advice = "name the images in it; DICOM is converted with dcm2niix first"
-        raise UnusableVolumeError("is a folder", advice)
-    with path.open("rb") as file:
-        if file.read(DICOM_MARK.stop)[DICOM_MARK] == b"DICM":
-            raise UnusableVolumeError("is DICOM", "convert it with dcm2niix first")
-    if is_picture(path):
-        return picture_original(path)
-    return slice_original(path, frame) if is_flat(path) else volume_original(path, frame)
 
 
 def score_line(scores: dict[str, Any]) -> str:

@@ -130,8 +130,8 @@ def write_reconstruction(result: Reconstruction, folder: Path, name: str, pictur
     )
     low, high = original.limits
     values = original.intensities(result.unit)
-    _write_nifti(values, high - low, "reconstruction, vqbrain", original.like, made)
-    _write_nifti(result.error, 1.0, "reconstruction - image, vqbrain", original.like, error)
+    write_like(values, high - low, "reconstruction, vqbrain", original.like, made)
+    write_like(result.error, 1.0, "reconstruction - image, vqbrain", original.like, error)
     write_table(result.scores, folder / f"{name}_scores.tsv")
     (folder / f"{name}.png").write_bytes(panel(result))
     if picture:
@@ -139,7 +139,7 @@ def write_reconstruction(result: Reconstruction, folder: Path, name: str, pictur
         Image.fromarray(grey).save(folder / f"{name}_desc-reconstruction_T1w.png")
 
 
-def _write_nifti(values: np.ndarray, scale: float, what: str, like: Any, path: Path) -> None:
+def write_like(values: np.ndarray, scale: float, what: str, like: Any, path: Path) -> None:
     """Write values as 16-bit integers, with the image's own shape, affine and header.
 
     Args:
@@ -166,7 +166,7 @@ def _write_nifti(values: np.ndarray, scale: float, what: str, like: Any, path: P
 
 def panel(result: Reconstruction) -> bytes:
     """A PNG of some slices above their reconstructions above the errors."""
-    chosen = _evenly(result.scores)
+    chosen = evenly(result.scores["ssim_brain"].notna())
     rows = {
         "image": (result.original.slices, {"cmap": "gray", "vmin": 0, "vmax": 1}),
         "reconstruction": (result.slices, {"cmap": "gray", "vmin": 0, "vmax": 1}),
@@ -194,10 +194,10 @@ def panel(result: Reconstruction) -> bytes:
     return buffer.getvalue()
 
 
-def _evenly(scores: pd.DataFrame) -> Sequence[int]:
+def evenly(counts: pd.Series) -> Sequence[int]:
     """Some of the slices that count, evenly spread; of all slices where none counts."""
-    counted = np.flatnonzero(scores["ssim_brain"].notna())
-    among = counted if len(counted) else np.arange(len(scores))
+    counted = np.flatnonzero(counts)
+    among = counted if len(counted) else np.arange(len(counts))
     places = np.linspace(0, len(among) - 1, min(len(among), COLUMNS)).round().astype(int)
     return [int(i) for i in among[places]]
 

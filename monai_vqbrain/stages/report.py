@@ -135,9 +135,10 @@ def findings(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Stage by stage: when, how long, on what, by which command."""
-    folders = [run.volumes, run.slices, run.vqvae, run.codes, run.prior, run.samples, work]
+    folders = [run.volumes, run.slices, run.vqvae, run.codes, run.prior, run.samples]
     hide = _hider(labels)
-    records = [(f.name.removesuffix(".partial"), read_provenance(f)) for f in folders]
+    records = [(folder.name, read_provenance(folder)) for folder in folders]
+    records.append((run.report.name, read_provenance(work)))
     return [
         {
             "name": name,

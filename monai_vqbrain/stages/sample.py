@@ -22,13 +22,14 @@ from monai_vqbrain.provenance import Described, describe, what_changed, write_pr
 from monai_vqbrain.stages.bundle import bundle_command, run_bundle
 from monai_vqbrain.stages.codes import check_models
 from monai_vqbrain.stages.conditions import position_column
+from monai_vqbrain.stages.known import known_codes
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.tables import read_table, where
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """What a sample is asked for; `condition` as name -> value."""
+    """What a sample is asked for; `condition` as name -> value, `known` and `mask` as files."""
 
     number: int = 16
     seed: int = 0
@@ -37,6 +38,8 @@ class SampleOptions:
     guidance: float = 1.0
     condition: dict[str, str] = field(default_factory=dict)
     volume: bool = False
+    known: str | None = None
+    mask: str | None = None
 
 
 def sample(
@@ -63,7 +66,7 @@ def sample(
     run.need(run.vqvae, "train vqvae")
     run.need(run.prior, "train prior")
     _check_asked(run, options)
-    why = what_changed(run.samples, describe(_made_from(run)), asdict(options))
+    why = what_changed(run.samples, describe(_made_from(run, asdict(options))), asdict(options))
     if why is None:
         click.echo(f"{run.samples.name} is up to date: the same {options.number} samples lie there")
         return
@@ -76,8 +79,12 @@ def sample(
     click.echo(f"{options.number} synthetic {what}: {run.samples}")
 
 
-def begin_samples(run_dir: Path | str) -> dict[str, dict[str, Any]]:
+def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Open the partial folder of the samples: the first step of the bundle's `run`.
+
+    Args:
+        run_dir: the run folder.
+        options: what is asked for, as SampleOptions has it.
 
     Returns:
         What the samples will rest on, described before they are drawn.
@@ -91,14 +98,15 @@ def begin_samples(run_dir: Path | str) -> dict[str, dict[str, Any]]:
     work = partial(run.samples)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    return describe(_made_from(run))
+    return describe(_made_from(run, options))
 
 
 def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What every sample carries: how it was drawn, from which models."""
     run = RunFolder(run_dir)
     asked = ", ".join(f"{name}={value}" for name, value in options["condition"].items())
-    return {
+    known = {"known_sha256": sha256(Path(options["known"]))} if options["known"] else {}
+    return known | {
         "seed": options["seed"],
         "condition": asked or "none",
         "guidance": options["guidance"],
@@ -110,20 +118,35 @@ def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, A
 
 
 def sample_given(
-    run_dir: Path | str, network: Any, condition: Mapping[str, Any], volume: bool
+    run_dir: Path | str, network: Any, decoder: Any, options: Mapping[str, Any]
 ) -> dict[str, torch.Tensor]:
-    """What the sampler is given besides the prior: what is asked, a row a slice for volumes.
+    """What the sampler is given besides the prior, as tensors.
+
+    Args:
+        run_dir: the run folder.
+        network: the prior.
+        decoder: the VQ-VAE.
+        options: what is asked for, as SampleOptions has it.
+
+    Returns:
+        `condition`, (1, C), or a row for each slice of volumes; `known`, codes of one slice, -1
+        where they are to be drawn. Nothing where nothing is asked.
 
     Raises:
         ValueError: if the prior does not know what is asked.
+        VQBrainError: if an image cannot be used.
     """
-    known = network.settings["conditions"]
-    if volume:
-        position = position_column(RunFolder(run_dir))
-        places = slice_positions(run_dir)
-        rows = [condition_row(known, {**condition, position: place}) for place in places]
-        return {"condition": torch.stack(rows)}
-    return {"condition": condition_row(known, condition)[None]} if condition else {}
+    run = RunFolder(run_dir)
+    known, condition = network.settings["conditions"], options["condition"]
+    given = {"condition": condition_row(known, condition)[None]} if condition else {}
+    if options["volume"]:
+        places = [{position_column(run): place} for place in slice_positions(run_dir)]
+        rows = [condition_row(known, {**condition, **place}) for place in places]
+        given["condition"] = torch.stack(rows)
+    if options["known"]:
+        image, mask = Path(options["known"]), Path(options["mask"])
+        given["known"] = known_codes(run, decoder, image, mask)
+    return given
 
 
 def slice_positions(run_dir: Path | str) -> list[float]:
@@ -169,11 +192,13 @@ def finish_samples(
     publish(run.samples)
 
 
-def _made_from(run: RunFolder) -> dict[str, Path]:
-    return {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+def _made_from(run: RunFolder, options: Mapping[str, Any]) -> dict[str, Path]:
+    files = {name: Path(options[name]) for name in ("known", "mask") if options[name]}
+    return {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt", **files}
 
 
 def _check(options: SampleOptions) -> None:
+    _check_known(options)
     if options.number < 1:
         raise UsageError(f"-n must be 1 or more, got {options.number}")
     if options.seed < 0:
@@ -186,6 +211,18 @@ def _check(options: SampleOptions) -> None:
         raise UsageError(f"--guidance {options.guidance:g} needs a --condition to guide to")
     if not 0 < options.top_p <= 1:
         raise UsageError(f"--top-p must lie in (0, 1], got {options.top_p:g}")
+
+
+def _check_known(options: SampleOptions) -> None:
+    if (options.known is None) != (options.mask is None):
+        raise UsageError("--known and --mask go together: what is kept, and where to draw anew")
+    if options.known is None:
+        return
+    if options.volume:
+        raise UsageError("--known fills in one slice, and --volume draws many: leave one out")
+    for name, path in (("known", options.known), ("mask", options.mask)):
+        if not Path(str(path)).is_file():
+            raise UsageError(f"--{name} {path}: there is no such file")
 
 
 def _check_asked(run: RunFolder, options: SampleOptions) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from monai_vqbrain.cohorts.splits import SPLITS, check_splits
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages import figures
 from monai_vqbrain.stages.codes import code_shape
+from monai_vqbrain.stages.coherence import Decode, compare_volumes
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.tables import (
     eight_bit,
@@ -32,8 +33,6 @@ SCHEMA = 1
 WHITE = np.float32(255)  # the stored value of an intensity of 1
 SCORES = ("ssim_brain", "ssim_whole", "psnr_brain")
 SAMPLES_COMPARED = 256  # at most; the figure shows the first eight
-
-Decode = Callable[[np.ndarray], np.ndarray]  # (B, G, w, h) codes -> (B, W, H) float in [0, 1]
 
 
 def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[str, Any]:
@@ -63,7 +62,11 @@ def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[
         if (work / "bits.tsv").is_file():
             summary["prior"] = prior_bits(run, read_table(work / "bits.tsv"))
         if decode is not None and sample_files(run):
-            summary["samples"] = compare_samples(run, work, decode)
+            files = sample_files(run)
+            summary["samples"] = compare_samples(run, files, work, decode)
+            if read_samples(files[:1]).shape[0] > 1:
+                cuts = work / "cuts.png"
+                summary["volumes"] = compare_volumes(run, files, decode, cuts)
     return summary
 
 
@@ -134,24 +137,27 @@ def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def compare_samples(run: RunFolder, work: Path, decode: Decode) -> dict[str, Any]:
-    """Each sample's nearest training slice, both as the VQ-VAE decodes them.
+def compare_samples(
+    run: RunFolder, files: Sequence[Path], work: Path, decode: Decode
+) -> dict[str, Any]:
+    """Each sampled slice's nearest training slice, both as the VQ-VAE decodes them.
 
     Raw slices hold detail that no decoded image has, and would all look far away; test slices
     treated alike show which distance a real new person has.
     """
-    files = sample_files(run)[:SAMPLES_COMPARED]
-    samples = read_samples(files)
+    samples = read_samples(files[:SAMPLES_COMPARED])[:SAMPLES_COMPARED]
+    slices = len(read_samples(files[:1]))
+    names = np.repeat([file.name for file in files], slices)[: len(samples)]
     codes, rows, _ = read_codes(run)
     training, test = (rows[where(rows, s)] for s in ("training", "test"))
     known = _decoded(codes[where(rows, "training")], decode)
     found, distance = metrics.nearest(samples, known)
     table = training.iloc[found][["participant_id", "session_id", "axis", "index"]]
-    table = table.assign(sample=[f.name for f in files], rms=distance / 255)
+    table = table.assign(sample=names, rms=distance / 255)
     table.to_csv(work / "nearest.tsv", sep="\t", index=False, na_rep="n/a")
     (work / "nearest.png").write_bytes(figures.beside_nearest(samples[:8], known[found[:8]]))
     result: dict[str, Any] = {
-        "compared": len(files),
+        "compared": len(samples),
         "distance_to_training": number(np.median(distance) / 255),
     }
     if len(test):

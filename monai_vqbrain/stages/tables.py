@@ -97,10 +97,11 @@ def sample_files(run: RunFolder) -> list[Path]:
 
 
 def read_samples(files: Sequence[Path]) -> np.ndarray:
-    """Samples of one size: (N, W, H) uint8, 255 standing for 1."""
+    """The slices of samples of one size, file after file: (N, W, H) uint8, 255 standing for 1."""
     import nibabel
 
-    return eight_bit(np.stack([nibabel.load(f).get_fdata()[..., 0] for f in files]))  # type: ignore[attr-defined]
+    slices = [np.moveaxis(nibabel.load(f).get_fdata(), 2, 0) for f in files]  # type: ignore[attr-defined]
+    return eight_bit(np.concatenate(slices))
 
 
 def eight_bit(images: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,12 +33,13 @@ def trained_network(folder: Path | str, device: torch.device | str = "cpu") -> n
         device: where to put it.
 
     Raises:
-        VQBrainError: if the folder holds no finished training, or one of another version.
+        VQBrainError: if the folder holds no finished training, a damaged one, or one of another
+            version.
     """
     folder = Path(folder)
     try:
         definition = json.loads((folder / "config.json").read_text())["network_def"]
-        weights = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+        weights = _weights(folder / "model.pt")
     except FileNotFoundError as error:
         raise VQBrainError(
             f"{folder} holds no trained network ({Path(error.filename).name} is missing): "
@@ -54,3 +56,11 @@ def trained_network(folder: Path | str, device: torch.device | str = "cpu") -> n
             f"{folder} was trained by a version whose {target} was built otherwise: train it again"
         ) from error
     return network.to(device).eval()
+
+
+def _weights(path: Path) -> Any:
+    with path.open("rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # of ten kinds, by which byte is wrong
+            raise VQBrainError(f"{path} is damaged: train it again") from error

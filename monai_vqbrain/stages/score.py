@@ -1,0 +1,219 @@
+"""`vqbrain score`: how many bits a run's prior needs for each code of an image, as maps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.files import building
+from monai_vqbrain.handlers.outputs import write_table
+from monai_vqbrain.inferers import code_bits
+from monai_vqbrain.metrics import over_participants
+from monai_vqbrain.networks import BrainVQVAE, PixelCNN
+from monai_vqbrain.networks.conditions import Known, condition_row
+from monai_vqbrain.provenance import describe, read_provenance, write_provenance
+from monai_vqbrain.stages.codes import check_models, code_items
+from monai_vqbrain.stages.conditions import condition_of, position_column
+from monai_vqbrain.stages.images import check_free, each_image, read_original
+from monai_vqbrain.stages.original import Frame, Original
+from monai_vqbrain.stages.reconstruction import PLACE, evenly, write_like
+from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.stages.slice_tables import LEAST_BRAIN
+from monai_vqbrain.stages.trained import device_named, trained_network
+
+BATCH = 16  # slices at a time
+MOST_BITS = 16.0  # the stored map's scale, in steps of 1/256 bit
+
+
+def score(
+    run_path: Path,
+    images: Sequence[Path],
+    output: Path | None = None,
+    device: str = "auto",
+    condition: Mapping[str, str] | None = None,
+) -> None:
+    """Score images, each into a folder of its own; what fails gets a line, the rest is done.
+
+    Args:
+        run_path: the run folder.
+        images: volumes, or single slices as NIfTI or pictures.
+        output: where the folders go, by default `R/scores`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        condition: what is known of whom the images show, name -> value.
+
+    Raises:
+        UsageError: a network is missing, there is no such device, or the prior knows no such
+            condition.
+        VQBrainError: the networks do not fit; or an image failed: the line of the last one.
+    """
+    run = RunFolder(run_path)
+    run.need(run.vqvae, "train vqvae")
+    run.need(run.prior, "train prior")
+    folder = output or run.path / "scores"
+    each_image(images, folder, Scorer(run, device, condition or {}), "scored")
+
+
+class Scorer:
+    """Scores one image after the other with a run's prior.
+
+    Args:
+        run: the run folder.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        condition: what is known of whom the images show.
+
+    Raises:
+        UsageError: there is no such device or condition.
+        VQBrainError: the networks do not belong together, or cannot be read.
+    """
+
+    def __init__(self, run: RunFolder, device: str, condition: Mapping[str, str]) -> None:
+        check_models(run)
+        self.device = device_named(device)
+        self.vqvae = cast("BrainVQVAE", trained_network(run.vqvae, self.device))
+        self.prior = cast("PixelCNN", trained_network(run.prior, self.device))
+        self.known: Known = self.prior.settings["conditions"]
+        self.condition, self.position = dict(condition), position_column(run)
+        try:
+            condition_row(self.known, self.condition)
+        except ValueError as error:
+            raise UsageError(f"--condition {error}") from error
+        self.frame = Frame.of((read_provenance(run.slices) or {})["options"])
+        self.made_from = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+        self.usual = self._usual(run)
+
+    def __call__(self, path: Path, folder: Path) -> list[str]:
+        """Score one image.
+
+        Args:
+            path: the image.
+            folder: where its files go, named as the folder is; an earlier result is replaced.
+
+        Returns:
+            What to tell a person.
+
+        Raises:
+            VQBrainError: the image cannot be used, or the folder is not its.
+            ValueError: of the transforms, about the image's numbers.
+        """
+        began = time.monotonic()
+        check_free(folder, path)
+        original = read_original(path, self.frame)
+        made_from = describe({"image": path} | self.made_from)
+        bits = self._bits(original)  # (S, w, h)
+        table = self._table(original, bits)
+        counted = table[table["counts"]]
+        mean = float(counted["bits_per_code"].mean()) if len(counted) else None
+        with building(folder) as work:
+            name = folder.name
+            stack = np.kron(bits.transpose(1, 2, 0), np.ones((self.vqvae.factor,) * 2 + (1,)))
+            width, height = original.slices.shape[:2]
+            stack = np.ascontiguousarray(stack[:width, :height], dtype=np.float32)
+            values = original.back(stack) * original.brain
+            file = work / f"{name}_desc-bits_T1w.nii.gz"
+            write_like(values, MOST_BITS, "bits a code, vqbrain", original.like, file)
+            write_table(table, work / f"{name}_bits.tsv")
+            (work / f"{name}.png").write_bytes(panel(original, stack, table))
+            about: dict[str, Any] = {
+                "image": str(path.resolve()),
+                "condition": self.condition,
+                "bits_per_code": mean,
+                "usual": self.usual,
+                "notes": original.notes,
+            }
+            seconds = time.monotonic() - began
+            write_provenance(work, made_from, asdict(self.frame), seconds, **about)
+        return [self._line(mean, len(counted)), *original.notes]
+
+    @torch.inference_mode()
+    def _bits(self, original: Original) -> np.ndarray:
+        """Bits of every code of every slice, (S, w, h)."""
+        images = torch.from_numpy(np.ascontiguousarray(original.slices.transpose(2, 0, 1)))[:, None]
+        rows = torch.stack([self._row(place) for place in original.places])
+        found = []
+        for batch, asked in zip(images.split(BATCH), rows.split(BATCH), strict=True):
+            codes = self.vqvae.index_quantize(batch.to(self.device))
+            if list(codes.shape[-2:]) != self.prior.settings["grid"][-2:]:
+                w, h = (side * self.vqvae.factor for side in self.prior.settings["grid"][-2:])
+                raise VQBrainError(
+                    f"has slices of {batch.shape[2]}x{batch.shape[3]} pixels, and the prior knows "
+                    f"{w}x{h}: give a volume, or a slice of that size"
+                )
+            found.append(self._code_bits(codes, asked))
+        return torch.cat(found).cpu().numpy()
+
+    def _row(self, place: Mapping[str, Any]) -> torch.Tensor:
+        """The conditions of one slice: what was asked, and where it lies, as far as is known."""
+        where = condition_of({self.position: place.get(self.position)}, self.known)
+        asked = {name: value for name, value in where.items() if name == self.position}
+        return condition_row(self.known, {**asked, **self.condition})
+
+    def _table(self, original: Original, bits: np.ndarray) -> pd.DataFrame:
+        table = pd.DataFrame(original.places, columns=list(PLACE))
+        table["bits_per_code"] = bits.mean(axis=(1, 2))
+        counts = table["brain_fraction"] >= LEAST_BRAIN
+        if self.position in self.known:
+            low, high = map(float, self.known[self.position])
+            counts &= table[self.position].isna() | table[self.position].between(low, high)
+        return table.assign(counts=counts)
+
+    @torch.inference_mode()
+    def _usual(self, run: RunFolder) -> dict[str, Any]:
+        """Bits a code of the run's validation people, told what the images are told."""
+        items = code_items(run.path, "validation", 256, self.known)
+        column = list(self.known).index(self.position) if self.position in self.known else None
+        means: list[float] = []
+        for start in range(0, len(items), BATCH):
+            batch = items[start : start + BATCH]
+            places = [None if column is None else float(i["condition"][column]) for i in batch]
+            rows = torch.stack([self._row({self.position: place}) for place in places])
+            codes = torch.stack([item["codes"] for item in batch]).to(self.device)
+            means += self._code_bits(codes, rows).mean((-1, -2)).tolist()
+        return over_participants(means, [item["participant_id"] for item in items]).as_json()
+
+    def _code_bits(self, codes: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Bits of codes under conditions, (B, w, h); of several groups their sum."""
+        bits = code_bits(self.prior, codes, rows.to(self.device) if self.known else None)
+        return bits.sum(1) if bits.ndim == 4 else bits
+
+    def _line(self, mean: float | None, slices: int) -> str:
+        if mean is None:
+            return "no slice lies where the prior was trained: the map says little"
+        usual = self.usual["mean"]
+        return f"{mean:.2f} bits a code over {slices} slices (validation people: {usual:.2f})"
+
+
+def panel(original: Original, bits: np.ndarray, table: pd.DataFrame) -> bytes:
+    """A PNG of some slices above their bits.
+
+    Args:
+        original: the image.
+        bits: (W, H, S).
+        table: a row a slice.
+    """
+    chosen = evenly(table["counts"])
+    figure = Figure(figsize=(1.9 * len(chosen) + 1.2, 4.4), layout="constrained")
+    axes = figure.subplots(2, len(chosen), squeeze=False)
+    top = float(np.percentile(bits, 99.5))
+    for column, index in enumerate(chosen):
+        image, below = axes[0][column], axes[1][column]
+        image.imshow(np.rot90(original.slices[..., index]), cmap="gray", vmin=0, vmax=1)
+        shown = below.imshow(np.rot90(bits[..., index]), cmap="magma", vmin=0, vmax=top)
+        image.set_title(f"{table['bits_per_code'].iloc[index]:.2f} bits a code", fontsize=9)
+        for axis in (image, below):
+            axis.set(xticks=[], yticks=[])
+    axes[0][0].set_ylabel("image")
+    axes[1][0].set_ylabel("bits a code")
+    figure.colorbar(shown, ax=axes[1].tolist())
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

@@ -1,0 +1,62 @@
+"""Whether slices of sampled volumes fit together: against scikit-image, and in extreme cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from made_run import decode, make_run
+from skimage.metrics import structural_similarity
+
+from monai_vqbrain.stages.coherence import compare_volumes, neighbour_ssim, real_volumes
+
+SHAPE = (32, 32, 3)
+
+
+def volume_file(path: Path, volume: np.ndarray) -> Path:
+    nib.save(nib.Nifti1Image((volume / 255).astype(np.float32), np.diag([1.8, 1.8, 3.6, 1])), path)
+    return path
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, SHAPE, dtype=np.uint8)
+
+
+def test_neighbours_are_compared_as_scikit_image_does() -> None:
+    volume = noise(0)
+    expected = [
+        structural_similarity(
+            volume[..., i], volume[..., i + 1], gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False, data_range=255, full=True,
+        )[1].mean()
+        for i in range(2)
+    ]  # fmt: skip
+    assert neighbour_ssim(volume, volume) == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+def test_slices_that_fit_are_told_from_strangers(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", samples=False)
+    steady = [np.repeat(noise(seed)[..., :1], 3, axis=2) for seed in range(3)]
+    files = [volume_file(tmp_path / f"{i}.nii.gz", volume) for i, volume in enumerate(steady)]
+    found = compare_volumes(run, files, decode, tmp_path / "cuts.png")
+    assert found["sampled"] == pytest.approx(1)
+    assert found["strangers"] < 0.1
+    assert 0 < found["real"] < 1
+    assert found["compared"] == 3
+    assert (tmp_path / "cuts.png").is_file()
+
+
+def test_one_volume_has_no_strangers(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", samples=False)
+    found = compare_volumes(
+        run, [volume_file(tmp_path / "0.nii.gz", noise(0))], decode, tmp_path / "cuts.png"
+    )
+    assert found["strangers"] is None
+
+
+def test_real_volumes_are_whole_stacks_of_test_people(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", samples=False)
+    assert real_volumes(run, decode, 3).shape == (3, 32, 32, 3)  # the fourth slice is empty
+    assert len(real_volumes(run, decode, 7)) == 0

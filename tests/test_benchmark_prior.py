@@ -1,0 +1,73 @@
+"""The race of the priors: the same codes, fair sizes, and figures by plain names."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+MODULES = ("prior", "race", "racers", "standings")
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[Any]:
+    """The script, as a module; it belongs to no package."""
+    sys.path.insert(0, str(BENCHMARKS))
+    threads = torch.get_num_threads()
+    yield importlib.import_module("prior")
+    torch.set_num_threads(threads)
+    sys.path.remove(str(BENCHMARKS))
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def test_it_ends_in_a_table_and_the_same_as_json(
+    benchmark: Any,
+    prepared_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(benchmark, "keep_memory", lambda: None)
+    file = tmp_path / "figures.json"
+    words = ["--run", str(prepared_run), "--work", str(tmp_path), "--cpu-seconds", "1"]
+    benchmark.main([*words, "--seeds", "0", "--json", str(file)])
+    found = json.loads(file.read_text())
+    for budget in (70, 300):
+        gain = found[f"monai_bits_{budget}s"] - found[f"ours_bits_{budget}s"]
+        assert found[f"bits_below_monai_{budget}s"] == pytest.approx(gain)
+        gain = found["unigram"] - found[f"ours_bits_{budget}s"]
+        assert found[f"bits_below_unigram_{budget}s"] == pytest.approx(gain)
+    assert 0 < found["ours_bits_300s"] < 10
+    out = capsys.readouterr().out
+    assert "bits below MONAI's transformer, 70 CPU-s" in out
+    assert "codes of a VQ-VAE with in-brain SSIM" in out
+    benchmark.main([*words, "--seeds", "0"])
+    assert "training the VQ-VAE" not in capsys.readouterr().out  # kept in the work folder
+
+
+def test_both_priors_are_causal_and_of_one_size(benchmark: Any) -> None:
+    priors = benchmark.ours((16, 16)).eval(), benchmark.Transformer((16, 16)).eval()
+    sizes = [benchmark.parameters(prior) for prior in priors]
+    assert 0.9 < sizes[0] / sizes[1] < 1.1
+    codes = torch.randint(512, (1, 16, 16), generator=torch.Generator().manual_seed(0))
+    changed = codes.clone()
+    changed[0, 3, 5] = (codes[0, 3, 5] + 1) % 512
+    for prior in priors:
+        with torch.no_grad():
+            moved = (prior(changed) - prior(codes)).abs().amax(1).flatten() > 1e-7
+        assert not moved[: 3 * 16 + 6].any()
+        assert moved[3 * 16 + 6 :].any()
+
+
+def test_a_mistyped_command_is_named(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.parse([])
+    assert "give --data DIR or --run RUN" in capsys.readouterr().err

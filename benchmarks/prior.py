@@ -4,10 +4,10 @@
 
 The shipped VQ-VAE with 8 x 8 pixels a code is trained for 600 CPU-seconds and encodes all slices.
 On these codes both priors train from random weights, for each budget anew, with the bundle's own
-optimiser, swapped codes and batch size, on one thread; every tenth of the budget, the clock stopped,
-validation people are scored, and the weights that did best on them score the test people. Both know
-the codes of a slice and nothing else. Bits are means over a person's slices, then over people. The
-unigram gives each position its own smoothed histogram of training codes.
+optimiser, swapped codes and batch size, on one thread. Every tenth of the budget, the clock
+stopped, validation people are scored, and the weights that did best on them score the test people.
+Both know the codes of a slice and nothing else. Bits are means over a person's slices, then over
+people. The unigram gives each position its own smoothed histogram of training codes.
 """
 
 from __future__ import annotations

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
@@ -14,6 +19,7 @@ import torch
 from monai_vqbrain.stages.train import TrainOptions
 
 ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
 
 mpl.use("Agg")
 
@@ -81,3 +87,16 @@ def tiny_prior(**options: Any) -> TrainOptions:
     """A few steps of a tiny prior."""
     overrides = ("slices_per_epoch=32", "network_def#channels=8", "network_def#layers=1")
     return TrainOptions(**{"epochs": 2, "overrides": overrides, **options})
+
+
+@contextmanager
+def benchmark_modules(*names: str) -> Iterator[SimpleNamespace]:
+    """Scripts of benchmarks/, which is no package, as modules; nothing of them stays behind."""
+    sys.path.insert(0, str(BENCHMARKS))
+    threads = torch.get_num_threads()
+    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    torch.set_num_threads(threads)
+    sys.path.remove(str(BENCHMARKS))
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(BENCHMARKS)):
+            del sys.modules[name]

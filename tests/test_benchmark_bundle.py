@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import BENCHMARKS, benchmark_modules
 
 from monai_vqbrain.engines import VQVAETrainer
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-MODULES = ("bundle", "race", "racers", "standings")
 LAPS = [
     {"bare": 100.0, "bundle": 90.0, "reading_ms": 1.0, "validation_seconds": 2.0},
     {"bare": 80.0, "bundle": 78.0, "reading_ms": 3.0, "validation_seconds": 4.0},
@@ -26,12 +24,9 @@ LAPS = [
 
 @pytest.fixture(scope="module")
 def benchmark() -> Iterator[Any]:
-    """The benchmark's module, which is in no package."""
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module("bundle")
-    sys.path.remove(str(BENCHMARKS))
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    """The script, as a module."""
+    with benchmark_modules("bundle") as found:
+        yield found.bundle
 
 
 def test_ratios_are_taken_round_by_round(benchmark: Any) -> None:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-MODULES = ("prior", "race", "racers", "standings")
+from conftest import benchmark_modules
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> Iterator[Any]:
-    """The script, as a module; it belongs to no package."""
-    sys.path.insert(0, str(BENCHMARKS))
-    threads = torch.get_num_threads()
-    yield importlib.import_module("prior")
-    torch.set_num_threads(threads)
-    sys.path.remove(str(BENCHMARKS))
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    """The script, as a module."""
+    with benchmark_modules("prior") as found:
+        yield found.prior
 
 
 def test_it_ends_in_a_table_and_the_same_as_json(

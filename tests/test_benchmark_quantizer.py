@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import benchmark_modules
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = ["--shapes", "64x4", "512x64", "--batch", "1", "--rounds", "1", "--seconds", "0"]
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> Iterator[Any]:
-    """The script, as a module; it belongs to no package."""
-    sys.path.insert(0, str(BENCHMARKS))
-    threads = torch.get_num_threads()
-    yield importlib.import_module("quantizer")
-    torch.set_num_threads(threads)
-    sys.path.remove(str(BENCHMARKS))
-    for name in ("quantizer", "standings"):
-        sys.modules.pop(name, None)
+    """The script, as a module."""
+    with benchmark_modules("quantizer") as found:
+        yield found.quantizer
 
 
 def peer() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import benchmark_modules
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-MODULES = ("sampling", "quantizer", "race", "racers", "standings")
 NAMES = (
     "speedup_plain_b1", "speedup_monai_b1", "speedup_monai_flash_b1", "speedup_plain_b64",
     "speedup_monai_b64", "floor_ratio_b64", "max_logit_error", "kv_speedup_b1", "kv_speedup_b16",
@@ -24,14 +21,9 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def benchmark() -> Iterator[Any]:
-    """The script, as a module; it belongs to no package."""
-    sys.path.insert(0, str(BENCHMARKS))
-    threads = torch.get_num_threads()
-    yield importlib.import_module("sampling")
-    torch.set_num_threads(threads)
-    sys.path.remove(str(BENCHMARKS))
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    """The script, as a module."""
+    with benchmark_modules("sampling") as found:
+        yield found.sampling
 
 
 def test_it_ends_in_a_table_and_the_same_as_json(

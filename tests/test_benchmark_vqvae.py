@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -15,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import BENCHMARKS, benchmark_modules
 from made_run import make_run
 from skimage.metrics import structural_similarity
 
 from monai_vqbrain.errors import VQBrainError
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 KEYS = (
     "ssim_brain_120s", "ssim_brain_300s", "ssim_brain_600s", "monai_ssim_brain_600s",
     "monai_further_ssim_brain_600s", "seconds_to_monai_600s", "seconds_to_monai_further_600s",
@@ -34,13 +33,9 @@ EXCERPT = ["in-brain SSIM, 600 CPU-s", "budget that reaches MONAI at 600 s", "po
 
 @pytest.fixture(scope="module")
 def benchmark() -> Iterator[SimpleNamespace]:
-    """The modules of the benchmark, which are no package."""
-    names = ("race", "racers", "standings", "vqvae")
-    sys.path.insert(0, str(BENCHMARKS))
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    sys.path.remove(str(BENCHMARKS))
-    for name in names:
-        del sys.modules[name]
+    """The benchmark's modules."""
+    with benchmark_modules("race", "racers", "standings", "vqvae") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

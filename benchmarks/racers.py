@@ -129,14 +129,16 @@ def build(name: str, race: str, seed: int) -> Racer:
     return ours(shapes.ours) if settings is None else monai(settings, shapes.monai)
 
 
-def ours(network: Mapping[str, Any]) -> Racer:
+def ours(network: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Racer:
     """Our network and all that trains it, from the shipped train.json.
 
     Args:
         network: arguments of the network other than the configuration's.
+        overrides: values by the configuration's ids.
     """
     parser = train_config()
     parser["network_def"].update(network)
+    parser.update(dict(overrides or {}))
     get = parser.get_parsed_content
     entries = enumerate(parser["train"]["handlers"])
     wanted = [place for place, entry in entries if entry["_target_"] in STEP_HANDLERS]

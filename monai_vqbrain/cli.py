@@ -262,7 +262,7 @@ def encode(run: Path, device: str, show_command: bool) -> None:
 @click.option("--volume", is_flag=True,
               help="Draw whole volumes, slice after slice, each given the one before.")  # fmt: skip
 @click.option("--known", type=click.Path(), metavar="IMAGE",
-              help="Keep this slice where --mask is 0, and draw the rest.")  # fmt: skip
+              help="Keep this slice but for --mask and its surroundings.")  # fmt: skip
 @click.option("--mask", type=click.Path(), metavar="MASK", help="Not 0 where to draw anew.")
 @device_option
 @show_command_option

@@ -156,6 +156,17 @@ def test_conditions_are_what_training_people_differ_in(run: RunFolder) -> None:
     assert list(conditions.code_conditions(run.path, ["age"])) == ["age"]
 
 
+@pytest.mark.parametrize("labels", [("0", "1"), ("TRUE", "FALSE"), ("01", "02")])
+def test_categories_stay_as_they_are_written(run: RunFolder, labels: tuple[str, str]) -> None:
+    table = pd.read_csv(run.codes / "codes.tsv", sep="\t", keep_default_na=False)
+    written = table["diagnosis"].replace({"AD": labels[0], "CN": labels[1]})
+    table.assign(diagnosis=written).to_csv(run.codes / "codes.tsv", sep="\t", index=False)
+    known = conditions.code_conditions(run.path, "diagnosis")
+    assert known["diagnosis"] == sorted(labels)
+    items = stage.code_items(run.path, "training", None, known)
+    assert {float(item["condition"][0]) for item in items} >= {0.0, 1.0}
+
+
 def test_a_run_without_codes_has_no_conditions(tmp_path: Path) -> None:
     assert conditions.code_conditions(tmp_path) == {}
 

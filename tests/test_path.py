@@ -323,6 +323,16 @@ def test_sampling_options_out_of_range(
         sample(trained_run, SampleOptions(**options))
 
 
+def test_another_split_makes_samples_and_prior_stale(trained_run: Path, tmp_path: Path) -> None:
+    run = copy_of(trained_run, tmp_path)
+    record = run / "2-slices/provenance.json"
+    record.write_text(record.read_text() + "\n")
+    with pytest.raises(VQBrainError, match="3-vqvae was trained on other slices"):
+        sample(run, SampleOptions(number=5))
+    with pytest.raises(VQBrainError, match="3-vqvae was trained on other slices"):
+        train(run, "prior", tiny_prior())
+
+
 def test_samples_are_drawn_as_asked_and_say_so(trained_run: Path, tmp_path: Path) -> None:
     run = copy_of(trained_run, tmp_path)
     asked = {"diagnosis": "AD", "position_rel": "0.5"}

@@ -496,7 +496,7 @@ def test_a_result_is_replaced_as_a_whole_and_nothing_else_is(
     (output / "y").mkdir()
     (output / "y" / "work.txt").write_text("of years")
     image.rename(tmp_path / "y.png")
-    with pytest.raises(VQBrainError, match="y is there and no reconstruction: give another --outp"):
+    with pytest.raises(VQBrainError, match="y is there and holds no reconstruction: give another "):
         reconstruct(run.path, [tmp_path / "y.png"], output, "cpu")
     assert (output / "y" / "work.txt").is_file()
     assert "0 of 1 images reconstructed" in capsys.readouterr().out

@@ -129,6 +129,16 @@ def test_known_codes_are_kept_and_the_others_follow_them(settings: dict[str, Any
     )
 
 
+@pytest.mark.parametrize("settings", PRIORS, ids=str)
+def test_rows_known_as_a_whole_need_no_logits(settings: dict[str, Any]) -> None:
+    network = prior(**settings)
+    whole = AncestralSampler()(network, 4, seeded(), **given(network, 4))
+    known = whole.clone()
+    known[..., 1:, 1:] = -1
+    again = AncestralSampler()(network, 4, seeded(), **given(network, 4), known=known)
+    assert torch.equal(again, whole)
+
+
 def test_a_grid_known_as_a_whole_comes_back() -> None:
     known = torch.randint(6, (2, 5, 7), generator=seeded(2))
     assert torch.equal(AncestralSampler()(prior(), 2, seeded(), known=known), known)

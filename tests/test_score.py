@@ -15,6 +15,7 @@ from PIL import Image
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.inferers import code_bits
 from monai_vqbrain.stages.codes import code_items
+from monai_vqbrain.stages.reconstruct import reconstruct
 from monai_vqbrain.stages.score import score
 from monai_vqbrain.stages.trained import trained_network
 
@@ -84,6 +85,15 @@ def test_an_image_of_another_size_is_named(trained_run: Path, tmp_path: Path) ->
     words = "small.png: has slices of 20x20 pixels, and the prior knows 32x32: give a volume"
     with pytest.raises(VQBrainError, match=words):
         score(trained_run, [tmp_path / "small.png"])
+
+
+def test_a_reconstruction_is_not_replaced_by_scores(trained_run: Path, tmp_path: Path) -> None:
+    image = a_stack(trained_run)
+    reconstruct(trained_run, [image], tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(VQBrainError, match="is there and holds no scores: give another --output"):
+        score(trained_run, [image], tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_unknown_condition_is_named(trained_run: Path, tmp_path: Path) -> None:

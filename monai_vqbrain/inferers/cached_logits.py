@@ -55,6 +55,7 @@ class CachedLogits:
             self.layers.append(_Layer(block, self.last.shape, missing, block.shifts(vector)))
             missing = missing + cast("Tensor", block.horizontal_out.bias)
         self.missing = missing
+        self.features = self.last[:, 0]  # of no position yet
         rows = [*(layer.row[:, 1:] for layer in self.layers), self.last]
         self.slots = [[row[:, column] for row in rows] for column in range(columns)]  # (B, C) each
 

@@ -126,6 +126,7 @@ class AncestralSampler:
         condition = condition.expand(batch_size, -1)
         both = torch.cat((condition, torch.full_like(condition, torch.nan)))
         if neighbour is not None:
+            neighbour = neighbour.expand(batch_size, *neighbour.shape[1:])
             neighbour = torch.cat((neighbour, neighbour))
         return _Guided(self._walk(network, 2 * batch_size, both, neighbour), self.guidance)
 

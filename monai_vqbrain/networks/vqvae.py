@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from typing import TypeGuard
 
 import torch
@@ -74,7 +75,7 @@ class BrainVQVAE(nn.Module):
             raise ValueError(f"with levels as num_codes, groups must be 1, got {groups}")
         self.spatial_dims = spatial_dims
         self.factor = factor
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "spatial_dims": spatial_dims,
             "factor": factor,
             "width": width,

@@ -37,6 +37,7 @@ def code_conditions(
         UsageError: if a wanted column is no condition, or says the same of all training slices.
     """
     run = RunFolder(run_dir)
+    wanted = wanted.split() if isinstance(wanted, str) and wanted != "auto" else wanted
     names = (*CATEGORIES, "age", position_column(run)) if wanted == "auto" else wanted
     unknown = [name for name in names if name not in (*CATEGORIES, *NUMBERS)]
     if unknown:
@@ -58,6 +59,11 @@ def position_column(run: RunFolder) -> str:
     options = (read_provenance(run.slices) or {}).get("options", {})
     aligned = options.get("align") in ("rigid", "affine")
     return "position_mm" if aligned else "position_rel"
+
+
+def position_known(known: Known) -> str | None:
+    """The condition of a prior that says where a slice lies, if it has one."""
+    return next((name for name in ("position_mm", "position_rel") if name in known), None)
 
 
 def condition_of(row: Mapping[str, Any], known: Known) -> dict[str, Any]:

@@ -92,20 +92,26 @@ def _plain(path: Path) -> str:
     return (path.stem if name == path.name else name).removesuffix("_T1w")
 
 
-def check_free(folder: Path, image: Path) -> None:
-    """Refuse to replace a folder that is not an earlier result of the same image.
+def check_free(folder: Path, image: Path, kind: str) -> None:
+    """Refuse to replace a folder that is not an earlier result of the same kind and image.
+
+    Args:
+        folder: where the result is to go.
+        image: what it is of.
+        kind: what it is, as its provenance has it: "reconstruction" or "scores".
 
     Raises:
         VQBrainError: saying whose it is.
     """
     if not folder.exists():
         return
-    owner = (read_provenance(folder) or {}).get("image") if folder.is_dir() else None
-    if owner is None:
-        raise VQBrainError(f"{folder} is there and no reconstruction: give another --output")
+    record = (read_provenance(folder) or {}) if folder.is_dir() else {}
+    owner = record.get("image")
+    if owner is None or record.get("kind") != kind:
+        raise VQBrainError(f"{folder} is there and holds no {kind}: give another --output")
     if owner != str(image.resolve()):
         raise VQBrainError(
-            f"{folder} holds the reconstruction of {owner}: delete it, or give another --output"
+            f"{folder} holds the {kind} of {owner}: delete it, or give another --output"
         )
 
 

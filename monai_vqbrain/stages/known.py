@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.networks import BrainVQVAE
@@ -13,13 +14,14 @@ from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages.images import read_original
 from monai_vqbrain.stages.original import Frame, Original
 from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.stages.volume import UnusableVolumeError
 
 
 def known_codes(run: RunFolder, vqvae: BrainVQVAE, image: Path, mask: Path) -> torch.Tensor:
-    """The codes of a slice, of which those of every cell that the mask touches are -1.
+    """The codes of a slice, -1 for all that what the mask covers has a say in.
 
-    What the mask covers is taken out of the image before it is encoded, since codes beside it see
-    across its edge.
+    A code sees some cells beyond its own, so those around the mask are hidden as well: what is kept
+    is the image's own, and knows nothing of what is hidden.
 
     Args:
         run: the run folder.
@@ -44,18 +46,21 @@ def known_codes(run: RunFolder, vqvae: BrainVQVAE, image: Path, mask: Path) -> t
         )
     if hidden.shape != frame.size or not hidden.any():
         raise VQBrainError(f"--mask {mask}: it must cover a part of an image of the same size")
-    kept = torch.from_numpy(np.where(hidden, 0, original.slices[..., 0]))[None, None]
+    pixels = torch.from_numpy(np.ascontiguousarray(original.slices[..., 0]))[None, None]
     device = next(vqvae.parameters()).device
     with torch.inference_mode():
-        codes = vqvae.index_quantize(kept.to(device)).cpu()
-    cells = torch.nn.functional.max_pool2d(
-        torch.from_numpy(hidden)[None, None].float(), vqvae.factor, ceil_mode=True
-    )
-    return codes.masked_fill(cells[0] > 0, -1)
+        codes = vqvae.index_quantize(pixels.to(device)).cpu()
+    reach = 1 + vqvae.settings["blocks"][0]  # cells: of the first convolution, and of each block
+    cells = F.max_pool2d(torch.from_numpy(hidden)[None].float(), vqvae.factor, ceil_mode=True)
+    cells = F.max_pool2d(cells, 2 * reach + 1, stride=1, padding=reach)
+    return codes.masked_fill(cells > 0, -1)
 
 
 def _slice(path: Path, frame: Frame) -> Original:
-    original = read_original(path, frame)
+    try:
+        original = read_original(path, frame)
+    except UnusableVolumeError as error:
+        raise VQBrainError(f"{path} {error}") from error
     if original.slices.shape[2] != 1:
         raise VQBrainError(f"{path} is a volume, and one slice is filled in: give a slice")
     return original

@@ -87,7 +87,7 @@ class Reconstructor:
             ValueError: of the transforms, about the image's numbers.
         """
         began = time.monotonic()
-        check_free(folder, path)
+        check_free(folder, path, "reconstruction")
         original = read_original(path, self.frame)
         files = {"image": path} | ({"mask": original.mask_path} if original.mask_path else {})
         made_from = describe(files | self.made_from)
@@ -95,6 +95,7 @@ class Reconstructor:
         result = reconstruct_image(original, self.network, self.device)
         scores = result.summary(self.trained_on)
         about: dict[str, Any] = {
+            "kind": "reconstruction",
             "image": str(path.resolve()),
             "intensities_of_0_and_1": original.limits,
             "split": self.people.splits[who] if who else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from monai_vqbrain.errors import UsageError
+from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import hold, partial, publish, release, sha256
 from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.provenance import Described, describe, what_changed, write_provenance
 from monai_vqbrain.stages.bundle import bundle_command, run_bundle
 from monai_vqbrain.stages.codes import check_models
-from monai_vqbrain.stages.conditions import position_column
+from monai_vqbrain.stages.conditions import position_known
 from monai_vqbrain.stages.known import known_codes
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.tables import read_table, where
@@ -58,6 +58,8 @@ def sample(
             what it is asked for.
     """
     _check(options)
+    # a path as it is typed could be code to MONAI
+    options = replace(options, known=_absolute(options.known), mask=_absolute(options.mask))
     run = RunFolder(run_path)
     ids = {"run_dir": str(run.path.absolute()), "device": device, **asdict(options)}
     if show_command:
@@ -65,6 +67,7 @@ def sample(
         return
     run.need(run.vqvae, "train vqvae")
     run.need(run.prior, "train prior")
+    check_models(run)
     _check_asked(run, options)
     why = what_changed(run.samples, describe(_made_from(run, asdict(options))), asdict(options))
     if why is None:
@@ -139,9 +142,10 @@ def sample_given(
     run = RunFolder(run_dir)
     known, condition = network.settings["conditions"], options["condition"]
     given = {"condition": condition_row(known, condition)[None]} if condition else {}
-    if options["volume"]:
-        places = [{position_column(run): place} for place in slice_positions(run_dir)]
-        rows = [condition_row(known, {**condition, **place}) for place in places]
+    position = position_known(known)
+    if options["volume"] and position is not None:
+        places = slice_positions(run, position)
+        rows = [condition_row(known, {**condition, position: place}) for place in places]
         given["condition"] = torch.stack(rows)
     if options["known"]:
         image, mask = Path(options["known"]), Path(options["mask"])
@@ -149,16 +153,28 @@ def sample_given(
     return given
 
 
-def slice_positions(run_dir: Path | str) -> list[float]:
-    """Where the slices of a run's volumes lie, in their order: medians over training volumes."""
-    run = RunFolder(run_dir)
+def slice_positions(run: RunFolder, position: str) -> pd.Series:
+    """Where the slices of a run's volumes lie, by index: medians over training volumes.
+
+    Only slices with enough brain count, and only indices without a gap between them.
+
+    Raises:
+        VQBrainError: if there is a gap.
+    """
     table = read_table(run.codes / "codes.tsv")
     rows = table[where(table, "training")]
-    return [float(p) for p in rows.groupby("index")[position_column(run)].median().sort_index()]
+    places = rows.groupby("index")[position].median().sort_index()
+    if len(places) != places.index[-1] - places.index[0] + 1:
+        raise VQBrainError(f"{run.codes} lacks slices between others: volumes cannot be drawn")
+    return places
 
 
-def sample_affine(run_dir: Path | str) -> np.ndarray:
-    """Voxel -> world, mm, of a run's stacks: the axes of the first, the median of the origins."""
+def sample_affine(run_dir: Path | str, network: Any, options: Mapping[str, Any]) -> np.ndarray:
+    """Voxel -> world, mm, of samples: the axes of the first stack, the median of the origins.
+
+    The first voxel is that of the first slice that is drawn, or of the slice nearest to where a
+    single one is asked for.
+    """
     run = RunFolder(run_dir)
     table = run.slices / "slices.tsv"
     if not table.is_file():
@@ -167,6 +183,11 @@ def sample_affine(run_dir: Path | str) -> np.ndarray:
     affines = np.stack([nib.load(run.slices / str(stack)).affine for stack in stacks])  # type: ignore[attr-defined]
     affine = affines[0].copy()
     affine[:3, 3] = np.median(affines[:, :3, 3], axis=0)
+    position = position_known(network.settings["conditions"])
+    if position is not None and (options["volume"] or position in options["condition"]):
+        places = slice_positions(run, position)
+        asked = places.iloc[0] if options["volume"] else float(options["condition"][position])
+        affine[:3, 3] += affine[:3, 2] * (places - asked).abs().idxmin()
     return np.asarray(affine)
 
 
@@ -213,6 +234,10 @@ def _check(options: SampleOptions) -> None:
         raise UsageError(f"--top-p must lie in (0, 1], got {options.top_p:g}")
 
 
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
 def _check_known(options: SampleOptions) -> None:
     if (options.known is None) != (options.mask is None):
         raise UsageError("--known and --mask go together: what is kept, and where to draw anew")
@@ -228,16 +253,17 @@ def _check_known(options: SampleOptions) -> None:
 def _check_asked(run: RunFolder, options: SampleOptions) -> None:
     """Refuse before anything runs what the prior was not trained for."""
     settings = json.loads((run.prior / "config.json").read_text())["network_def"]
-    known, position = settings["conditions"], position_column(run)
+    known = settings.get("conditions", {})
+    position = position_known(known)
     try:
         condition_row(known, options.condition)
     except ValueError as error:
         raise UsageError(f"--condition {error}") from error
     if not options.volume:
         return
-    if position in options.condition:
+    if position is not None and position in options.condition:
         raise UsageError(f"--volume draws slices at every {position}: leave that condition out")
-    if not settings["neighbour"] or position not in known:
+    if not settings.get("neighbour") or position is None:
         raise UsageError(
             "--volume needs a prior that knows the slice before and the position: train it with "
             "neighbour=true and condition_on=auto, on volumes of several slices"

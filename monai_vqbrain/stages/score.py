@@ -23,7 +23,7 @@ from monai_vqbrain.networks import BrainVQVAE, PixelCNN
 from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import describe, read_provenance, write_provenance
 from monai_vqbrain.stages.codes import check_models, code_items
-from monai_vqbrain.stages.conditions import condition_of, position_column
+from monai_vqbrain.stages.conditions import DIGITS, condition_of, position_known
 from monai_vqbrain.stages.images import check_free, each_image, read_original
 from monai_vqbrain.stages.original import Frame, Original
 from monai_vqbrain.stages.reconstruction import PLACE, evenly, write_like
@@ -82,7 +82,7 @@ class Scorer:
         self.vqvae = cast("BrainVQVAE", trained_network(run.vqvae, self.device))
         self.prior = cast("PixelCNN", trained_network(run.prior, self.device))
         self.known: Known = self.prior.settings["conditions"]
-        self.condition, self.position = dict(condition), position_column(run)
+        self.condition, self.position = dict(condition), position_known(self.known)
         try:
             condition_row(self.known, self.condition)
         except ValueError as error:
@@ -106,7 +106,7 @@ class Scorer:
             ValueError: of the transforms, about the image's numbers.
         """
         began = time.monotonic()
-        check_free(folder, path)
+        check_free(folder, path, "scores")
         original = read_original(path, self.frame)
         made_from = describe({"image": path} | self.made_from)
         bits = self._bits(original)  # (S, w, h)
@@ -124,6 +124,7 @@ class Scorer:
             write_table(table, work / f"{name}_bits.tsv")
             (work / f"{name}.png").write_bytes(panel(original, stack, table))
             about: dict[str, Any] = {
+                "kind": "scores",
                 "image": str(path.resolve()),
                 "condition": self.condition,
                 "bits_per_code": mean,
@@ -153,30 +154,33 @@ class Scorer:
 
     def _row(self, place: Mapping[str, Any]) -> torch.Tensor:
         """The conditions of one slice: what was asked, and where it lies, as far as is known."""
-        where = condition_of({self.position: place.get(self.position)}, self.known)
-        asked = {name: value for name, value in where.items() if name == self.position}
-        return condition_row(self.known, {**asked, **self.condition})
+        where = condition_of(place, self.known).get(self.position or "")
+        there = {} if self.position is None else {self.position: where}
+        return condition_row(self.known, {**there, **self.condition})
 
     def _table(self, original: Original, bits: np.ndarray) -> pd.DataFrame:
         table = pd.DataFrame(original.places, columns=list(PLACE))
         table["bits_per_code"] = bits.mean(axis=(1, 2))
         counts = table["brain_fraction"] >= LEAST_BRAIN
-        if self.position in self.known:
+        if self.position is not None:
             low, high = map(float, self.known[self.position])
-            counts &= table[self.position].isna() | table[self.position].between(low, high)
+            places = table[self.position].round(DIGITS)
+            counts &= places.isna() | places.between(low, high)
         return table.assign(counts=counts)
 
     @torch.inference_mode()
     def _usual(self, run: RunFolder) -> dict[str, Any]:
-        """Bits a code of the run's validation people, told what the images are told."""
+        """Bits a code of the run's validation people, each told as much as the images are."""
         items = code_items(run.path, "validation", 256, self.known)
-        column = list(self.known).index(self.position) if self.position in self.known else None
+        told = torch.tensor([n == self.position or n in self.condition for n in self.known])
         means: list[float] = []
         for start in range(0, len(items), BATCH):
             batch = items[start : start + BATCH]
-            places = [None if column is None else float(i["condition"][column]) for i in batch]
-            rows = torch.stack([self._row({self.position: place}) for place in places])
             codes = torch.stack([item["codes"] for item in batch]).to(self.device)
+            rows = torch.empty(len(batch), 0)
+            if self.known:
+                rows = torch.stack([item["condition"] for item in batch])
+                rows = rows.masked_fill(~told, torch.nan)
             means += self._code_bits(codes, rows).mean((-1, -2)).tolist()
         return over_participants(means, [item["participant_id"] for item in items]).as_json()
 

@@ -25,12 +25,12 @@ class Codes(NamedTuple):
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A tab-separated table of a run folder, ids as text, `n/a` as missing.
+    """A tab-separated table of a run folder, ids and categories as text, `n/a` missing.
 
     Raises:
         VQBrainError: if the file is not there or holds no table.
     """
-    ids = {"participant_id": str, "session_id": str}
+    ids = dict.fromkeys(("participant_id", "session_id", "diagnosis", "sex"), str)
     try:
         return pd.read_csv(path, sep="\t", dtype=ids, keep_default_na=False, na_values=["n/a", ""])
     except (FileNotFoundError, pd.errors.EmptyDataError) as error:

@@ -14,6 +14,7 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import hold, partial, release
 from monai_vqbrain.provenance import describe, what_changed
 from monai_vqbrain.stages.bundle import bundle_command, default, parse_overrides, run_bundle
+from monai_vqbrain.stages.codes import check_codes
 from monai_vqbrain.stages.phantom import prepare_phantom
 from monai_vqbrain.stages.run import RunFolder
 
@@ -54,6 +55,7 @@ def train(run_path: Path, which: str, options: TrainOptions, show_command: bool 
         run.need(run.slices, "prepare SOURCE")
     else:
         run.need(run.codes, "encode")
+        check_codes(run)
     folder = run.vqvae if which == "vqvae" else run.prior
     asked = {key: ids[key] for key in ("seed", "minutes", "max_epochs", "overrides")}
     why = what_changed(folder, describe(training_made_from(run.path, which)), asked)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from largest_tensor import LargestTensor
 from sklearn.cluster import KMeans
-from sklearn.metrics import pairwise_distances_argmin
+from sklearn.metrics import euclidean_distances
 
 from monai_vqbrain.networks.nearest import k_means, nearest
 
@@ -24,8 +24,13 @@ def plain(vectors: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("codes", "dim"), [(2, 3), (64, 8), (65, 1), (500, 8), (1024, 64)])
 def test_it_agrees_with_scikit_learn(rows: int, codes: int, dim: int) -> None:
     vectors, codebook = normal(rows, dim), normal(codes, dim, seed=1)
-    expected = pairwise_distances_argmin(vectors.double().numpy(), codebook.double().numpy())
-    assert np.array_equal(nearest(vectors, codebook), expected)
+    found = nearest(vectors, codebook).numpy()
+    distances = euclidean_distances(vectors.double(), codebook.double(), squared=True)
+    differ = found != distances.argmin(1)
+    assert differ.mean() < 1e-3
+    # where they differ two codes are equally near to float32's 24 bits: the processor decides
+    chosen = np.take_along_axis(distances, found[:, None], axis=1)[:, 0]
+    assert (chosen - distances.min(1))[differ].max(initial=0) < 1e-5
 
 
 @pytest.mark.parametrize("codes", [3, 40, 100, 3000])  # within one block of 64 codes and across

@@ -13,19 +13,17 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from monai.utils import set_determinism
-from race import Slices, described, keep_memory, load, score, train
+from race import Slices, described, keep_memory, load, run_with_slices, score, slices_options, train
 from racers import ours
 from standings import aligned, command_line, keep, machine
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.stages.bundle import parse_overrides
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
 
 SHIPPED = "as shipped"
 MEASURES = ("ssim_brain", "psnr_whole", "codes_used", "steps")
@@ -35,10 +33,7 @@ Data = tuple[Slices, Slices]  # to train on, to score
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train every variant with every seed, print the table."""
     args = parse(arguments)
-    run = args.run
-    if run is None:
-        run = args.work / "slices-128"
-        prepare(args.data, run, PrepareOptions())
+    run = run_with_slices(args)
     data = load(run, "training"), load(run, "validation")
     print(described(run, *data), flush=True)
     found = trained_all(args, data)
@@ -53,9 +48,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; variants are checked against the configuration."""
     parser = command_line(__doc__ or "")
     add = parser.add_argument
-    add("--data", type=Path, help="ds002748, to prepare slices from")
-    add("--run", type=Path, help="instead: a run with 128x128 slices")
-    add("--work", type=Path, default=Path("vqvae-race"), help="where slices are prepared")
+    slices_options(parser, "vqvae-race")
     add("--variant", action="append", default=[], metavar="ID=VALUE ...", dest="variants")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     add("--cpu-seconds", type=float, default=100, help="of each run")

@@ -18,7 +18,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,17 @@ import torch.nn.functional as F
 from monai.bundle import ConfigParser
 from monai.networks.nets import DecoderOnlyTransformer
 from monai.utils import set_determinism
-from race import Slices, draw, keep_memory, load, parameters, score, train
+from race import (
+    Slices,
+    draw,
+    keep_memory,
+    load,
+    parameters,
+    run_with_slices,
+    score,
+    slices_options,
+    train,
+)
 from standings import aligned, command_line, keep, machine, short
 from torch import nn
 
@@ -38,7 +47,6 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
 from monai_vqbrain.networks import PixelCNN
 from monai_vqbrain.stages.bundle import bundle_folder
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
 
 BUDGETS = (70, 300)  # CPU-seconds
 VQVAE_SECONDS = 600
@@ -84,10 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     torch.set_num_threads(1)
     keep_memory()
-    run = args.run
-    if run is None:
-        run = args.work / "slices-128"
-        prepare(args.data, run, PrepareOptions())
+    run = run_with_slices(args)
     slices = {split: load(run, split) for split in ("training", "validation", "test")}
     vqvae, found = trained_vqvae(slices, args)
     codes = {name: encoded(vqvae, part) for name, part in slices.items()}
@@ -108,9 +113,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_line(__doc__ or "")
     add = parser.add_argument
-    add("--data", type=Path, help="ds002748, to prepare slices from")
-    add("--run", type=Path, help="instead: a run with 128x128 slices")
-    add("--work", type=Path, default=Path("prior-race"), help="where the VQ-VAE is kept")
+    slices_options(parser, "prior-race")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     add("--split", choices=["validation", "test"], default="test", help="whom to score")
     add("--cpu-seconds", type=float, default=BUDGETS[-1], help="of the longest; scales all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from monai.transforms import Compose
 from racers import Racer
 
 from monai_vqbrain import metrics
+from monai_vqbrain.stages.prepare import PrepareOptions, prepare
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.slice_tables import LEAST_BRAIN
 from monai_vqbrain.stages.tables import read_slices, read_slices_table, read_table, where
@@ -39,6 +41,26 @@ class Slices:
     masks: torch.Tensor
     index: np.ndarray
     people: list[str]
+
+
+def slices_options(parser: argparse.ArgumentParser, kept: str) -> None:
+    """Add --data, --run and --work to a benchmark's command line.
+
+    Args:
+        parser: of the command line.
+        kept: name of the work folder by default.
+    """
+    parser.add_argument("--data", type=Path, help="ds002748, to prepare slices from")
+    parser.add_argument("--run", type=Path, help="instead: a run with 128x128 slices")
+    parser.add_argument("--work", type=Path, default=Path(kept), help="where it keeps what it made")
+
+
+def run_with_slices(args: argparse.Namespace) -> Path:
+    """The run that was given, or one prepared now in the work folder."""
+    if args.run is not None:
+        return Path(args.run)
+    prepare(args.data, args.work / "slices-128", PrepareOptions())
+    return Path(args.work / "slices-128")
 
 
 def load(run: Path, split: str) -> Slices:

@@ -116,6 +116,17 @@ def _conditions(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def image_options(command: Command) -> Command:
+    """Add IMAGE... and --output."""
+    output = click.option(
+        "--output", type=FOLDER, metavar="DIR",
+        help="One folder for each image goes here, by default in RUN.",
+    )  # fmt: skip
+    path = click.Path(path_type=Path)
+    images = click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=path)
+    return images(output(command))
+
+
 def prepare_options(command: Command) -> Command:
     """Add the options that `check` and `prepare` share."""
     options = [
@@ -283,10 +294,7 @@ def sample(run: Path, device: str, show_command: bool, **options: Any) -> None:
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...",
-                type=click.Path(path_type=Path))  # fmt: skip
-@click.option("--output", type=FOLDER, metavar="DIR",
-              help="One folder for each image goes here, by default in RUN.")  # fmt: skip
+@image_options
 @device_option
 def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device: str) -> None:
     """Encode and decode images with the VQ-VAE of RUN, and score what comes back.
@@ -306,10 +314,7 @@ def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...",
-                type=click.Path(path_type=Path))  # fmt: skip
-@click.option("--output", type=FOLDER, metavar="DIR",
-              help="One folder for each image goes here, by default in RUN.")  # fmt: skip
+@image_options
 @click.option("--condition", multiple=True, metavar="NAME=VALUE", callback=_conditions,
               help="What is known of whom the images show, for example age=75.")  # fmt: skip
 @device_option

@@ -137,7 +137,7 @@ def sample_given(
 
     Raises:
         ValueError: if the prior does not know what is asked.
-        VQBrainError: if an image cannot be used.
+        VQBrainError: if an image cannot be used, or a volume would have gaps.
     """
     run = RunFolder(run_dir)
     known, condition = network.settings["conditions"], options["condition"]
@@ -145,6 +145,8 @@ def sample_given(
     position = position_known(known)
     if options["volume"] and position is not None:
         places = slice_positions(run, position)
+        if len(places) != places.index[-1] - places.index[0] + 1:
+            raise VQBrainError(f"{run.codes} lacks slices between others: no volume can be drawn")
         rows = [condition_row(known, {**condition, position: place}) for place in places]
         given["condition"] = torch.stack(rows)
     if options["known"]:
@@ -154,19 +156,10 @@ def sample_given(
 
 
 def slice_positions(run: RunFolder, position: str) -> pd.Series:
-    """Where the slices of a run's volumes lie, by index: medians over training volumes.
-
-    Only slices with enough brain count, and only indices without a gap between them.
-
-    Raises:
-        VQBrainError: if there is a gap.
-    """
+    """Where a run's slices with enough brain lie, by index: medians over training people."""
     table = read_table(run.codes / "codes.tsv")
     rows = table[where(table, "training")]
-    places = rows.groupby("index")[position].median().sort_index()
-    if len(places) != places.index[-1] - places.index[0] + 1:
-        raise VQBrainError(f"{run.codes} lacks slices between others: volumes cannot be drawn")
-    return places
+    return rows.groupby("index")[position].median().sort_index()
 
 
 def sample_affine(run_dir: Path | str, network: Any, options: Mapping[str, Any]) -> np.ndarray:

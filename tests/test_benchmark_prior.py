@@ -45,7 +45,8 @@ def test_it_ends_in_a_table_and_the_same_as_json(
 
 
 def test_both_priors_are_causal_and_of_one_size(benchmark: Any) -> None:
-    priors = benchmark.ours((16, 16)).eval(), benchmark.Transformer((16, 16)).eval()
+    racers = [benchmark.priors.ours((16, 16), 512, 0), benchmark.priors.monai((16, 16), 512, 0)]
+    priors = [racer.network.eval() for racer in racers]
     sizes = [benchmark.parameters(prior) for prior in priors]
     assert 0.9 < sizes[0] / sizes[1] < 1.1
     codes = torch.randint(512, (1, 16, 16), generator=torch.Generator().manual_seed(0))
@@ -62,3 +63,16 @@ def test_a_mistyped_command_is_named(benchmark: Any, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         benchmark.parse([])
     assert "give --data DIR or --run RUN" in capsys.readouterr().err
+    for wrong in ("lr", "rate=1", "lr=fast"):
+        with pytest.raises(SystemExit):
+            benchmark.parse(["--run", "r", "--monai", wrong])
+        assert "--monai takes NAME=VALUE, the names being lr, batch" in capsys.readouterr().err
+
+
+def test_settings_of_monais_reach_it(benchmark: Any) -> None:
+    args = benchmark.parse(["--run", "r", "--monai", "lr=0.003", "dropout=0.3", "swapped=0"])
+    racer = benchmark.priors.monai((4, 4), 16, 0, args.monai)
+    assert racer.optimizer.param_groups[0]["lr"] == 0.003
+    assert racer.prepare_batch.swapped == 0
+    drops = [m.p for m in racer.network.modules() if isinstance(m, torch.nn.Dropout) and m.p]
+    assert drops == [0.3] * 11  # of the embedding, and two in each block's perceptron

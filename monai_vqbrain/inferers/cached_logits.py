@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from monai_vqbrain.networks.pixelcnn import PixelCNN, PixelCNNBlock
+
+ROOT = math.sqrt(2)
+AT_ONCE = 128  # places of a row whose features are made at a time
 
 
 class CachedLogits:
@@ -21,7 +24,8 @@ class CachedLogits:
     hardly at all in float64.
 
     Use in this order: for each row `begin_row`, then for each column and group `logits`, `write`.
-    Rows and columns are those of the scan (`PixelCNN.raster`).
+    Rows and columns are those of the scan (`PixelCNN.raster`). No gradient passes: use it, and make
+    it, under torch.inference_mode() or torch.no_grad().
 
     Args:
         network: the prior, in evaluation mode (dropout is not applied).
@@ -38,121 +42,232 @@ class CachedLogits:
         neighbour: Tensor | None = None,
     ) -> None:
         self.network = network
-        kept = network.embedding.weight.new_zeros
+        self.embedding = network.embedding.weight
+        kept = self.embedding.new_zeros
         columns, width = network.raster[1], network.embedding.embedding_dim
-        self.above = kept(batch_size, width, 3, columns)  # the last three rows, embedded
+        # the last three rows, embedded, each between three empty places
+        self.above = kept(3, batch_size, columns + 6, width)
+        self.sevens = [_windows(row, 7) for row in self.above]
         self.row = kept(batch_size, 3 + columns, width)  # this row, after three empty places
         self.left = [self.row[:, column : column + 3].flatten(1) for column in range(columns)]
+        self.here = [self.row[:, column + 3] for column in range(columns)]
+        self.over = network.above.weight.permute(2, 3, 1, 0).flatten(0, 2)
         self.taps = _as_matrix(network.left.weight)
         self.neighbour = network.neighbour_features(neighbour)
         vector = network.condition_vector(condition)
         blocks = [cast("PixelCNNBlock", block) for block in network.blocks]
         self.last = kept(batch_size, columns, blocks[0].horizontal.out_channels)
-        # A layer's output bias is left out of the rows and added once, where it ends up.
-        missing = kept(self.last.shape[-1])
+        self.space = _Space(self.last, len(self.over))
+        # A layer's output biases are left out of both stacks and added once, where they end up.
+        missing = kept(2, self.last.shape[-1])
         self.layers: list[_Layer] = []
         for block in blocks:
-            self.layers.append(_Layer(block, self.last.shape, missing, block.shifts(vector)))
-            missing = missing + cast("Tensor", block.horizontal_out.bias)
-        self.missing = missing
+            self.layers.append(_Layer(block, self.space, missing, block.shifts(vector)))
+            missing = missing + torch.stack(_biases(block))
+        self.missing = missing[1]
         self.features = self.last[:, 0]  # of no position yet
         rows = [*(layer.row[:, 1:] for layer in self.layers), self.last]
         self.slots = [[row[:, column] for row in rows] for column in range(columns)]  # (B, C) each
+        head = network.head.weight[:, :, 0, 0].T
+        self.heads = [part.contiguous() for part in head.split(network.num_codes, dim=1)]
+        self.biases = list(cast("Tensor", network.head.bias).split(network.num_codes))
+        if network.groups == 1:  # then what is missing may be added here
+            self.biases[0] = self.biases[0] + self.missing @ self.heads[0]
 
     def begin_row(self, row: int) -> None:
         """Make the vertical features of `row`; all rows above must have been written."""
-        network = self.network
+        network, space = self.network, self.space
         if row > 0:
-            finished = self.row[:, 3:].transpose(1, 2)  # (B, CODE_WIDTH, columns)
-            self.above = torch.cat((self.above[:, :, 1:], finished[:, :, None]), dim=2)
+            self.above[:2] = self.above[1:].clone()
+            self.above[2, :, 3:-3] = self.row[:, 3:]
             self.row[:, 3:] = 0
-        first = network.above
-        vertical = F.conv2d(self.above, first.weight, first.bias, padding=(0, 3))
-        vertical = vertical + network.position_vertical[:, row : row + 1]  # (B, C, 1, columns)
+        vertical = network.position_vertical[:, row].T + cast("Tensor", network.above.bias)
         start = network.position_horizontal[:, row].T + cast("Tensor", network.left.bias)
-        self.starts = start[:, None]  # (columns, 1, C)
+        starts = start[:, None]  # (columns, 1, C)
         if self.neighbour is not None:
-            vertical = vertical + self.neighbour[0][:, :, row : row + 1]
-            self.starts = self.starts + self.neighbour[1][:, :, row].permute(2, 0, 1)
+            vertical = vertical + self.neighbour[0][:, :, row].mT
+            starts = starts + self.neighbour[1][:, :, row].permute(2, 0, 1)
+        self.starts = starts.expand(-1, space.shape[0], -1).unbind()
+        space.vertical.copy_(vertical)
+        for part in space.parts:
+            seen = space.seen(part, 3, len(self.over) // 3)
+            for place, above in enumerate(self.sevens):
+                seen[:, :, place] = above[part]
+            _flat(space.vertical[part]).addmm_(_flat(seen), self.over)
         for layer in self.layers:
-            vertical = layer.begin_row(vertical)
+            layer.begin_row()
 
     def logits(self, column: int, group: int = 0) -> Tensor:
         """The (B, K) logits of a group at `column`; all before must have been written."""
-        network = self.network
         if group == 0:
             slots = self.slots[column]
-            start = self.starts[column].expand_as(slots[0])
-            torch.addmm(start, self.left[column], self.taps, out=slots[0])
+            torch.addmm(self.starts[column], self.left[column], self.taps, out=slots[0])
             for layer, x, after in zip(self.layers, slots, slots[1:], strict=False):
                 layer.step(column, x, after)
-            self.features = slots[-1] + self.missing
-        part = slice(group * network.num_codes, (group + 1) * network.num_codes)
-        bias = cast("Tensor", network.head.bias)
-        return F.linear(
-            network.activate(self.features), network.head.weight[part, :, 0, 0], bias[part]
-        )
+            self.features = slots[-1]
+            if self.network.groups > 1:
+                self.features = self.features + self.missing
+        features = self.network.activate(self.features)
+        return torch.addmm(self.biases[group], features, self.heads[group])
 
     def write(self, column: int, codes: Tensor, group: int = 0) -> None:
         """Settle the (B,) codes of a group at `column` of this row."""
         network = self.network
+        if network.groups == 1:
+            torch.index_select(self.embedding, 0, codes, out=self.here[column])
+            return
         codes = codes + group * network.num_codes
-        self.row[:, column + 3] += network.embedding(codes)
+        self.here[column].add_(self.embedding.index_select(0, codes))
         if group + 1 < network.groups:
             self.features = self.features + network.within(codes)
+
+
+class _Space:
+    """Room that all layers use in turn, for as many grids at a time as a processor's cache holds.
+
+    Args:
+        like: (B, columns, C).
+        widest: numbers that the first layer sees of the rows above.
+    """
+
+    def __init__(self, like: Tensor, widest: int) -> None:
+        self.shape = like.shape
+        batch_size, columns, channels = like.shape
+        grids = min(batch_size, max(1, AT_ONCE // columns))
+        self.parts = [slice(i, min(i + grids, batch_size)) for i in range(0, batch_size, grids)]
+        self.vertical = torch.empty_like(like)
+        self.room = like.new_empty(grids * columns * max(widest, 6 * channels))
+        self.wide = like.new_empty(2, grids * columns, channels)
+        self.narrow = like.new_empty(2, batch_size, channels).unbind()
+
+    def seen(self, part: slice, rows: int, numbers: int) -> Tensor:
+        """Room for what the places of a row see of some rows: (b, columns, rows, numbers)."""
+        shape = (part.stop - part.start, self.shape[1], rows, numbers)
+        return self.room[: math.prod(shape)].view(shape)
 
 
 class _Layer:
     """What one block keeps: its vertical input of the row above, its horizontal input of this.
 
+    What enters an activation is scaled down by sqrt(2), which spares `_gelu` two products.
+
     Args:
         block: whose.
-        shape: (B, columns, C).
-        missing: (C,) what all values of the row lack.
-        shifts: of the conditions, for the vertical and the horizontal stack.
+        space: room to work in.
+        missing: (2, C) what all values of the vertical and of the horizontal stack lack.
+        shifts: of the conditions, for both stacks.
     """
 
     def __init__(
-        self,
-        block: PixelCNNBlock,
-        shape: torch.Size,
-        missing: Tensor,
-        shifts: list[Tensor] | None,
+        self, block: PixelCNNBlock, space: _Space, missing: Tensor, shifts: list[Tensor] | None
     ) -> None:
-        self.block = block
-        batch_size, columns, channels = shape
-        self.taps = _as_matrix(block.horizontal.weight)
-        self.out = block.horizontal_out.weight[:, :, 0, 0].T.contiguous()
-        self.above = missing.new_zeros(batch_size, channels, 1, columns)
-        self.row = missing.new_zeros(batch_size, 1 + columns, channels)
-        self.row[:, 0] = -missing  # the empty place before the first
+        batch_size, columns, channels = space.shape
+        # Places that are empty in truth hold what makes them so.
+        above = missing[0].repeat(batch_size, columns + 2, 1).neg_()
+        self.row = missing[1].repeat(batch_size, columns + 1, 1).neg_()
         self.pairs = [self.row[:, column : column + 2].flatten(1) for column in range(columns)]
-        self.link = missing.new_zeros(columns, batch_size, channels)
-        self.links = self.link.unbind()
-        self.constant = cast("Tensor", block.horizontal.bias) + missing.repeat(2) @ self.taps
-        self.shift: Tensor | None = None
-        if shifts is not None:
-            self.shift = shifts[0]
-            self.constant = self.constant + shifts[1][:, :, 0, 0]
+        link = missing.new_zeros(space.shape)
+        self.links = link.unbind(1)
+        self.narrow = space.narrow
 
-    def begin_row(self, vertical: Tensor) -> Tensor:
-        """Step the vertical stack by a row, (B, C, 1, columns) to the same, and link it to this."""
-        block = self.block
-        two_rows = torch.cat((self.above, vertical), dim=2)
-        self.above = vertical
-        kernel = block.vertical
-        hidden = F.conv2d(two_rows, kernel.weight, kernel.bias, padding=(0, 1))
-        if self.shift is not None:
-            hidden = hidden + self.shift
-        vertical = vertical + block.vertical_out(block.activation(hidden))
-        link = block.link(vertical)[:, :, 0].permute(2, 0, 1)
-        torch.add(link, self.constant, out=self.link)
-        return vertical
+        bias, vertical_out = (cast("Tensor", m.bias) for m in (block.vertical, block.vertical_out))
+        down = block.vertical.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        right, link_out = _as_matrix(block.horizontal.weight), _square(block.link.weight)
+        down_shift = bias + missing[0].repeat(6) @ down
+        right_shift = cast("Tensor", block.horizontal.bias) + missing[1].repeat(2) @ right
+        right_shift = right_shift + (missing[0] + vertical_out) @ link_out
+        if shifts is not None:
+            down_shift = down_shift + shifts[0][:, :, 0, 0]
+            right_shift = right_shift + shifts[1][:, :, 0, 0]
+        down_shift, right_shift = (
+            (shift / ROOT).view(-1, 1, channels).expand(space.shape)
+            for shift in (down_shift, right_shift)
+        )
+        self.down, self.right, self.link_out = down / ROOT, right / ROOT, link_out / ROOT
+        self.vertical_out = _square(block.vertical_out.weight) / ROOT
+        self.horizontal_out = _square(block.horizontal_out.weight) / ROOT
+        self.parts = [
+            _Part(space, part, above[part], link[part], (down_shift[part], right_shift[part]))
+            for part in space.parts
+        ]
+
+    def begin_row(self) -> None:
+        """Step the vertical stack by a row, in place, and link it to this."""
+        for part in self.parts:
+            part.before.copy_(part.threes)
+            part.above.copy_(part.row)
+            part.now.copy_(part.threes)
+            torch.addmm(_flat(part.down_shift), part.seen, self.down, out=part.hidden)
+            _gelu(part.hidden, part.gelu)
+            part.vertical.addmm_(part.gelu, self.vertical_out)
+            torch.addmm(_flat(part.right_shift), part.vertical, self.link_out, out=part.link)
 
     def step(self, column: int, x: Tensor, after: Tensor) -> None:
         """Step the horizontal stack at one position: from (B, C) x, in its row, into `after`."""
-        before = torch.addmm(self.links[column], self.pairs[column], self.taps)
-        torch.addmm(x, F.gelu(before), self.out, out=after)
+        hidden, gelu = self.narrow
+        torch.addmm(self.links[column], self.pairs[column], self.right, out=hidden)
+        _gelu(hidden, gelu)
+        torch.addmm(x, gelu, self.horizontal_out, out=after)
+
+
+class _Part:
+    """Views of what a row's step reads and writes for some of the grids, made once.
+
+    Args:
+        space: room to work in.
+        part: which grids.
+        above: their vertical input of the row above, (b, columns + 2, C).
+        link: where the link goes, (b, columns, C).
+        shifts: for the vertical and the horizontal stack, (b, columns, C) each.
+    """
+
+    def __init__(
+        self, space: _Space, part: slice, above: Tensor, link: Tensor, shifts: tuple[Tensor, Tensor]
+    ) -> None:
+        self.threes = _windows(above, 3)
+        self.above = above[:, 1:-1]
+        self.row = space.vertical[part]
+        self.vertical, self.link = _flat(self.row), _flat(link)
+        self.down_shift, self.right_shift = shifts
+        seen = space.seen(part, 2, self.threes.shape[-1])
+        self.before, self.now = seen.unbind(2)
+        self.seen = _flat(seen)
+        self.hidden, self.gelu = space.wide[:, : len(self.seen)].unbind()
+
+
+def _windows(row: Tensor, places: int) -> Tensor:
+    """A view of padded rows (B, columns + places - 1, C): each place with its neighbours.
+
+    Returns:
+        (B, columns, places * C).
+    """
+    batch_size, padded, channels = row.shape
+    return row.as_strided((batch_size, padded - places + 1, places * channels), row.stride())
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(b, columns, ...) as a matrix with a row for each place; the same memory where it can be."""
+    return x.reshape(x.shape[0] * x.shape[1], -1)
+
+
+def _biases(block: PixelCNNBlock) -> list[Tensor]:
+    """Of what a block adds to the vertical and to the horizontal stack."""
+    return [cast("Tensor", out.bias) for out in (block.vertical_out, block.horizontal_out)]
+
+
+def _gelu(x: Tensor, out: Tensor) -> None:
+    """sqrt(2) * gelu(sqrt(2) * x), by the error function.
+
+    torch's own gelu would take eight times as long for a single row on processors where it goes
+    through oneDNN.
+    """
+    torch.erf(x, out=out)
+    torch.addcmul(x, x, out, out=out)
+
+
+def _square(weight: Tensor) -> Tensor:
+    """A (out, in, 1, 1) kernel as the (in, out) matrix that a row of features multiplies."""
+    return weight[:, :, 0, 0].T.contiguous()
 
 
 def _as_matrix(weight: Tensor) -> Tensor:

@@ -108,9 +108,9 @@ class AncestralSampler:
         codes = torch.full(shape, -1, device=device)
         if known is not None:
             codes[:] = network.to_raster(known)
-        with eval_mode(network):
+        with eval_mode(network), torch.inference_mode():
             walk = self._begin(network, batch_size, condition, neighbour)
-            self._fill(walk, codes, draws)
+            self._fill(walk, codes, draws, anew=known is None)
         codes = network.to_raster(codes)  # by columns: a transposition, and so its own inverse
         return codes[:, 0] if network.groups == 1 else codes
 
@@ -130,22 +130,20 @@ class AncestralSampler:
             neighbour = torch.cat((neighbour, neighbour))
         return _Guided(self._walk(network, 2 * batch_size, both, neighbour), self.guidance)
 
-    def _fill(self, walk: Walk, codes: Tensor, draws: Tensor) -> None:
-        """Draw what is -1 of the codes (B, G, rows, columns), in place."""
-        groups, rows, columns = codes.shape[1:]
+    def _fill(self, walk: Walk, codes: Tensor, draws: Tensor, anew: bool) -> None:
+        """Draw what is -1 of the codes (B, G, rows, columns), in place; `anew`: all are."""
+        groups, rows = codes.shape[1:3]
         free = (codes < 0).flatten(3).any(3).any(1).any(0).tolist()  # rows where some are drawn
+        places, draws_here = (t.permute(2, 3, 1, 0) for t in (codes, draws))
         for row in progress(range(rows), "sample") if self.progress else range(rows):
             walk.begin_row(row)
-            for column in range(columns):
-                for group in range(groups):
-                    here = codes[:, group, row, column]
-                    if free[row]:
-                        logits = walk.logits(column, group)
-                        drawn = draws[:, group, row, column]
-                        drawn = choose(logits, drawn, self.temperature, self.top_p)
-                        here = torch.where(here < 0, drawn, here)
-                        codes[:, group, row, column] = here
-                    walk.write(column, here, group)
+            here, drawn_here = (t[row].flatten(0, 1).unbind() for t in (places, draws_here))
+            for place, (code, draw) in enumerate(zip(here, drawn_here, strict=True)):
+                column, group = divmod(place, groups)
+                if free[row]:
+                    drawn = choose(walk.logits(column, group), draw, self.temperature, self.top_p)
+                    code.copy_(drawn if anew else torch.where(code < 0, drawn, code))
+                walk.write(column, code, group)
 
 
 class _Guided:
@@ -223,12 +221,14 @@ def choose(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> T
     Returns:
         (B,) codes, long.
     """
-    probabilities = torch.softmax(logits / temperature, dim=-1)
+    if temperature != 1:
+        logits = logits / temperature
+    probabilities = torch.softmax(logits, dim=-1)
     if top_p < 1:
         probabilities = keep_top(probabilities, top_p)
-    cumulative = probabilities.cumsum(dim=-1)
-    reach = draws.to(cumulative) * cumulative[:, -1]
-    return torch.searchsorted(cumulative, reach[:, None])[:, 0]
+    cumulative = probabilities.cumsum_(dim=-1)
+    reach = draws[:, None].to(cumulative) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, reach)[:, 0]
 
 
 def keep_top(probabilities: Tensor, top_p: float) -> Tensor:

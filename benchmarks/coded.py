@@ -1,0 +1,108 @@
+"""Codes to train priors on: the slices of a race, encoded by a VQ-VAE that is trained once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import racers
+import torch
+from monai.utils import set_determinism
+from race import Slices, load, score, train
+
+from monai_vqbrain import metrics
+from monai_vqbrain.files import writing
+from monai_vqbrain.stages.bundle import parse_overrides
+
+SPLITS = ("training", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Code grids (N, h, w) of one split, and whose they are."""
+
+    grids: torch.Tensor
+    people: list[str]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The codes of all splits, and the VQ-VAE that they come from.
+
+    Args:
+        codes: by split.
+        num_codes: size of the codebook.
+        vqvae: its SSIM in the brain and codes in use, on the people to score.
+    """
+
+    codes: Mapping[str, Codes]
+    num_codes: int
+    vqvae: Mapping[str, float]
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """(h, w)."""
+        return tuple(self.codes["training"].grids.shape[1:])
+
+    def unigram(self, split: str) -> float:
+        """Bits a code of each position's own histogram of training codes.
+
+        It is smoothed as suits validation people best.
+        """
+        parts = (self.codes[name].grids.numpy() for name in ("training", "validation", split))
+        training, validation, held_out = parts
+        concentration = metrics.choose_concentration(training, validation, self.num_codes)
+        bits = metrics.unigram_bits(training, held_out, self.num_codes, concentration)
+        return metrics.over_participants(bits / training[0].size, self.codes[split].people).mean
+
+
+def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "") -> Cohort:
+    """Encode all slices of a run with the shipped VQ-VAE, trained for so many CPU-seconds.
+
+    Its weights are kept in `work`, under a name made of all that decides them.
+
+    Args:
+        run: with prepared slices.
+        work: a folder.
+        seconds: to train for.
+        split: the people to score it on.
+        variant: what the VQ-VAE has other than the shipped recipe at 8 x 8 pixels a code, as of
+            `vqbrain train vqvae --set`, several parted by spaces.
+
+    Raises:
+        UsageError: if the configuration has no such id.
+    """
+    slices = {name: load(run, name) for name in SPLITS}
+    set_determinism(0)
+    changes = parse_overrides("vqvae", "train", tuple(variant.split()))
+    racer = racers.ours({"factor": 8}, changes)
+    network = racer.network if racer.averaged is None else racer.averaged
+    path = work / f"vqvae-{seconds:g}s-{fingerprint(slices['training'], variant)}.pt"
+    if path.is_file():
+        network.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        print(f"training the VQ-VAE {variant}: {seconds:g} CPU-s", flush=True)
+        train(racer, slices["training"], seconds)
+        with writing(path) as temporary:
+            torch.save(network.state_dict(), temporary)
+    found = score(network, slices[split])
+    codes = {name: Codes(encoded(network, part.images), part.people) for name, part in
+             slices.items()}  # fmt: skip
+    kept = {key: found[key] for key in ("ssim_brain", "codes_used")}
+    return Cohort(codes, int(network.num_embeddings), kept)
+
+
+@torch.inference_mode()
+def encoded(vqvae: Any, images: torch.Tensor) -> torch.Tensor:
+    """The codes (N, h, w) of images (N, 1, W, H)."""
+    return torch.cat([vqvae.index_quantize(part) for part in images.split(16)])
+
+
+def fingerprint(slices: Slices, variant: str) -> str:
+    """A short hash of the slices, the recipe, and what is changed in it."""
+    digest = hashlib.sha256(f"{racers.fingerprint(None)} {variant}".encode())
+    digest.update(slices.images.numpy().tobytes())
+    return digest.hexdigest()[:12]

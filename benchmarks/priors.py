@@ -1,0 +1,173 @@
+"""Who races for bits a code: our prior as the bundle ships it, and MONAI's transformer."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from coded import Codes
+from monai.bundle import ConfigParser
+from monai.networks.nets import DecoderOnlyTransformer
+from monai.utils import set_determinism
+from race import draw
+from racers import cosine
+from torch import nn
+
+from monai_vqbrain import metrics
+from monai_vqbrain.engines import CodeBitsLoss, PriorBatch
+from monai_vqbrain.inferers import MixedPrecisionInferer
+from monai_vqbrain.stages.bundle import bundle_folder
+
+LOOKS = 10  # at validation people, in each budget
+WIDTH = 112  # of ours: about a million parameters
+
+
+@dataclass(frozen=True)
+class PriorRacer:
+    """A prior with random weights, and all that trains it.
+
+    Args:
+        network: codes (B, h, w) to logits (B, K, h, w).
+        optimizer: its rates are the highest that it will have.
+        prepare_batch: of a drawn batch, gives inputs and targets.
+        inferer: of (inputs, network), gives logits.
+        batch_size: slices a step.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    prepare_batch: PriorBatch
+    inferer: Callable[..., torch.Tensor]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How MONAI's transformer is set up and trained; the defaults did best on validation people.
+
+    Args:
+        lr: of AdamW, the highest.
+        batch_size: slices a step.
+        dropout: of its embedding and blocks.
+        swapped: the share of a batch's input codes that are replaced, as in our recipe.
+        bfloat16: autocast where the CPU computes in it.
+    """
+
+    lr: float = 0.001
+    batch_size: int = 8
+    dropout: float = 0.1
+    swapped: float = 0.15
+    bfloat16: bool = False
+
+
+class Transformer(nn.Module):
+    """MONAI's DecoderOnlyTransformer with the interface of a PixelCNN: logits of whole grids."""
+
+    def __init__(self, grid: Sequence[int], num_codes: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.num_codes = num_codes
+        self.transformer = DecoderOnlyTransformer(
+            num_codes + 1, math.prod(grid), attn_layers_dim=128, attn_layers_depth=5,
+            attn_layers_heads=4, embedding_dropout_rate=dropout, use_flash_attention=True,
+        )  # fmt: skip
+        for block in self.transformer.blocks:
+            block.mlp.drop1.p = block.mlp.drop2.p = dropout
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """(B, h, w) codes -> (B, K, h, w) logits, each from the codes before it."""
+        start = torch.full((len(codes), 1), self.num_codes)
+        tokens = torch.cat((start, codes.flatten(1)[:, :-1]), dim=1)
+        logits = self.transformer(tokens)[..., : self.num_codes]
+        return logits.movedim(-1, 1).unflatten(2, codes.shape[1:])
+
+
+def ours(
+    grid: Sequence[int], num_codes: int, seed: int, overrides: Mapping[str, Any] | None = None
+) -> PriorRacer:
+    """Our prior without conditions or the slice before, from the shipped train.json.
+
+    Args:
+        grid: (h, w).
+        num_codes: size of the codebook.
+        seed: of its weights, and of all that is drawn later.
+        overrides: values by the configuration's ids.
+    """
+    set_determinism(seed)
+    parser = ConfigParser()
+    parser.read_config(str(bundle_folder("pixelcnn") / "configs" / "train.json"))
+    known = {"device": "$torch.device('cpu')", "code_shape": [num_codes, *grid]}
+    parser.update(known | {"conditions": None, "neighbour": False})
+    parser["network_def"]["channels"] = WIDTH
+    parser.update(dict(overrides or {}))
+    get = parser.get_parsed_content
+    return PriorRacer(
+        network=get("network"),
+        optimizer=get("optimizer"),
+        prepare_batch=get("train#trainer#prepare_batch"),
+        inferer=get("train#inferer"),
+        batch_size=get("batch_size"),
+    )
+
+
+def monai(
+    grid: Sequence[int], num_codes: int, seed: int, settings: Settings = Settings()
+) -> PriorRacer:
+    """MONAI's transformer, 5 blocks deep and 128 wide.
+
+    Args:
+        grid: (h, w).
+        num_codes: size of the codebook.
+        seed: of its weights, and of all that is drawn later.
+        settings: how it is trained.
+    """
+    set_determinism(seed)
+    network = Transformer(grid, num_codes, settings.dropout)
+    return PriorRacer(
+        network=network,
+        optimizer=torch.optim.AdamW(network.parameters(), settings.lr, betas=(0.9, 0.95)),
+        prepare_batch=PriorBatch(swapped=settings.swapped),
+        inferer=MixedPrecisionInferer("auto" if settings.bfloat16 else False),
+        batch_size=settings.batch_size,
+    )
+
+
+def fit(racer: PriorRacer, codes: Mapping[str, Codes], seconds: float) -> tuple[nn.Module, int]:
+    """Train for so many CPU-seconds; the weights that validation people liked best, and steps."""
+    rates = [group["lr"] for group in racer.optimizer.param_groups]
+    grids, loss = codes["training"].grids, CodeBitsLoss()
+    draws = draw(len(grids), racer.batch_size)
+    best, least, spent, steps, looks = racer.network, float("inf"), 0.0, 0, 0
+    while spent < seconds:
+        began = time.process_time()
+        for group, rate in zip(racer.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * max(cosine(spent / seconds), 1e-3)
+        racer.network.train()
+        batch = {"codes": grids[next(draws)]}
+        inputs, targets, *_ = racer.prepare_batch(batch, torch.device("cpu"))
+        racer.optimizer.zero_grad()
+        loss(racer.inferer(inputs, racer.network), targets).backward()
+        racer.optimizer.step()
+        spent, steps = spent + time.process_time() - began, steps + 1
+        if spent >= seconds * (looks + 1) / LOOKS:
+            looks, found = looks + 1, bits_of(racer.network, codes["validation"])
+            if found < least:
+                best, least = copy.deepcopy(racer.network), found
+    return best, steps
+
+
+@torch.inference_mode()
+def bits_of(network: nn.Module, codes: Codes) -> float:
+    """Bits a code in float32, a mean over a person's slices, then over people."""
+    network.eval()
+    means: list[float] = []
+    for grids in codes.grids.split(16):
+        nats = F.cross_entropy(network(grids), grids, reduction="none")
+        means += (nats.mean((1, 2)) / np.log(2)).tolist()
+    return metrics.over_participants(means, codes.people).mean

@@ -33,14 +33,19 @@ class Cohort:
     """The codes of all splits, and the VQ-VAE that they come from.
 
     Args:
-        codes: by split.
-        num_codes: size of the codebook.
+        codes: by split, and "mirrored": the training slices with left and right exchanged.
+        vectors: what each code stands for, (K, D).
         vqvae: its SSIM in the brain and codes in use, on the people to score.
     """
 
     codes: Mapping[str, Codes]
-    num_codes: int
+    vectors: torch.Tensor
     vqvae: Mapping[str, float]
+
+    @property
+    def num_codes(self) -> int:
+        """K, the size of the codebook."""
+        return len(self.vectors)
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -89,10 +94,21 @@ def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "")
         with writing(path) as temporary:
             torch.save(network.state_dict(), temporary)
     found = score(network, slices[split])
-    codes = {name: Codes(encoded(network, part.images), part.people) for name, part in
-             slices.items()}  # fmt: skip
+    images = {name: part.images for name, part in slices.items()}
+    images["mirrored"] = slices["training"].images.flip(2)
+    codes = {
+        name: Codes(encoded(network, part), slices.get(name, slices["training"]).people)
+        for name, part in images.items()
+    }
     kept = {key: found[key] for key in ("ssim_brain", "codes_used")}
-    return Cohort(codes, int(network.num_embeddings), kept)
+    return Cohort(codes, code_vectors(network), kept)
+
+
+@torch.inference_mode()
+def code_vectors(vqvae: Any) -> torch.Tensor:
+    """What the codes of a VQ-VAE with one group stand for: (K, D)."""
+    vectors: torch.Tensor = vqvae.quantizer.embed(torch.arange(vqvae.num_embeddings)[None])
+    return vectors[0].T
 
 
 @torch.inference_mode()

@@ -6,8 +6,9 @@ The shipped VQ-VAE with 8 x 8 pixels a code is trained for 600 CPU-seconds and e
 On these codes both priors train from random weights, for each budget anew, on one thread: ours as
 the bundle trains it, MONAI's as did best on validation people. Every tenth of the budget, the clock
 stopped, validation people are scored, and the weights that did best on them score the test people.
-Both know the codes of a slice and nothing else. Bits are means over a person's slices, then over
-people. The unigram gives each position its own smoothed histogram of training codes.
+Both know the codes of a slice and nothing else, and train on mirrored slices too. Bits are means
+over a person's slices, then over people. The unigram gives each position its own smoothed histogram
+of training codes.
 
 To tune MONAI's, on validation people: --split validation --racers monai --monai lr=0.003 dropout=0
 """
@@ -93,9 +94,9 @@ def raced(
     name: str, cohort: Cohort, seconds: float, seed: int, args: argparse.Namespace
 ) -> dict[str, float]:
     """Train one prior; its bits on the people to score, steps, and parameters."""
-    shape = cohort.grid, cohort.num_codes, seed
-    racer = priors.ours(*shape) if name == "ours" else priors.monai(*shape, args.monai)
-    best, steps = priors.fit(racer, cohort.codes, seconds)
+    ours = name == "ours"
+    racer = priors.ours(cohort, seed) if ours else priors.monai(cohort, seed, args.monai)
+    best, steps = priors.fit(racer, cohort, seconds)
     result = {
         "bits": priors.bits_of(best, cohort.codes[args.split]),
         "validation_bits": priors.bits_of(best, cohort.codes["validation"]),

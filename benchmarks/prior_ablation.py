@@ -103,8 +103,8 @@ def trained_all(args: argparse.Namespace, cohort: Cohort) -> Runs:
 
 def trained(variant: str, seed: int, seconds: float, cohort: Cohort) -> dict[str, Any]:
     """Train one variant and score it."""
-    racer = priors.ours(cohort.grid, cohort.num_codes, seed, overrides(variant))
-    best, steps = priors.fit(racer, cohort.codes, seconds)
+    racer = priors.ours(cohort, seed, overrides(variant))
+    best, steps = priors.fit(racer, cohort, seconds)
     bits = priors.bits_of(best, cohort.codes["validation"])
     return {"bits": bits, "steps": steps, "parameters": parameters(racer.network)}
 

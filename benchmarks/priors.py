@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from coded import Codes
+from coded import Codes, Cohort
 from monai.bundle import ConfigParser
 from monai.networks.nets import DecoderOnlyTransformer
 from monai.utils import set_determinism
@@ -39,6 +39,7 @@ class PriorRacer:
         prepare_batch: of a drawn batch, gives inputs and targets.
         inferer: of (inputs, network), gives logits.
         batch_size: slices a step.
+        mirror: train on mirrored slices too.
     """
 
     network: nn.Module
@@ -46,6 +47,7 @@ class PriorRacer:
     prepare_batch: PriorBatch
     inferer: Callable[..., torch.Tensor]
     batch_size: int
+    mirror: bool
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,18 @@ class Settings:
         batch_size: slices a step.
         dropout: of its embedding and blocks.
         swapped: the share of a batch's input codes that are replaced, as in our recipe.
+        decay: of weights.
         bfloat16: autocast where the CPU computes in it.
+        mirror: train on mirrored slices too.
     """
 
     lr: float = 0.001
     batch_size: int = 8
     dropout: float = 0.1
     swapped: float = 0.15
+    decay: float = 0.01
     bfloat16: bool = False
+    mirror: bool = True
 
 
 class Transformer(nn.Module):
@@ -88,60 +94,61 @@ class Transformer(nn.Module):
         return logits.movedim(-1, 1).unflatten(2, codes.shape[1:])
 
 
-def ours(
-    grid: Sequence[int], num_codes: int, seed: int, overrides: Mapping[str, Any] | None = None
-) -> PriorRacer:
+def ours(cohort: Cohort, seed: int, overrides: Mapping[str, Any] | None = None) -> PriorRacer:
     """Our prior without conditions or the slice before, from the shipped train.json.
 
     Args:
-        grid: (h, w).
-        num_codes: size of the codebook.
+        cohort: whose codes it will learn.
         seed: of its weights, and of all that is drawn later.
         overrides: values by the configuration's ids.
     """
     set_determinism(seed)
     parser = ConfigParser()
     parser.read_config(str(bundle_folder("pixelcnn") / "configs" / "train.json"))
-    known = {"device": "$torch.device('cpu')", "code_shape": [num_codes, *grid]}
+    known = {"device": "$torch.device('cpu')", "code_shape": [cohort.num_codes, *cohort.grid]}
     parser.update(known | {"conditions": None, "neighbour": False})
     parser["network_def"]["channels"] = WIDTH
     parser.update(dict(overrides or {}))
     get = parser.get_parsed_content
+    network = get("network")
+    network.know_codes(cohort.vectors)
     return PriorRacer(
-        network=get("network"),
+        network=network,
         optimizer=get("optimizer"),
         prepare_batch=get("train#trainer#prepare_batch"),
         inferer=get("train#inferer"),
         batch_size=get("batch_size"),
+        mirror=get("mirror"),
     )
 
 
-def monai(
-    grid: Sequence[int], num_codes: int, seed: int, settings: Settings = Settings()
-) -> PriorRacer:
+def monai(cohort: Cohort, seed: int, settings: Settings = Settings()) -> PriorRacer:
     """MONAI's transformer, 5 blocks deep and 128 wide.
 
     Args:
-        grid: (h, w).
-        num_codes: size of the codebook.
+        cohort: whose codes it will learn.
         seed: of its weights, and of all that is drawn later.
         settings: how it is trained.
     """
     set_determinism(seed)
-    network = Transformer(grid, num_codes, settings.dropout)
+    network = Transformer(cohort.grid, cohort.num_codes, settings.dropout)
     return PriorRacer(
         network=network,
-        optimizer=torch.optim.AdamW(network.parameters(), settings.lr, betas=(0.9, 0.95)),
+        optimizer=torch.optim.AdamW(
+            network.parameters(), settings.lr, (0.9, 0.95), weight_decay=settings.decay, fused=True
+        ),
         prepare_batch=PriorBatch(swapped=settings.swapped),
         inferer=MixedPrecisionInferer("auto" if settings.bfloat16 else False),
         batch_size=settings.batch_size,
+        mirror=settings.mirror,
     )
 
 
-def fit(racer: PriorRacer, codes: Mapping[str, Codes], seconds: float) -> tuple[nn.Module, int]:
+def fit(racer: PriorRacer, cohort: Cohort, seconds: float) -> tuple[nn.Module, int]:
     """Train for so many CPU-seconds; the weights that validation people liked best, and steps."""
     rates = [group["lr"] for group in racer.optimizer.param_groups]
-    grids, loss = codes["training"].grids, CodeBitsLoss()
+    names = ["training", "mirrored"] if racer.mirror else ["training"]
+    grids, loss = torch.cat([cohort.codes[name].grids for name in names]), CodeBitsLoss()
     draws = draw(len(grids), racer.batch_size)
     best, least, spent, steps, looks = racer.network, float("inf"), 0.0, 0, 0
     while spent < seconds:
@@ -156,7 +163,7 @@ def fit(racer: PriorRacer, codes: Mapping[str, Codes], seconds: float) -> tuple[
         racer.optimizer.step()
         spent, steps = spent + time.process_time() - began, steps + 1
         if spent >= seconds * (looks + 1) / LOOKS:
-            looks, found = looks + 1, bits_of(racer.network, codes["validation"])
+            looks, found = looks + 1, bits_of(racer.network, cohort.codes["validation"])
             if found < least:
                 best, least = copy.deepcopy(racer.network), found
     return best, steps

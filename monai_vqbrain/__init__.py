@@ -77,6 +77,7 @@ _CLASSES: dict[str, tuple[str, ...]] = {
         "ExtractSlicesd",
         "LoadSliced",
         "RandBrainCrop",
+        "MirrorMarkedd",
         "RandBrainCropd",
         "ScaleBrainIntensity",
         "ScaleBrainIntensityd",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from conftest import benchmark_modules
+
+COHORT = SimpleNamespace(grid=(16, 16), num_codes=512, vectors=torch.rand(512, 8))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def test_it_ends_in_a_table_and_the_same_as_json(
 
 
 def test_both_priors_are_causal_and_of_one_size(benchmark: Any) -> None:
-    racers = [benchmark.priors.ours((16, 16), 512, 0), benchmark.priors.monai((16, 16), 512, 0)]
+    racers = [benchmark.priors.ours(COHORT, 0), benchmark.priors.monai(COHORT, 0)]
     priors = [racer.network.eval() for racer in racers]
     sizes = [benchmark.parameters(prior) for prior in priors]
     assert 0.9 < sizes[0] / sizes[1] < 1.1
@@ -71,7 +74,7 @@ def test_a_mistyped_command_is_named(benchmark: Any, capsys: pytest.CaptureFixtu
 
 def test_settings_of_monais_reach_it(benchmark: Any) -> None:
     args = benchmark.parse(["--run", "r", "--monai", "lr=0.003", "dropout=0.3", "swapped=0"])
-    racer = benchmark.priors.monai((4, 4), 16, 0, args.monai)
+    racer = benchmark.priors.monai(COHORT, 0, args.monai)
     assert racer.optimizer.param_groups[0]["lr"] == 0.003
     assert racer.prepare_batch.swapped == 0
     drops = [m.p for m in racer.network.modules() if isinstance(m, torch.nn.Dropout) and m.p]

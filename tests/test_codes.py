@@ -96,6 +96,34 @@ def test_codes_come_back_with_their_slices(run: RunFolder) -> None:
     assert [item["index"] for item in thin] == [test[0]["index"], test[-1]["index"]]
 
 
+@pytest.mark.parametrize("axis", ["axial", "sagittal"])
+def test_training_slices_come_mirrored_too_where_anatomy_allows(run: RunFolder, axis: str) -> None:
+    table = pd.read_csv(run.slices / "slices.tsv", sep="\t", keep_default_na=False)
+    table["axis"] = axis
+    table.to_csv(run.slices / "slices.tsv", sep="\t", index=False)
+    items = [item for item in items_of(run) if item["participant_id"] != "sub-secret01"]
+    lists = {split: [i for i in items if i["split"] == split] for split in set(table["split"])}
+    (run.slices / "datalist.json").write_text(json.dumps(lists))
+    mirrored = stage.mirrored_items(run.slices)
+    assert len(mirrored) == (len(lists["training"]) if axis == "axial" else 0)
+
+    grids = torch.arange(len(items) + len(mirrored))[:, None, None].expand(-1, 2, 3) % 251
+    (run.vqvae / "config.json").write_text(json.dumps({"network_def": {"num_codes": 251}}))
+    sources = stage.begin_codes(run.path)
+    stage.write_codes(run.path, grids, items + mirrored, sources, seconds=1.0)
+    plain = stage.code_items(run.path, "training", None, None, neighbour=True)
+    both = stage.code_items(run.path, "training", None, None, neighbour=True, mirrored=True)
+    assert len(both) == len(plain) + len(mirrored)
+    assert len(stage.code_items(run.path, "test", mirrored=True)) == len(lists["test"])
+    for number, (item, twin) in enumerate(zip(plain, both[len(plain) :], strict=False)):
+        assert item["index"] == twin["index"]
+        assert twin["codes"].unique() == (len(items) + number) % 251
+        if int(item["index"]) > 0:
+            assert twin["neighbour"].unique() == (len(items) + number - 1) % 251
+        else:
+            assert twin["neighbour"].unique() == -1
+
+
 def test_a_run_without_codes_has_the_default_shape(tmp_path: Path) -> None:
     assert stage.code_shape(tmp_path) == stage.DEFAULT_SHAPE
 

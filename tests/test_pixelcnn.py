@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from monai_vqbrain.networks.likeness import code_features
 from monai_vqbrain.networks.pixelcnn import PixelCNN
 
 GRIDS = [(5, 7), (7, 4), (1, 7), (6, 1)]
@@ -50,6 +51,35 @@ def test_a_code_moves_all_later_logits_and_no_other(grid: tuple[int, ...], scan:
     order = (places.permute(1, 2, 0) if scan == "rows" else places.permute(2, 1, 0)).flatten()
     later = torch.ones(size, size, dtype=torch.bool).triu(diagonal=1)
     assert torch.equal(moved.flatten(1)[order][:, order], later)
+
+
+def test_codes_that_stand_for_nearly_the_same_have_nearly_the_same_features() -> None:
+    vectors = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
+    features = code_features(vectors, 50)
+    assert features.shape == (40, 50)
+    assert not features[:, 40:].any()
+    assert features[:, :40].std() == pytest.approx(1, abs=0.01)
+    apart, unlike = torch.cdist(vectors, vectors), torch.cdist(features, features)
+    near, far = apart[apart > 0].quantile(0.05), apart.quantile(0.9)
+    assert unlike[(apart > 0) & (apart < near)].max() < 0.6 * unlike[apart > far].min()
+    assert not code_features(torch.ones(5, 2), 4).isnan().any()  # all alike
+
+
+def test_what_is_learnt_of_a_code_is_learnt_of_those_alike() -> None:
+    torch.manual_seed(0)
+    network = PixelCNN(6, (3, 4), 8, 2, likeness=4)
+    with pytest.raises(ValueError, match="shape \\[1, 5, 2\\]: this prior has 1 x 6 codes"):
+        network.know_codes(torch.rand(5, 2))
+    network.know_codes(torch.tensor([[0.0], [0.01], [1.0], [1.01], [2.0], [3.0]]))
+    before = network.head_weight().detach()
+    for parameter in (network.head.weight, network.embedding.weight):
+        parameter.requires_grad_(False)  # what a code has for itself
+    logits = network(torch.zeros(1, 3, 4, dtype=torch.long))
+    logits[:, 0].sum().backward()
+    torch.optim.SGD(network.likeness.parameters(), 0.1).step()
+    moved = (network.head_weight().detach() - before).norm(dim=1)
+    assert moved[0] == pytest.approx(float(moved[1]), rel=0.05)
+    assert moved[0] > 2 * moved[3]
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ def prior(grid: tuple[int, ...] = (5, 7), num_codes: int = 6, **options: Any) ->
     for parameter in network.parameters():  # biases too, which a fresh network has near 0
         torch.nn.init.normal_(parameter, std=0.3)
     torch.nn.init.normal_(network.head.weight)
+    network.know_codes(torch.rand(network.groups, num_codes, 2))
     return network
 
 
@@ -65,7 +66,9 @@ PRIORS: list[dict[str, Any]] = [
     {"conditions": CONDITIONS},
     {"neighbour": True},
     {"grid": (2, 4, 3)},
-    {"grid": (2, 3, 4), "scan": "columns", "conditions": CONDITIONS, "neighbour": True},
+    {"likeness": 3},
+    {"grid": (2, 3, 4), "scan": "columns", "conditions": CONDITIONS, "neighbour": True}
+    | {"likeness": 3},
 ]
 
 

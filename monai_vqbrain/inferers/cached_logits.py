@@ -42,7 +42,7 @@ class CachedLogits:
         neighbour: Tensor | None = None,
     ) -> None:
         self.network = network
-        self.embedding = network.embedding.weight
+        self.embedding = network.embedding_weight()
         kept = self.embedding.new_zeros
         columns, width = network.raster[1], network.embedding.embedding_dim
         # the last three rows, embedded, each between three empty places
@@ -68,7 +68,7 @@ class CachedLogits:
         self.features = self.last[:, 0]  # of no position yet
         rows = [*(layer.row[:, 1:] for layer in self.layers), self.last]
         self.slots = [[row[:, column] for row in rows] for column in range(columns)]  # (B, C) each
-        head = network.head.weight[:, :, 0, 0].T
+        head = network.head_weight().T
         self.heads = [part.contiguous() for part in head.split(network.num_codes, dim=1)]
         self.biases = list(cast("Tensor", network.head.bias).split(network.num_codes))
         if network.groups == 1:  # then what is missing may be added here

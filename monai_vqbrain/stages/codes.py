@@ -22,6 +22,7 @@ from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import Described, describe, read_provenance, write_provenance
 from monai_vqbrain.stages.conditions import condition_of
 from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.stages.trained import trained_network
 
 SLICE_KEYS = ["participant_id", "session_id", "axis", "index"]  # they name a slice
 DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: what the default VQ-VAE makes of 128x128 slices
@@ -46,6 +47,15 @@ def slice_items(
 def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
     """The items of all splits, in their order."""
     return [item for split in SPLITS for item in slice_items(dataset_dir, split)]
+
+
+def mirrored_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
+    """The training items once more, marked as `mirrored`, where anatomy allows: not sagittal ones.
+
+    A brain's mirror image is nearly another brain: twice as many slices to learn from.
+    """
+    items = slice_items(dataset_dir, "training")
+    return [item | {"mirrored": True} for item in items if item["axis"] != "sagittal"]
 
 
 def whole_batches(items: Sequence[Any], batch_size: int) -> list[Any]:
@@ -81,7 +91,7 @@ def write_codes(
     Args:
         run_dir: the run folder.
         codes: (N, *grid) or, with several groups, (N, G, *grid), 0..K-1.
-        items: the N items of the datalist.
+        items: the N items: those of the datalist, then the mirrored ones in the same order.
         sources: of `begin_codes`.
         seconds: what encoding took.
 
@@ -100,13 +110,16 @@ def write_codes(
         "grid": "x".join(str(side) for side in codes.shape[2:]),
     }
     slices = _text_table(run.slices / "slices.tsv")
-    names = [{key: _text(item[key]) for key in SLICE_KEYS} for item in items]
+    plain = [item for item in items if not item.get("mirrored")]
+    names = [{key: _text(item[key]) for key in SLICE_KEYS} for item in plain]
     table = pd.DataFrame(names).merge(slices, on=SLICE_KEYS, how="left", validate="one_to_one")
     if table["split"].isna().any():
         raise VQBrainError(f"{run.slices} changed meanwhile: run {run.command('encode')} again")
     with building(run.codes) as work:
         stored = torch.uint16 if int(header["num_codes"]) <= 1 << 16 else torch.int32
-        save_file({"codes": codes.to(stored)}, work / "codes.safetensors", header)
+        tensors = {"codes": codes[: len(plain)], "mirrored": codes[len(plain) :]}
+        tensors = {name: grids.to(stored).contiguous() for name, grids in tensors.items()}
+        save_file(tensors, work / "codes.safetensors", header)
         table.to_csv(work / "codes.tsv", sep="\t", index=False)
         write_provenance(work, sources, {}, seconds, **header)
 
@@ -122,6 +135,7 @@ def code_items(
     most: int | None = None,
     conditions: Known | None = None,
     neighbour: bool = False,
+    mirrored: bool = False,
 ) -> list[dict[str, Any]]:
     """The code grids of one split, with what a prior is told of them.
 
@@ -131,6 +145,7 @@ def code_items(
         most: thin out to so many, evenly.
         conditions: what the prior knows, see `code_conditions`.
         neighbour: with the codes of the slice before.
+        mirrored: those of mirrored slices too, after the others; of training slices there are.
 
     Returns:
         {"codes": (h, w) or (G, h, w) int64, participant_id, session_id, axis, index}, and if asked
@@ -145,21 +160,35 @@ def code_items(
     rows = _thinned(list(table.index[table["split"] == split]), most)
     if not rows:
         raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")
-    with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
-        grids = file.get_tensor("codes").to(torch.long)
-    if grids.shape[1] == 1:  # one group
-        grids = grids[:, 0]
-    items = [{"codes": grids[row], **table.loc[row, SLICE_KEYS].to_dict()} for row in rows]
-    if conditions:
-        for item, row in zip(items, rows, strict=True):
-            asked = condition_of(table.loc[row].to_dict(), conditions)
-            item["condition"] = condition_row(conditions, asked)
-    if neighbour:
-        before = slices_before(table)
-        for item, row in zip(items, rows, strict=True):
-            found = before[row]
-            item["neighbour"] = torch.full_like(grids[row], -1) if found < 0 else grids[found]
+    plain, flipped = _grids(run, table)
+    before = slices_before(table)
+    items: list[dict[str, Any]] = []
+    for grids, of_them in ((plain, rows), (flipped, [row for row in rows if row in flipped])):
+        if grids is flipped and not mirrored:
+            continue
+        for row in of_them:
+            item = {"codes": grids[row], **table.loc[row, SLICE_KEYS].to_dict()}
+            if conditions:
+                asked = condition_of(table.loc[row].to_dict(), conditions)
+                item["condition"] = condition_row(conditions, asked)
+            if neighbour:
+                nothing = torch.full_like(grids[row], -1)
+                item["neighbour"] = grids.get(before[row], nothing)
+            items.append(item)
     return items
+
+
+def _grids(
+    run: RunFolder, table: pd.DataFrame
+) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+    """The code grids by row of codes.tsv, and those of mirrored slices by the row of the slice."""
+    with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name).to(torch.long) for name in file.keys()}  # noqa: SIM118
+    if tensors["codes"].shape[1] == 1:  # one group
+        tensors = {name: grids[:, 0] for name, grids in tensors.items()}
+    training = table.index[(table["split"] == "training") & (table["axis"] != "sagittal")]
+    flipped = dict(zip(training, tensors.get("mirrored", ()), strict=False))
+    return dict(enumerate(tensors["codes"])), flipped
 
 
 def slices_before(table: pd.DataFrame) -> list[int]:
@@ -170,6 +199,21 @@ def slices_before(table: pd.DataFrame) -> list[int]:
     ]
     rows = {place: row for row, place in enumerate(places)}
     return [rows.get((*place[:3], place[3] - 1), -1) for place in places]
+
+
+def know_codes(network: Any, run_dir: Path | str) -> Any:
+    """Tell a new prior what the codes of a run stand for; it comes back.
+
+    Raises:
+        VQBrainError: if the run's VQ-VAE cannot be read.
+    """
+    run = RunFolder(run_dir)
+    if (run.vqvae / "model.pt").is_file() and network.settings["likeness"]:
+        quantizer: Any = trained_network(run.vqvae).quantizer
+        codes = torch.arange(network.num_codes).expand(network.groups, -1)
+        vectors = quantizer.embed(codes[None] if network.groups > 1 else codes)
+        network.know_codes(vectors[0].unflatten(0, (network.groups, -1)).mT)
+    return network
 
 
 def check_vqvae(run: RunFolder) -> None:

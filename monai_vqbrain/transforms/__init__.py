@@ -10,6 +10,7 @@ from monai_vqbrain.transforms.intensity import (
 )
 from monai_vqbrain.transforms.load import LoadSliced
 from monai_vqbrain.transforms.mask import BrainMask, BrainMaskd, solid
+from monai_vqbrain.transforms.mirror import MirrorMarkedd
 from monai_vqbrain.transforms.slices import ExtractSlices, SliceStack
 from monai_vqbrain.transforms.slices_dict import ExtractSlicesd
 
@@ -19,6 +20,7 @@ __all__ = [
     "ExtractSlices",
     "ExtractSlicesd",
     "LoadSliced",
+    "MirrorMarkedd",
     "RandBrainCrop",
     "RandBrainCropd",
     "ScaleBrainIntensity",

@@ -1,0 +1,88 @@
+"""Which codes are alike, by what they stand for."""
+
+# No postponed annotations here: TorchScript must see the buffer's type as a type.
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CodeLikeness(nn.Module):
+    """What codes that are alike share in a prior: a part of each code's embedding and head.
+
+    A code's row of either table gets a sum that is linear in the code's features, and so nearly
+    the same for codes that stand for nearly the same.
+
+    Args:
+        shape: (G, K), groups and codes of each.
+        features: how many features of each code, at least 1.
+        code_width: of a row of the embedding.
+        channels: of a row of the head.
+    """
+
+    features: Tensor  # (G * K, features)
+
+    def __init__(
+        self, shape: tuple[int, int], features: int, code_width: int, channels: int
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("features", torch.zeros(shape[0] * shape[1], features))
+        self.to_embedding = nn.Parameter(features**-0.5 * torch.randn(features, code_width))
+        self.to_head = nn.Parameter(torch.zeros(features, channels))
+
+    @torch.jit.unused
+    def know(self, vectors: Tensor) -> None:
+        """Take the features from what codes stand for, (K, D) or (G, K, D).
+
+        Raises:
+            ValueError: if there are not as many as codes.
+        """
+        vectors = vectors[None] if vectors.ndim == 2 else vectors
+        if vectors.shape[:2] != self.shape:
+            raise ValueError(
+                f"vectors have the shape {list(vectors.shape)}: this prior has {self.shape[0]} x "
+                f"{self.shape[1]} codes"
+            )
+        number = self.features.shape[1]
+        self.features.copy_(torch.cat([code_features(part, number) for part in vectors]))
+
+    def embedding(self, table: Tensor) -> Tensor:
+        """The embedding's rows (G * K, code_width), with what they share."""
+        return torch.addmm(table, self.features, self.to_embedding)
+
+    def head(self, table: Tensor) -> Tensor:
+        """The head's rows (G * K, channels), with what they share."""
+        return torch.addmm(table, self.features, self.to_head)
+
+
+def code_features(vectors: Tensor, number: int) -> Tensor:
+    """Features of codes in which those that stand for nearly the same are nearly the same.
+
+    They are the leading components of a Gaussian kernel on the codes' vectors (its squared width is
+    half of the median squared distance), centred, and scaled together to a standard deviation of 1.
+
+    Args:
+        vectors: (K, D).
+        number: how many features; those beyond K are 0.
+
+    Returns:
+        (K, number) float32.
+
+    Source:
+        Scholkopf, Smola and Mueller, "Nonlinear Component Analysis as a Kernel Eigenvalue Problem"
+        (1998).
+
+    Example:
+        >>> code_features(torch.randn(512, 8), 64).shape
+        torch.Size([512, 64])
+    """
+    vectors = vectors.double()
+    squares = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist").square()
+    width = squares[squares > 0].median() if (squares > 0).any() else squares.new_ones(())
+    values, components = torch.linalg.eigh(torch.exp(-squares / width))
+    features = (components * values.clamp(min=0).sqrt()).flip(1)[:, :number]
+    features = features - features.mean(0)
+    spread = features.std()
+    features = features / spread if spread > 0 else features
+    return F.pad(features, (0, number - features.shape[1])).float()

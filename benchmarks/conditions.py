@@ -45,7 +45,7 @@ from monai_vqbrain.stages.train import TrainOptions, train
 from monai_vqbrain.stages.trained import trained_network
 from monai_vqbrain.transforms.mask import solid
 
-Images = NDArray[np.uint8]  # (N, W, H), 255 standing for an intensity of 1
+Images = NDArray[np.uint8]  # (N, W, H) or (W, H), 255 standing for an intensity of 1
 
 MILLIMETRES = SLICES.spacing
 RIM = round(12 / MILLIMETRES)  # pixels; what is farther in and dark is ventricle
@@ -70,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         learn(run, args)
     for guidance in GUIDED:
         sampler = Sampler(phantom, guidance, args.number)
-        found |= named(groups(phantom, sampler), guidance)
-        found |= named(positions(phantom, sampler), guidance)
+        found |= named(groups(phantom, sampler) | positions(phantom, sampler), guidance)
         found |= named(ages(people, Sampler(people, guidance, args.number)), guidance)
     print(table(found))
     found |= {"machine": machine(), "minutes": args.minutes, "number": args.number}
@@ -173,7 +172,7 @@ def ages(run: RunFolder, sampler: Sampler) -> dict[str, float]:
     return {
         "age_slope": float(slope),
         "age_slope_real": float(true),
-        "age_correlation": float(np.corrcoef(asked, dark)[0, 1]),
+        "age_correlation": pd.Series(asked).corr(pd.Series(dark)),
         "age_correlation_real": float(people.corr().loc["age", "dark"]),
         "age_share": float(slope / true),
     }

@@ -33,7 +33,23 @@ def test_neighbours_are_compared_as_scikit_image_does() -> None:
         )[1].mean()
         for i in range(2)
     ]  # fmt: skip
-    assert neighbour_ssim(volume, volume) == pytest.approx(np.mean(expected), abs=1e-4)
+    inside, whole = neighbour_ssim(volume, volume)
+    assert whole == pytest.approx(np.mean(expected), abs=1e-4)
+    assert inside == pytest.approx(whole, abs=0.01)  # noise is bright everywhere
+    halves = volume.copy()
+    halves[:16] = 0
+    inside, whole = neighbour_ssim(halves, halves)
+    assert whole > inside + 0.2  # where both are black they are alike
+
+
+def test_pairs_with_a_missing_slice_do_not_count() -> None:
+    volume = noise(0)
+    volume[..., 2] = 0
+    there = np.array([True, True, False])
+    assert neighbour_ssim(volume, volume, there)[1] == pytest.approx(
+        neighbour_ssim(volume[..., :2], volume[..., :2])[1]
+    )
+    assert np.isnan(neighbour_ssim(volume, volume, ~there)).all()
 
 
 def test_slices_that_fit_are_told_from_strangers(tmp_path: Path) -> None:
@@ -43,6 +59,7 @@ def test_slices_that_fit_are_told_from_strangers(tmp_path: Path) -> None:
     found = compare_volumes(run, files, decode, tmp_path / "cuts.png")
     assert found["sampled"] == pytest.approx(1)
     assert found["strangers"] < 0.1
+    assert found["sampled_whole"] == pytest.approx(1)
     assert 0 < found["real"] < 1
     assert found["compared"] == 3
     assert (tmp_path / "cuts.png").is_file()
@@ -58,5 +75,10 @@ def test_one_volume_has_no_strangers(tmp_path: Path) -> None:
 
 def test_real_volumes_are_whole_stacks_of_test_people(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", samples=False)
-    assert real_volumes(run, decode, 3).shape == (3, 32, 32, 3)  # the fourth slice is empty
-    assert len(real_volumes(run, decode, 7)) == 0
+    volumes, there = real_volumes(run, decode, 3)
+    assert volumes.shape == (3, 32, 32, 3)
+    assert there.all()
+    volumes, there = real_volumes(run, decode, 4)  # the fourth slice is empty
+    assert there.tolist() == [[True, True, True, False]] * 3
+    assert volumes[..., :3].any()
+    assert not volumes[..., 3].any()

@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import sha256
+from monai_vqbrain.networks.likeness import code_features
 from monai_vqbrain.stages.codes import all_items, begin_codes, write_codes
 from monai_vqbrain.stages.demo import demo
 from monai_vqbrain.stages.encode import encode
@@ -54,6 +55,7 @@ def test_training_leaves_what_later_stages_need(trained_run: Path) -> None:
 def test_codes_are_those_of_the_trained_network(trained_run: Path) -> None:
     with safe_open(trained_run / "4-codes/codes.safetensors", framework="pt") as file:
         codes, header = file.get_tensor("codes"), file.metadata()
+        mirrored = file.get_tensor("mirrored")
     table = pd.read_csv(trained_run / "4-codes/codes.tsv", sep="\t")
     assert codes.dtype == torch.uint16
     assert codes.shape == (len(table), 1, 8, 8)
@@ -65,6 +67,16 @@ def test_codes_are_those_of_the_trained_network(trained_run: Path) -> None:
     image = torch.from_numpy(stack[:, :, row["index"]])[None, None]
     expected = trained_network(trained_run / "3-vqvae").index_quantize(image)
     assert torch.equal(codes[7].long(), expected)
+    assert len(mirrored) == (table["split"] == "training").sum()
+    assert table["split"][7] == "training"
+    expected = trained_network(trained_run / "3-vqvae").index_quantize(image.flip(2))
+    assert torch.equal(mirrored[7].long(), expected)
+
+
+def test_the_prior_knows_which_codes_are_alike(trained_run: Path) -> None:
+    prior, vqvae = (trained_network(trained_run / name) for name in ("5-prior", "3-vqvae"))
+    expected = code_features(vqvae.quantizer.codebook, prior.settings["likeness"])
+    torch.testing.assert_close(prior.likeness.features, expected)
 
 
 def test_nobody_is_in_two_splits(trained_run: Path) -> None:

@@ -59,6 +59,7 @@ def walked(network: PixelCNN, codes: Tensor) -> Tensor:
     return network.from_raster(logits)
 
 
+AD = {"diagnosis": "AD"}
 CONDITIONS = {"diagnosis": ["AD", "CN"], "age": [55.0, 90.0]}
 PRIORS: list[dict[str, Any]] = [
     *({"grid": grid} for grid in GRIDS),
@@ -113,6 +114,15 @@ def test_guidance_goes_from_no_condition_to_the_condition_and_beyond() -> None:
     for g, codes in drawn.items():  # how much likelier the samples are with what was asked
         advantage[g] = (code_bits(network, codes) - code_bits(network, codes, ask)).mean()
     assert advantage[0.0] < advantage[1.0] < advantage[8.0]
+
+
+def test_guidance_may_go_from_other_conditions_than_none() -> None:
+    network = prior(conditions=CONDITIONS)
+    rows = [network.conditions.row(asked)[None] for asked in ({"age": 60}, {"age": 60} | AD)]
+    guided = AncestralSampler(guidance=3.0)(network, 8, seeded(), rows[1], base=rows[0])
+    assert not torch.equal(guided, AncestralSampler(guidance=3.0)(network, 8, seeded(), rows[1]))
+    same = AncestralSampler(guidance=3.0)(network, 8, seeded(), rows[1], base=rows[1])
+    assert torch.equal(same, AncestralSampler()(network, 8, seeded(), rows[1]))
 
 
 @pytest.mark.parametrize("settings", PRIORS, ids=str)
@@ -262,6 +272,14 @@ def test_on_a_gpu_the_draws_are_those_of_the_generator() -> None:
 def test_refuses_options_by_their_values(options: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         AncestralSampler(**options)
+
+
+def test_refuses_codes_and_conditions_of_another_prior() -> None:
+    network = prior(conditions=CONDITIONS)
+    with pytest.raises(ValueError, match="known codes reach to 6, but this prior knows 0 to 5"):
+        AncestralSampler()(network, 1, seeded(), known=torch.full((1, 5, 7), 6))
+    with pytest.raises(ValueError, match="rows of 3 conditions: this prior has others"):
+        AncestralSampler()(network, 1, seeded(), torch.zeros(1, 3))
 
 
 def test_refuses_an_empty_batch() -> None:

@@ -71,8 +71,9 @@ class CodeBits(SliceTable):
     """Writes the bits of each whole code grid of a PriorEvaluator."""
 
     def columns(self, output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """The sum of the bits of each grid."""
-        return {"bits": output["bits"].flatten(1).double().sum(1)}
+        """The sum of the bits of each grid, by itself and, if known, after the slice before."""
+        names = [name for name in ("bits", "bits_after") if name in output]
+        return {name: output[name].flatten(1).double().sum(1) for name in names}
 
 
 class CollectCodes:

@@ -46,6 +46,7 @@ class SampleFiles:
     ) -> None:
         self.folder = Path(folder)
         self.number = number
+        self.digits = max(4, len(str(number)))  # so that names sort by number
         self.affine = affine
         self.marks = dict(marks)
         self.window = slice(size and size[0]), slice(size and size[1])
@@ -65,18 +66,21 @@ class SampleFiles:
         images = output["pred"][:, 0].float().cpu().numpy()[:, *self.window]  # (B, W, H[, S])
         first = output["batch"] * len(images)
         for place, image in enumerate(images[: max(0, self.number - first)]):
-            name = f"sample-{first + place + 1:04d}"
+            name = f"sample-{first + place + 1:0{self.digits}d}"
             volume = image if image.ndim == 3 else image[:, :, None]
             slices = [np.rot90(one) for one in np.moveaxis(volume, 2, 0)]
             marks = {"synthetic": True, **self.marks, "batch": output["batch"], "place": place}
             self._write_nifti(volume, self.folder / f"{name}.nii.gz", marks)
             self._write_png(tile(slices), self.folder / f"{name}.png", marks)
             self.rows.append({"sample": name, **marks})
-            self.pictures.append(slices[len(slices) // 2])
+            if len(self.pictures) < OVERVIEW:
+                self.pictures.append(slices[len(slices) // 2])
 
     def _write_nifti(self, volume: np.ndarray, path: Path, marks: dict[str, Any]) -> None:
         # A slice keeps its third axis: 2D NIfTI files come out flipped in half of all software.
         nifti = nib.Nifti1Image(np.rint(255 * volume).astype(np.uint8), self.affine)
+        nifti.set_sform(self.affine, code=2)  # the cohort's space, no scanner's
+        nifti.set_qform(self.affine, code=2)
         nifti.header.set_xyzt_units("mm")
         nifti.header.set_slope_inter(1 / 255, 0)
         nifti.header["descrip"] = f"synthetic, vqbrain, seed {marks.get('seed')}".encode()
@@ -96,7 +100,7 @@ class SampleFiles:
     def _finish(self, engine: Engine) -> None:
         write_table(pd.DataFrame(self.rows), self.folder / "samples.tsv")
         with writing(self.folder / "overview.png") as path:
-            path.write_bytes(png_bytes(tile(self.pictures[:OVERVIEW])))
+            path.write_bytes(png_bytes(tile(self.pictures)))
 
 
 def tile(pictures: list[np.ndarray]) -> np.ndarray:

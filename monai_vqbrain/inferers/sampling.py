@@ -40,8 +40,8 @@ class AncestralSampler:
     Args:
         temperature: above 0; divides the logits. Below 1 likelier codes become likelier still.
         top_p: in (0, 1]; keep the fewest likeliest codes that together reach this probability.
-        guidance: at least 0; how far to go from the logits without conditions (0) to those with
-            them (1), or beyond. Any other than 1 takes twice the time.
+        guidance: at least 0; how far to go from the logits without conditions, or with those of a
+            base (0), to those with them (1), or beyond. Any other than 1 takes twice the time.
         progress: show a bar, a step a row.
 
     Raises:
@@ -79,6 +79,7 @@ class AncestralSampler:
         condition: Tensor | None = None,
         neighbour: Tensor | None = None,
         known: Tensor | None = None,
+        base: Tensor | None = None,
     ) -> Tensor:
         """Draw a batch of code grids.
 
@@ -90,12 +91,14 @@ class AncestralSampler:
             neighbour: codes of the slices before, as they are returned here.
             known: codes as they are returned here, of which those of 0 and more are kept, and those
                 of -1 drawn; each drawn one is given those before it, known or not.
+            base: conditions that guidance goes from, as `condition`; by default all are missing.
 
         Returns:
             (B, h, w) codes, or (B, G, h, w) with several groups, long, on the network's device.
 
         Raises:
-            ValueError: if `batch_size` is below 1, or guidance has no condition to go by.
+            ValueError: if `batch_size` is below 1, guidance has no condition to go by, or a known
+                code or a condition's width is none of the prior's.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
@@ -108,8 +111,13 @@ class AncestralSampler:
         codes = torch.full(shape, -1, device=device)
         if known is not None:
             codes[:] = network.to_raster(known)
+            if codes.max() >= network.num_codes:
+                raise ValueError(
+                    f"known codes reach to {int(codes.max())}, but this prior knows 0 to "
+                    f"{network.num_codes - 1}: use the codes of the VQ-VAE that it was trained for"
+                )
         with eval_mode(network), torch.inference_mode():
-            walk = self._begin(network, batch_size, condition, neighbour)
+            walk = self._begin(network, batch_size, (condition, base), neighbour)
             self._fill(walk, codes, draws, anew=known is None)
         codes = network.to_raster(codes)  # by columns: a transposition, and so its own inverse
         return codes[:, 0] if network.groups == 1 else codes
@@ -118,13 +126,14 @@ class AncestralSampler:
         self,
         network: PixelCNN,
         batch_size: int,
-        condition: Tensor | None,
+        conditions: tuple[Tensor | None, Tensor | None],
         neighbour: Tensor | None,
     ) -> Walk:
+        condition, base = conditions
         if self.guidance == 1 or condition is None:
             return self._walk(network, batch_size, condition, neighbour)
-        condition = condition.expand(batch_size, -1)
-        both = torch.cat((condition, torch.full_like(condition, torch.nan)))
+        base = torch.full_like(condition, torch.nan) if base is None else base
+        both = torch.cat([rows.expand(batch_size, -1) for rows in (condition, base)])
         if neighbour is not None:
             neighbour = neighbour.expand(batch_size, *neighbour.shape[1:])
             neighbour = torch.cat((neighbour, neighbour))
@@ -147,7 +156,7 @@ class AncestralSampler:
 
 
 class _Guided:
-    """A walk over twice as many grids, with conditions and without, as one walk over them."""
+    """A walk over twice as many grids, as asked and as the base, as one walk over them."""
 
     def __init__(self, walk: Walk, guidance: float) -> None:
         self.walk = walk
@@ -157,8 +166,8 @@ class _Guided:
         self.walk.begin_row(row)
 
     def logits(self, column: int, group: int = 0) -> Tensor:
-        asked, any_slice = self.walk.logits(column, group).chunk(2)
-        return any_slice + self.guidance * (asked - any_slice)
+        asked, base = self.walk.logits(column, group).chunk(2)
+        return base + self.guidance * (asked - base)
 
     def write(self, column: int, codes: Tensor, group: int = 0) -> None:
         self.walk.write(column, codes.repeat(2), group)

@@ -33,7 +33,12 @@ class VolumeSampler:
     progress: bool = False
 
     def __call__(
-        self, network: PixelCNN, batch_size: int, generator: torch.Generator, condition: Tensor
+        self,
+        network: PixelCNN,
+        batch_size: int,
+        generator: torch.Generator,
+        condition: Tensor,
+        base: Tensor | None = None,
     ) -> Tensor:
         """Draw a batch of volumes.
 
@@ -42,6 +47,8 @@ class VolumeSampler:
             batch_size: B, how many volumes are drawn at once.
             generator: the only source of chance, on any device.
             condition: (S, C), a row for each slice, in the order in which they lie.
+            base: (S, C), what guidance goes from, such as rows that say where slices lie and no
+                more; by default all is missing.
 
         Returns:
             (B, S, h, w) codes, or (B, S, G, h, w) with several groups.
@@ -54,9 +61,11 @@ class VolumeSampler:
                 "this prior was trained without neighbouring slices, and its slices would not fit "
                 "together: train it with neighbour"
             )
-        rows = condition.split(1)
+        bases = [None] * len(condition) if base is None else list(base.split(1))
+        rows = list(zip(condition.split(1), bases, strict=True))
         slices: list[Tensor] = []
-        for row in progress(rows, "sample slices") if self.progress else rows:
+        for asked, start in progress(rows, "sample slices") if self.progress else rows:
             before = slices[-1] if slices else None
-            slices.append(self.sampler(network, batch_size, generator, row, before))
+            codes = self.sampler(network, batch_size, generator, asked, before, base=start)
+            slices.append(codes)
         return torch.stack(slices, dim=1)

@@ -50,7 +50,9 @@ class ConditionEncoder(nn.Module):
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU())
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(B, C) float, NaN for missing -> (B, width)."""
+        """(B, C) float, NaN for missing -> (B, width); ValueError for another C."""
+        if rows.shape[1] != len(self.encoders):
+            raise ValueError(f"rows of {rows.shape[1]} conditions: this prior has others")
         total = torch.zeros(1, dtype=rows.dtype, device=rows.device)
         for column, encoder in enumerate(self.encoders):
             total = total + encoder(rows[:, column])

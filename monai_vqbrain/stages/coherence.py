@@ -14,8 +14,10 @@ from monai_vqbrain import metrics
 from monai_vqbrain.stages import figures
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.tables import eight_bit, number, read_codes, where
+from monai_vqbrain.transforms import solid
 
 COMPARED = 32  # volumes of each kind, at most
+DARK = 25  # of 255; what is brighter is brain
 
 Decode = Callable[[np.ndarray], np.ndarray]  # (B, G, w, h) codes -> (B, W, H) float in [0, 1]
 
@@ -36,21 +38,26 @@ def compare_volumes(
         figure: where the middle cuts of a sampled and a real volume are drawn.
 
     Returns:
-        Whole-image SSIM of neighbouring slices: `sampled`, `real` and `strangers`.
+        SSIM of neighbouring slices inside the brain, a mean over volumes: `sampled`, `real` and
+        `strangers`; and of whole images, `sampled_whole` and so on.
     """
     sampled = read_volumes(files[:COMPARED])
-    real = real_volumes(run, decode, sampled.shape[-1])
-    found = {
-        "compared": len(sampled),
-        "sampled": _mean(neighbour_ssim(volume, volume) for volume in sampled),
-        "real": _mean(neighbour_ssim(volume, volume) for volume in real),
-        "strangers": _mean(
-            neighbour_ssim(one, other)
+    real, there = real_volumes(run, decode, sampled.shape[-1])
+    pairs = {
+        "sampled": [(volume, volume, None) for volume in sampled],
+        "real": [(volume, volume, slices) for volume, slices in zip(real, there, strict=True)],
+        "strangers": [
+            (one, other, None)
             for one, other in zip(sampled, np.roll(sampled, 1, axis=0), strict=True)
-        )
-        if len(sampled) > 1
-        else None,
+            if len(sampled) > 1
+        ],
     }
+    found: dict[str, Any] = {"compared": len(sampled)}
+    for kind, volumes in pairs.items():
+        scores = np.array([neighbour_ssim(*pair) for pair in volumes]).reshape(-1, 2)
+        inside, whole = (number(column[~np.isnan(column)].mean()) if len(scores) else None
+                         for column in scores.T)  # fmt: skip
+        found |= {kind: inside, f"{kind}_whole": whole}
     zooms = nib.load(files[0]).header.get_zooms()  # type: ignore[attr-defined]
     shown = {"sampled": sampled[0]} | ({"real": real[0]} if len(real) else {})
     x, y, z = (float(side) for side in zooms[:3])
@@ -63,28 +70,50 @@ def read_volumes(files: Sequence[Path]) -> np.ndarray:
     return eight_bit(np.stack([nib.load(f).get_fdata() for f in files]))  # type: ignore[attr-defined]
 
 
-def real_volumes(run: RunFolder, decode: Decode, slices: int) -> np.ndarray:
-    """Test people's whole stacks as the VQ-VAE decodes them: (N, W, H, S) uint8."""
+def real_volumes(run: RunFolder, decode: Decode, slices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Test people's stacks as the VQ-VAE decodes them, at the indices that volumes are sampled at.
+
+    Returns:
+        (N, W, H, S) uint8, black where a stack lacks a slice, and (N, S) bool, where it does not;
+        those that lack fewest come first.
+    """
     codes, rows, _ = read_codes(run)
-    test = where(rows, "test")
-    stacks = [
-        group.sort_values("index").index
-        for _, group in rows[test].reset_index(drop=True).groupby("stack")
-        if len(group) == slices
-    ]
-    decoded = [np.moveaxis(decode(codes[test][list(stack)]), 0, -1) for stack in stacks[:COMPARED]]
-    return eight_bit(np.stack(decoded)) if decoded else np.empty((0, 1, 1, slices), np.uint8)
+    first = int(rows["index"][where(rows, "training")].min())
+    test = where(rows, "test") & rows["index"].between(first, first + slices - 1).to_numpy()
+    codes, rows = codes[test], rows[test].reset_index(drop=True)
+    stacks = sorted(rows.groupby("stack"), key=lambda stack: -len(stack[1]))
+    volumes, there = [], np.zeros((len(stacks[:COMPARED]), slices), bool)
+    for (_, stack), present in zip(stacks, there, strict=False):
+        decoded = eight_bit(decode(codes[list(stack.index)]))
+        places = (stack["index"] - first).to_numpy()
+        volumes.append(np.zeros((*decoded.shape[1:], slices), np.uint8))
+        volumes[-1][..., places] = np.moveaxis(decoded, 0, -1)
+        present[places] = True
+    return np.stack(volumes) if volumes else np.empty((0, 1, 1, slices), np.uint8), there
 
 
-def neighbour_ssim(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean SSIM of each slice of a volume and the next slice of another, (W, H, S) uint8."""
-    below, above = (
-        torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1)))[:, None].float() / 255
-        for part in (one[..., :-1], other[..., 1:])
+def neighbour_ssim(
+    one: np.ndarray, other: np.ndarray, there: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Mean SSIM of each slice of a volume and the next slice of another.
+
+    Args:
+        one: (W, H, S) uint8.
+        other: of the same shape.
+        there: (S,) which slices there are; all by default.
+
+    Returns:
+        Inside what is brain in both slices (filled outlines), and of whole images.
+    """
+    both = np.ones(one.shape[-1] - 1, bool) if there is None else there[:-1] & there[1:]
+    below, above = (np.moveaxis(part, -1, 0)[both] for part in (one[..., :-1], other[..., 1:]))
+    if not both.any():
+        return float("nan"), float("nan")
+    brains = [np.stack([solid(image > DARK) for image in part]) for part in (below, above)]
+    mask = torch.from_numpy(brains[0] & brains[1])[:, None]
+    upper, lower = (
+        torch.from_numpy(np.ascontiguousarray(part))[:, None].float() / 255
+        for part in (above, below)
     )
-    return float(metrics.ssim_whole(above, below).mean())
-
-
-def _mean(values: Any) -> float | None:
-    listed = list(values)
-    return number(np.mean(listed)) if listed else None
+    inside = metrics.ssim_brain(upper, lower, mask)
+    return float(inside.nanmean()), float(metrics.ssim_whole(upper, lower).mean())

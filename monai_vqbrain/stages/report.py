@@ -98,6 +98,7 @@ def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str,
         "problems": _length(run.slices / "problems.tsv"),
         "figures": gallery(run, work, metrics, labels),
         "samples": len(sample_files(run)),
+        "conditions": ", ".join(_conditions(run)),
         "labels_hidden": any(k != v for k, v in labels.items()),
     }
 
@@ -151,6 +152,13 @@ def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[
         for name, record in records
         if record
     ]
+
+
+def _conditions(run: RunFolder) -> list[str]:
+    """What the prior is told of a slice."""
+    path = run.prior / "config.json"
+    definition = json.loads(path.read_text())["network_def"] if path.is_file() else {}
+    return list(definition.get("conditions") or ())
 
 
 def _hider(labels: Mapping[str, str]) -> Callable[[str], str]:

@@ -78,7 +78,7 @@ def sample(
         run_bundle("pixelcnn", "inference", ids)
     finally:
         release(run.samples)
-    what = "volumes" if options.volume else "images"
+    what = ("volume" if options.volume else "image") + ("s" if options.number > 1 else "")
     click.echo(f"{options.number} synthetic {what}: {run.samples}")
 
 
@@ -108,9 +108,10 @@ def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, A
     """What every sample carries: how it was drawn, from which models."""
     run = RunFolder(run_dir)
     asked = ", ".join(f"{name}={value}" for name, value in options["condition"].items())
-    known = {"known_sha256": sha256(Path(options["known"]))} if options["known"] else {}
-    return known | {
+    files = {n: sha256(Path(options[n])) for n in ("known", "mask") if options[n]}
+    return {f"{name}_sha256": value for name, value in files.items()} | {
         "seed": options["seed"],
+        "volume": options["volume"],
         "condition": asked or "none",
         "guidance": options["guidance"],
         "temperature": options["temperature"],
@@ -132,23 +133,25 @@ def sample_given(
         options: what is asked for, as SampleOptions has it.
 
     Returns:
-        `condition`, (1, C), or a row for each slice of volumes; `known`, codes of one slice, -1
-        where they are to be drawn. Nothing where nothing is asked.
+        `condition`, (1, C), or a row for each slice of volumes, and then `base`, rows with their
+        positions alone; `known`, codes of one slice, -1 where they are to be drawn. Nothing where
+        nothing is asked.
 
     Raises:
         ValueError: if the prior does not know what is asked.
         VQBrainError: if an image cannot be used, or a volume would have gaps.
     """
     run = RunFolder(run_dir)
-    known, condition = network.settings["conditions"], options["condition"]
+    known, condition = network.settings["conditions"], dict(options["condition"])
     given = {"condition": condition_row(known, condition)[None]} if condition else {}
     position = position_known(known)
     if options["volume"] and position is not None:
         places = slice_positions(run, position)
         if len(places) != places.index[-1] - places.index[0] + 1:
             raise VQBrainError(f"{run.codes} lacks slices between others: no volume can be drawn")
-        rows = [condition_row(known, {**condition, position: place}) for place in places]
-        given["condition"] = torch.stack(rows)
+        where = [{position: place} for place in places]
+        given["condition"] = torch.stack([condition_row(known, condition | at) for at in where])
+        given["base"] = torch.stack([condition_row(known, at) for at in where])
     if options["known"]:
         image, mask = Path(options["known"]), Path(options["mask"])
         given["known"] = known_codes(run, decoder, image, mask)

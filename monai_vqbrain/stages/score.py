@@ -128,6 +128,7 @@ class Scorer:
                 "image": str(path.resolve()),
                 "condition": self.condition,
                 "bits_per_code": mean,
+                "bits": float(counted["bits"].sum()),
                 "usual": self.usual,
                 "notes": original.notes,
             }
@@ -161,7 +162,8 @@ class Scorer:
     def _table(self, original: Original, bits: np.ndarray) -> pd.DataFrame:
         table = pd.DataFrame(original.places, columns=list(PLACE))
         table["bits_per_code"] = bits.mean(axis=(1, 2))
-        counts = table["brain_fraction"] >= LEAST_BRAIN
+        table["bits"] = bits.sum(axis=(1, 2)) * self.prior.groups
+        counts = ~(table["brain_fraction"] < LEAST_BRAIN)  # a picture's may be unknown
         if self.position is not None:
             low, high = map(float, self.known[self.position])
             places = table[self.position].round(DIGITS)
@@ -185,9 +187,9 @@ class Scorer:
         return over_participants(means, [item["participant_id"] for item in items]).as_json()
 
     def _code_bits(self, codes: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Bits of codes under conditions, (B, w, h); of several groups their sum."""
+        """Bits of codes under conditions, (B, w, h); of several groups their mean."""
         bits = code_bits(self.prior, codes, rows.to(self.device) if self.known else None)
-        return bits.sum(1) if bits.ndim == 4 else bits
+        return bits.mean(1) if bits.ndim == 4 else bits
 
     def _line(self, mean: float | None, slices: int) -> str:
         if mean is None:

@@ -117,7 +117,11 @@ def codebook_use(run: RunFolder) -> dict[str, Any]:
 
 
 def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
-    """Bits of test slices under the prior, beside the per-position unigram of training codes."""
+    """Bits of test slices under the prior, beside the per-position unigram of training codes.
+
+    The prior is told each slice's conditions; where it takes the slice before, a second figure
+    says what it needs then. The unigram knows the positions on the grid alone.
+    """
     codes, rows, num_codes = read_codes(run)
     training, validation, test = (codes[where(rows, s)] for s in SPLITS)
     size = int(np.prod(codes.shape[1:]))
@@ -125,7 +129,11 @@ def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
     code = metrics.over_participants(bits["bits"] / size, _people(bits))
     concentration = metrics.choose_concentration(training, validation, num_codes)
     unigram = metrics.unigram_bits(training, test, num_codes, concentration) / size
-    return {
+    after = {}
+    if "bits_after" in bits:
+        told = metrics.over_participants(bits["bits_after"] / size, _people(bits))
+        after["bits_per_code_after_interval"] = told.as_json()
+    return after | {
         "bits_per_code": number(code.mean),
         "bits_per_image": number(image.mean),
         "bits_per_code_interval": code.as_json(),

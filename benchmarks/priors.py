@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import DecoderOnlyTransformer
 from monai.utils import set_determinism
 from race import draw
-from racers import cosine
+from racers import SCHEDULES, cosine
 from torch import nn
 
 from monai_vqbrain import metrics
@@ -40,6 +40,7 @@ class PriorRacer:
         inferer: of (inputs, network), gives logits.
         batch_size: slices a step.
         mirror: train on mirrored slices too.
+        rate: the part of the budget that is spent, [0, 1], to the factor of the learning rates.
     """
 
     network: nn.Module
@@ -48,6 +49,7 @@ class PriorRacer:
     inferer: Callable[..., torch.Tensor]
     batch_size: int
     mirror: bool
+    rate: Callable[[float], float] = cosine
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Settings:
         decay: of weights.
         bfloat16: autocast where the CPU computes in it.
         mirror: train on mirrored slices too.
+        schedule: a key of SCHEDULES.
     """
 
     lr: float = 0.001
@@ -71,6 +74,10 @@ class Settings:
     decay: float = 0.01
     bfloat16: bool = False
     mirror: bool = True
+    schedule: str = "cosine"
+
+
+USUAL = Settings(lr=0.0005, dropout=0, swapped=0, decay=0, mirror=False, schedule="constant")
 
 
 class Transformer(nn.Module):
@@ -141,6 +148,7 @@ def monai(cohort: Cohort, seed: int, settings: Settings = Settings()) -> PriorRa
         inferer=MixedPrecisionInferer("auto" if settings.bfloat16 else False),
         batch_size=settings.batch_size,
         mirror=settings.mirror,
+        rate=SCHEDULES[settings.schedule],
     )
 
 
@@ -154,7 +162,7 @@ def fit(racer: PriorRacer, cohort: Cohort, seconds: float) -> tuple[nn.Module, i
     while spent < seconds:
         began = time.process_time()
         for group, rate in zip(racer.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * max(cosine(spent / seconds), 1e-3)
+            group["lr"] = rate * max(racer.rate(spent / seconds), 1e-3)
         racer.network.train()
         batch = {"codes": grids[next(draws)]}
         inputs, targets, *_ = racer.prepare_batch(batch, torch.device("cpu"))

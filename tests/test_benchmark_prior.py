@@ -40,6 +40,8 @@ def test_it_ends_in_a_table_and_the_same_as_json(
         gain = found["unigram"] - found[f"ours_bits_{budget}s"]
         assert found[f"bits_below_unigram_{budget}s"] == pytest.approx(gain)
     assert 0 < found["ours_bits_300s"] < 10
+    gain = found["usual_bits_70s"] - found["ours_bits_70s"]
+    assert found["bits_below_usual_70s"] == pytest.approx(gain)
     out = capsys.readouterr().out
     assert "bits below MONAI's transformer, 70 CPU-s" in out
     assert "codes of a VQ-VAE with in-brain SSIM" in out

@@ -8,9 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from monai_vqbrain.inferers.gelu import ROOT, root_gelu
 from monai_vqbrain.networks.pixelcnn import PixelCNN, PixelCNNBlock
 
-ROOT = math.sqrt(2)
 AT_ONCE = 128  # places of a row whose features are made at a time
 
 
@@ -149,7 +149,7 @@ class _Space:
 class _Layer:
     """What one block keeps: its vertical input of the row above, its horizontal input of this.
 
-    What enters an activation is scaled down by sqrt(2), which spares `_gelu` two products.
+    What enters an activation is scaled down by sqrt(2), as `root_gelu` wants it.
 
     Args:
         block: whose.
@@ -198,7 +198,7 @@ class _Layer:
             part.above.copy_(part.row)
             part.now.copy_(part.threes)
             torch.addmm(_flat(part.down_shift), part.seen, self.down, out=part.hidden)
-            _gelu(part.hidden, part.gelu)
+            root_gelu(part.hidden, part.gelu)
             part.vertical.addmm_(part.gelu, self.vertical_out)
             torch.addmm(_flat(part.right_shift), part.vertical, self.link_out, out=part.link)
 
@@ -206,7 +206,7 @@ class _Layer:
         """Step the horizontal stack at one position: from (B, C) x, in its row, into `after`."""
         hidden, gelu = self.narrow
         torch.addmm(self.links[column], self.pairs[column], self.right, out=hidden)
-        _gelu(hidden, gelu)
+        root_gelu(hidden, gelu)
         torch.addmm(x, gelu, self.horizontal_out, out=after)
 
 
@@ -253,16 +253,6 @@ def _flat(x: Tensor) -> Tensor:
 def _biases(block: PixelCNNBlock) -> list[Tensor]:
     """Of what a block adds to the vertical and to the horizontal stack."""
     return [cast("Tensor", out.bias) for out in (block.vertical_out, block.horizontal_out)]
-
-
-def _gelu(x: Tensor, out: Tensor) -> None:
-    """sqrt(2) * gelu(sqrt(2) * x), by the error function.
-
-    torch's own gelu would take eight times as long for a single row on processors where it goes
-    through oneDNN.
-    """
-    torch.erf(x, out=out)
-    torch.addcmul(x, x, out, out=out)
 
 
 def _square(weight: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from monai.networks.nets import DecoderOnlyTransformer
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
+from monai_vqbrain.inferers.gelu import ROOT, root_gelu
 from monai_vqbrain.progress import progress
 
 Weights = tuple[Tensor, Tensor]  # of a Linear or LayerNorm, see _weights
@@ -166,7 +167,8 @@ class _Layer:
         self.norm, self.norm_mlp = _weights(block.norm1), _weights(block.norm2)
         self.qkv = _joined(attention)
         self.out = _weights(attention.out_proj) if attention.include_fc else None
-        self.mlp_in, self.mlp_out = _weights(mlp.linear1), _weights(mlp.linear2)
+        (into, bias), (out, out_bias) = _weights(mlp.linear1), _weights(mlp.linear2)
+        self.mlp_in, self.mlp_out = (into / ROOT, bias / ROOT), (out / ROOT, out_bias)
         heads, width = attention.num_heads, attention.dim_head
         self.split = (batch_size, 3, heads, 1, width)
         self.kept = self.qkv.new_empty(2, batch_size, heads, length, width)  # keys and values
@@ -180,8 +182,8 @@ class _Layer:
         x = x + (seen if self.out is None else _linear(seen, self.out))
         if self.cross is not None:
             x = self.cross.step(x)
-        hidden = F.gelu(_linear(_normed(x, self.norm_mlp), self.mlp_in))
-        return x + _linear(hidden, self.mlp_out)
+        hidden = _linear(_normed(x, self.norm_mlp), self.mlp_in)
+        return x + _linear(root_gelu(hidden, torch.empty_like(hidden)), self.mlp_out)
 
     def _attend(self, x: Tensor, place: int) -> Tensor:
         three = torch.mm(x, self.qkv).view(self.split).transpose(0, 1)  # (3, B, heads, 1, d)

@@ -67,17 +67,17 @@ class Settings:
         schedule: a key of SCHEDULES.
     """
 
-    lr: float = 0.001
+    lr: float = 0.004
     batch_size: int = 8
-    dropout: float = 0.1
+    dropout: float = 0.0
     swapped: float = 0.15
     decay: float = 0.01
-    bfloat16: bool = False
+    bfloat16: bool = True
     mirror: bool = True
     schedule: str = "cosine"
 
 
-USUAL = Settings(lr=0.0005, dropout=0, swapped=0, decay=0, mirror=False, schedule="constant")
+USUAL = Settings(lr=0.0005, swapped=0, decay=0, bfloat16=False, mirror=False, schedule="constant")
 
 
 class Transformer(nn.Module):

@@ -221,13 +221,13 @@ def test_a_code_is_where_the_cumulative_distribution_passes_the_draw(
     draw: float, code: int
 ) -> None:
     logits = torch.tensor([[0.1, 0.4, 0.0, 0.5]], dtype=torch.float64).log()
-    assert choose(logits, torch.tensor([draw]) - 1e-9, 1.0, 1.0).tolist() == [code]
+    assert choose(logits, torch.tensor([[draw]]).double() - 1e-9, 1.0, 1.0).tolist() == [[code]]
 
 
 @pytest.mark.parametrize("draw", [2**-24, 0.5, 1.0])
 def test_impossible_codes_are_never_drawn(draw: float) -> None:
     logits = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).log()
-    assert choose(logits, torch.tensor([draw]), 1.0, 1.0).item() in (1, 3)
+    assert choose(logits, torch.tensor([[draw]]), 1.0, 1.0).item() in (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ class AncestralSampler:
         device = network.head.weight.device
         # In (0, 1]: a code of probability 0 can then never be drawn.
         draws = 1 - torch.rand(shape, generator=generator, device=generator.device).to(device)
+        draws = draws.to(network.head.weight.dtype)
         codes = torch.full(shape, -1, device=device)
         if known is not None:
             codes[:] = network.to_raster(known)
@@ -143,15 +144,19 @@ class AncestralSampler:
         """Draw what is -1 of the codes (B, G, rows, columns), in place; `anew`: all are."""
         groups, rows = codes.shape[1:3]
         free = (codes < 0).flatten(3).any(3).any(1).any(0).tolist()  # rows where some are drawn
-        places, draws_here = (t.permute(2, 3, 1, 0) for t in (codes, draws))
+        # every place's own view is made once a row, not in the loop: at batch 1 that counts
+        places, draws_here = (t.permute(2, 3, 1, 0)[..., None] for t in (codes, draws))
         for row in progress(range(rows), "sample") if self.progress else range(rows):
             walk.begin_row(row)
-            here, drawn_here = (t[row].flatten(0, 1).unbind() for t in (places, draws_here))
-            for place, (code, draw) in enumerate(zip(here, drawn_here, strict=True)):
+            here, draws_of_row = (t[row].flatten(0, 1) for t in (places, draws_here))
+            views = zip(here.unbind(), here[..., 0].unbind(), draws_of_row.unbind(), strict=True)
+            for place, (column_of_codes, code, draw) in enumerate(views):
                 column, group = divmod(place, groups)
                 if free[row]:
                     drawn = choose(walk.logits(column, group), draw, self.temperature, self.top_p)
-                    code.copy_(drawn if anew else torch.where(code < 0, drawn, code))
+                    if not anew:
+                        drawn = torch.where(column_of_codes < 0, drawn, column_of_codes)
+                    column_of_codes.copy_(drawn)
                 walk.write(column, code, group)
 
 
@@ -223,12 +228,12 @@ def choose(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> T
 
     Args:
         logits: (B, K).
-        draws: (B,) uniform in (0, 1].
+        draws: (B, 1) uniform in (0, 1], of the same type.
         temperature: above 0.
         top_p: in (0, 1].
 
     Returns:
-        (B,) codes, long.
+        (B, 1) codes, long.
     """
     if temperature != 1:
         logits = logits / temperature
@@ -236,8 +241,7 @@ def choose(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> T
     if top_p < 1:
         probabilities = keep_top(probabilities, top_p)
     cumulative = probabilities.cumsum_(dim=-1)
-    reach = draws[:, None].to(cumulative) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, reach)[:, 0]
+    return torch.searchsorted(cumulative, cumulative[:, -1:] * draws)
 
 
 def keep_top(probabilities: Tensor, top_p: float) -> Tensor:

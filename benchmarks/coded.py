@@ -16,6 +16,8 @@ from race import Slices, load, score, train
 from monai_vqbrain import metrics
 from monai_vqbrain.files import writing
 from monai_vqbrain.stages.bundle import parse_overrides
+from monai_vqbrain.stages.codes import MOST_VIEWS, slice_views
+from monai_vqbrain.transforms import ViewSliced
 
 SPLITS = ("training", "validation", "test")
 
@@ -33,7 +35,7 @@ class Cohort:
     """The codes of all splits, and the VQ-VAE that they come from.
 
     Args:
-        codes: by split, and "mirrored": the training slices with left and right exchanged.
+        codes: by split, and "views": the training slices in all views that `encode` leaves.
         vectors: what each code stands for, (K, D).
         vqvae: its SSIM in the brain and codes in use, on the people to score.
     """
@@ -95,13 +97,20 @@ def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "")
             torch.save(network.state_dict(), temporary)
     found = score(network, slices[split])
     images = {name: part.images for name, part in slices.items()}
-    images["mirrored"] = slices["training"].images.flip(2)
-    codes = {
-        name: Codes(encoded(network, part), slices.get(name, slices["training"]).people)
-        for name, part in images.items()
-    }
+    codes = {name: Codes(encoded(network, part), slices[name].people)
+             for name, part in images.items()}  # fmt: skip
+    codes["views"] = views(network, slices["training"])
     kept = {key: found[key] for key in ("ssim_brain", "codes_used")}
     return Cohort(codes, code_vectors(network), kept)
+
+
+def views(vqvae: Any, slices: Slices) -> Codes:
+    """The codes of slices in the views of `vqbrain encode`, view after view."""
+    view = ViewSliced("image")
+    every = slice_views(MOST_VIEWS, sagittal=False)
+    grids = [encoded(vqvae, torch.stack([view({"image": image, **about})["image"]
+             for image in slices.images])) for about in every]  # fmt: skip
+    return Codes(torch.cat(grids), slices.people * len(every))
 
 
 @torch.inference_mode()

@@ -39,7 +39,7 @@ class PriorRacer:
         prepare_batch: of a drawn batch, gives inputs and targets.
         inferer: of (inputs, network), gives logits.
         batch_size: slices a step.
-        mirror: train on mirrored slices too.
+        views: train on mirrored and shifted slices too.
         rate: the part of the budget that is spent, [0, 1], to the factor of the learning rates.
     """
 
@@ -48,7 +48,7 @@ class PriorRacer:
     prepare_batch: PriorBatch
     inferer: Callable[..., torch.Tensor]
     batch_size: int
-    mirror: bool
+    views: bool
     rate: Callable[[float], float] = cosine
 
 
@@ -63,7 +63,7 @@ class Settings:
         swapped: the share of a batch's input codes that are replaced, as in our recipe.
         decay: of weights.
         bfloat16: autocast where the CPU computes in it.
-        mirror: train on mirrored slices too.
+        views: train on mirrored and shifted slices too.
         schedule: a key of SCHEDULES.
     """
 
@@ -73,11 +73,11 @@ class Settings:
     swapped: float = 0.15
     decay: float = 0.01
     bfloat16: bool = True
-    mirror: bool = True
+    views: bool = True
     schedule: str = "cosine"
 
 
-USUAL = Settings(lr=0.0005, swapped=0, decay=0, bfloat16=False, mirror=False, schedule="constant")
+USUAL = Settings(lr=0.0005, swapped=0, decay=0, bfloat16=False, views=False, schedule="constant")
 
 
 class Transformer(nn.Module):
@@ -125,7 +125,7 @@ def ours(cohort: Cohort, seed: int, overrides: Mapping[str, Any] | None = None) 
         prepare_batch=get("train#trainer#prepare_batch"),
         inferer=get("train#inferer"),
         batch_size=get("batch_size"),
-        mirror=get("mirror"),
+        views=get("views"),
     )
 
 
@@ -147,7 +147,7 @@ def monai(cohort: Cohort, seed: int, settings: Settings = Settings()) -> PriorRa
         prepare_batch=PriorBatch(swapped=settings.swapped),
         inferer=MixedPrecisionInferer("auto" if settings.bfloat16 else False),
         batch_size=settings.batch_size,
-        mirror=settings.mirror,
+        views=settings.views,
         rate=SCHEDULES[settings.schedule],
     )
 
@@ -155,7 +155,7 @@ def monai(cohort: Cohort, seed: int, settings: Settings = Settings()) -> PriorRa
 def fit(racer: PriorRacer, cohort: Cohort, seconds: float) -> tuple[nn.Module, int]:
     """Train for so many CPU-seconds; the weights that validation people liked best, and steps."""
     rates = [group["lr"] for group in racer.optimizer.param_groups]
-    names = ["training", "mirrored"] if racer.mirror else ["training"]
+    names = ["training", "views"] if racer.views else ["training"]
     grids, loss = torch.cat([cohort.codes[name].grids for name in names]), CodeBitsLoss()
     draws = draw(len(grids), racer.batch_size)
     best, least, spent, steps, looks = racer.network, float("inf"), 0.0, 0, 0

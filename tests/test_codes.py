@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -97,31 +99,45 @@ def test_codes_come_back_with_their_slices(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("axis", ["axial", "sagittal"])
-def test_training_slices_come_mirrored_too_where_anatomy_allows(run: RunFolder, axis: str) -> None:
-    table = pd.read_csv(run.slices / "slices.tsv", sep="\t", keep_default_na=False)
-    table["axis"] = axis
-    table.to_csv(run.slices / "slices.tsv", sep="\t", index=False)
-    items = [item for item in items_of(run) if item["participant_id"] != "sub-secret01"]
-    lists = {split: [i for i in items if i["split"] == split] for split in set(table["split"])}
+def test_views_are_of_training_slices_and_mirrored_where_anatomy_allows(
+    run: RunFolder, axis: str
+) -> None:
+    items = [item | {"axis": axis} for item in items_of(run) if item["split"] == "training"]
+    lists = {"training": items, "validation": items[:1], "test": items[:1]}
     (run.slices / "datalist.json").write_text(json.dumps(lists))
-    mirrored = stage.mirrored_items(run.slices)
-    assert len(mirrored) == (len(lists["training"]) if axis == "axial" else 0)
+    views = stage.view_items(run.slices, most=10 * len(items) + 1)
+    assert [item["view"] for item in views[:: len(items)]] == list(range(10))
+    assert len(stage.view_items(run.slices, most=1)) == len(items)
+    assert len(stage.view_items(run.slices)) == stage.MOST_VIEWS * len(items)
+    assert any(item["mirrored"] for item in views) == (axis == "axial")
+    assert not all(item["mirrored"] for item in views)
+    if axis == "axial":
+        assert (views[0]["mirrored"], views[0]["shift"]) == (True, [0, 0])
+    for one, other in itertools.pairwise(views):  # a view is one for all slices
+        if one["view"] == other["view"]:
+            assert (one["mirrored"], one["shift"]) == (other["mirrored"], other["shift"])
+    shifts = np.array([item["shift"] for item in views])
+    assert np.abs(shifts).max() <= stage.MOST_SHIFT
+    assert len(np.unique(shifts, axis=0)) > 5
 
-    grids = torch.arange(len(items) + len(mirrored))[:, None, None].expand(-1, 2, 3) % 251
+
+def test_views_come_back_with_their_own_neighbours(run: RunFolder) -> None:
+    items = [item for item in items_of(run) if item["participant_id"] != "sub-secret01"]
+    training = [item for item in items if item["split"] == "training"]
+    views = [item | {"view": view} for view in (0, 1) for item in training]
+    grids = torch.arange(len(items) + len(views))[:, None, None].expand(-1, 2, 3)
     (run.vqvae / "config.json").write_text(json.dumps({"network_def": {"num_codes": 251}}))
     sources = stage.begin_codes(run.path)
-    stage.write_codes(run.path, grids, items + mirrored, sources, seconds=1.0)
+    stage.write_codes(run.path, grids, items + views, sources, seconds=1.0)
     plain = stage.code_items(run.path, "training", None, None, neighbour=True)
-    both = stage.code_items(run.path, "training", None, None, neighbour=True, mirrored=True)
-    assert len(both) == len(plain) + len(mirrored)
-    assert len(stage.code_items(run.path, "test", mirrored=True)) == len(lists["test"])
-    for number, (item, twin) in enumerate(zip(plain, both[len(plain) :], strict=False)):
+    every = stage.code_items(run.path, "training", None, None, neighbour=True, views=True)
+    assert len(every) == 3 * len(plain) == 3 * len(training)
+    assert len(stage.code_items(run.path, "test", views=True)) == 3 * SLICES
+    for number, (item, twin) in enumerate(zip(plain, every[2 * len(plain) :], strict=True)):
         assert item["index"] == twin["index"]
-        assert twin["codes"].unique() == (len(items) + number) % 251
-        if int(item["index"]) > 0:
-            assert twin["neighbour"].unique() == (len(items) + number - 1) % 251
-        else:
-            assert twin["neighbour"].unique() == -1
+        code = len(items) + len(training) + number
+        assert twin["codes"].unique() == code
+        assert twin["neighbour"].unique() == (-1 if int(item["index"]) == 0 else code - 1)
 
 
 def test_a_run_without_codes_has_the_default_shape(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_training_leaves_what_later_stages_need(trained_run: Path) -> None:
 def test_codes_are_those_of_the_trained_network(trained_run: Path) -> None:
     with safe_open(trained_run / "4-codes/codes.safetensors", framework="pt") as file:
         codes, header = file.get_tensor("codes"), file.metadata()
-        mirrored = file.get_tensor("mirrored")
+        views = file.get_tensor("views")
     table = pd.read_csv(trained_run / "4-codes/codes.tsv", sep="\t")
     assert codes.dtype == torch.uint16
     assert codes.shape == (len(table), 1, 8, 8)
@@ -67,10 +67,10 @@ def test_codes_are_those_of_the_trained_network(trained_run: Path) -> None:
     image = torch.from_numpy(stack[:, :, row["index"]])[None, None]
     expected = trained_network(trained_run / "3-vqvae").index_quantize(image)
     assert torch.equal(codes[7].long(), expected)
-    assert len(mirrored) == (table["split"] == "training").sum()
+    assert views.shape == (31, (table["split"] == "training").sum(), 1, 8, 8)
     assert table["split"][7] == "training"
     expected = trained_network(trained_run / "3-vqvae").index_quantize(image.flip(2))
-    assert torch.equal(mirrored[7].long(), expected)
+    assert torch.equal(views[0, 7].long(), expected)
 
 
 def test_the_prior_knows_which_codes_are_alike(trained_run: Path) -> None:

@@ -56,12 +56,14 @@ class VQVAEEvaluator(SupervisedEvaluator):
     (B, 1, *size).
 
     Args:
+        decode: give `pred`; without it only codes are made, in a fifth of the time.
         kwargs: those of SupervisedEvaluator; an inferer is not used.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, decode: bool = True, **kwargs: Any) -> None:
         kwargs.setdefault("prepare_batch", image_batch)
         super().__init__(**kwargs, decollate=False)
+        self.decode = decode
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:
         images, _ = engine.prepare_batch(
@@ -70,8 +72,9 @@ class VQVAEEvaluator(SupervisedEvaluator):
         network: Any = engine.network
         with engine.mode(network):
             codes = network.index_quantize(images)
-            prediction = crop(network.decode_samples(codes), images)
-        output = {**batchdata, "image": images, "pred": prediction, "codes": codes}
+            output = {**batchdata, "image": images, "codes": codes}
+            if self.decode:
+                output["pred"] = crop(network.decode_samples(codes), images)
         engine.state.output = output
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return output

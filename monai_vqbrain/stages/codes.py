@@ -25,6 +25,8 @@ from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.trained import trained_network
 
 SLICE_KEYS = ["participant_id", "session_id", "axis", "index"]  # they name a slice
+MOST_VIEWS = 31
+MOST_SHIFT = 3  # pixels
 DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: what the default VQ-VAE makes of 128x128 slices
 
 
@@ -49,13 +51,34 @@ def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
     return [item for split in SPLITS for item in slice_items(dataset_dir, split)]
 
 
-def mirrored_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
-    """The training items once more, marked as `mirrored`, where anatomy allows: not sagittal ones.
+def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, Any]]:
+    """The training items as they might have been: once mirrored, then mirrored or not, and shifted.
 
-    A brain's mirror image is nearly another brain: twice as many slices to learn from.
+    They are what `ViewSliced` takes. A brain that lies two pixels aside has other codes in every
+    place, and a mirrored one is nearly another brain. Sagittal slices are never mirrored.
+
+    Args:
+        dataset_dir: with datalist.json.
+        most: so many items at most, but every training item once.
+
+    Returns:
+        All items of the first view, of the second, ...; `view` is its number.
     """
     items = slice_items(dataset_dir, "training")
-    return [item | {"mirrored": True} for item in items if item["axis"] != "sagittal"]
+    number = max(1, min(MOST_VIEWS, most // len(items)))
+    views = slice_views(number, any(item["axis"] == "sagittal" for item in items))
+    return [item | view for view in views for item in items]
+
+
+def slice_views(number: int, sagittal: bool) -> list[dict[str, Any]]:
+    """How each view differs: its number as `view`, `mirrored`, and `shift` in pixels."""
+    shifts = np.random.default_rng(0).integers(-MOST_SHIFT, MOST_SHIFT + 1, (number, 2)).tolist()
+    if not sagittal:
+        shifts[0] = [0, 0]
+    return [
+        {"view": view, "mirrored": view % 2 == 0 and not sagittal, "shift": shift}
+        for view, shift in enumerate(shifts)
+    ]
 
 
 def whole_batches(items: Sequence[Any], batch_size: int) -> list[Any]:
@@ -91,7 +114,7 @@ def write_codes(
     Args:
         run_dir: the run folder.
         codes: (N, *grid) or, with several groups, (N, G, *grid), 0..K-1.
-        items: the N items: those of the datalist, then the mirrored ones in the same order.
+        items: the N items: those of the datalist, then those of `view_items`.
         sources: of `begin_codes`.
         seconds: what encoding took.
 
@@ -110,14 +133,16 @@ def write_codes(
         "grid": "x".join(str(side) for side in codes.shape[2:]),
     }
     slices = _text_table(run.slices / "slices.tsv")
-    plain = [item for item in items if not item.get("mirrored")]
+    plain = [item for item in items if "view" not in item]
     names = [{key: _text(item[key]) for key in SLICE_KEYS} for item in plain]
     table = pd.DataFrame(names).merge(slices, on=SLICE_KEYS, how="left", validate="one_to_one")
     if table["split"].isna().any():
         raise VQBrainError(f"{run.slices} changed meanwhile: run {run.command('encode')} again")
     with building(run.codes) as work:
         stored = torch.uint16 if int(header["num_codes"]) <= 1 << 16 else torch.int32
-        tensors = {"codes": codes[: len(plain)], "mirrored": codes[len(plain) :]}
+        views = 1 + max((item.get("view", -1) for item in items), default=-1)
+        varied = codes[len(plain) :].unflatten(0, (views, -1)) if views else codes[:0]
+        tensors = {"codes": codes[: len(plain)], "views": varied}
         tensors = {name: grids.to(stored).contiguous() for name, grids in tensors.items()}
         save_file(tensors, work / "codes.safetensors", header)
         table.to_csv(work / "codes.tsv", sep="\t", index=False)
@@ -135,7 +160,7 @@ def code_items(
     most: int | None = None,
     conditions: Known | None = None,
     neighbour: bool = False,
-    mirrored: bool = False,
+    views: bool = False,
 ) -> list[dict[str, Any]]:
     """The code grids of one split, with what a prior is told of them.
 
@@ -145,7 +170,7 @@ def code_items(
         most: thin out to so many, evenly.
         conditions: what the prior knows, see `code_conditions`.
         neighbour: with the codes of the slice before.
-        mirrored: those of mirrored slices too, after the others; of training slices there are.
+        views: those of all views too, after the others; of training slices there are some.
 
     Returns:
         {"codes": (h, w) or (G, h, w) int64, participant_id, session_id, axis, index}, and if asked
@@ -160,35 +185,35 @@ def code_items(
     rows = _thinned(list(table.index[table["split"] == split]), most)
     if not rows:
         raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")
-    plain, flipped = _grids(run, table)
+    plain, others = _grids(run, table)
     before = slices_before(table)
+    about: dict[int, dict[str, Any]] = {row: table.loc[row, SLICE_KEYS].to_dict() for row in rows}
+    for row in rows if conditions else ():
+        asked = condition_of(table.loc[row].to_dict(), conditions or {})
+        about[row]["condition"] = condition_row(conditions or {}, asked)
     items: list[dict[str, Any]] = []
-    for grids, of_them in ((plain, rows), (flipped, [row for row in rows if row in flipped])):
-        if grids is flipped and not mirrored:
-            continue
-        for row in of_them:
-            item = {"codes": grids[row], **table.loc[row, SLICE_KEYS].to_dict()}
-            if conditions:
-                asked = condition_of(table.loc[row].to_dict(), conditions)
-                item["condition"] = condition_row(conditions, asked)
+    for grids in (plain, *others) if views else (plain,):
+        for row in (row for row in rows if row in grids):
+            items.append({"codes": grids[row], **about[row]})
             if neighbour:
                 nothing = torch.full_like(grids[row], -1)
-                item["neighbour"] = grids.get(before[row], nothing)
-            items.append(item)
+                items[-1]["neighbour"] = grids.get(before[row], nothing)
     return items
 
 
-def _grids(
-    run: RunFolder, table: pd.DataFrame
-) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
-    """The code grids by row of codes.tsv, and those of mirrored slices by the row of the slice."""
+Grids = dict[int, torch.Tensor]  # by row of codes.tsv
+
+
+def _grids(run: RunFolder, table: pd.DataFrame) -> tuple[Grids, list[Grids]]:
+    """The code grids, and those of the training slices in each view."""
     with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
         tensors = {name: file.get_tensor(name).to(torch.long) for name in file.keys()}  # noqa: SIM118
-    if tensors["codes"].shape[1] == 1:  # one group
-        tensors = {name: grids[:, 0] for name, grids in tensors.items()}
-    training = table.index[(table["split"] == "training") & (table["axis"] != "sagittal")]
-    flipped = dict(zip(training, tensors.get("mirrored", ()), strict=False))
-    return dict(enumerate(tensors["codes"])), flipped
+    plain, views = tensors["codes"], tensors.get("views", tensors["codes"][:0])
+    if plain.shape[1] == 1:  # one group
+        plain, views = plain[:, 0], views.squeeze(2) if len(views) else views
+    training = table.index[table["split"] == "training"]
+    others = [dict(zip(training, view, strict=True)) for view in views]
+    return dict(enumerate(plain)), others
 
 
 def slices_before(table: pd.DataFrame) -> list[int]:

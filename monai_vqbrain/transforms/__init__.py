@@ -10,9 +10,9 @@ from monai_vqbrain.transforms.intensity import (
 )
 from monai_vqbrain.transforms.load import LoadSliced
 from monai_vqbrain.transforms.mask import BrainMask, BrainMaskd, solid
-from monai_vqbrain.transforms.mirror import MirrorMarkedd
 from monai_vqbrain.transforms.slices import ExtractSlices, SliceStack
 from monai_vqbrain.transforms.slices_dict import ExtractSlicesd
+from monai_vqbrain.transforms.view import ViewSliced
 
 __all__ = [
     "BrainMask",
@@ -20,13 +20,13 @@ __all__ = [
     "ExtractSlices",
     "ExtractSlicesd",
     "LoadSliced",
-    "MirrorMarkedd",
     "RandBrainCrop",
     "RandBrainCropd",
     "ScaleBrainIntensity",
     "ScaleBrainIntensityd",
     "SliceGrid",
     "SliceStack",
+    "ViewSliced",
     "brain_extent",
     "brain_percentile",
     "sample_onto",

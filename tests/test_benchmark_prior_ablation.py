@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def test_every_variant_stands_beside_the_recipe_on_codes_of_the_vqvae_asked_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(benchmark, "begin", lambda: None)
+    monkeypatch.setattr(sys.modules["ablation"], "keep_memory", lambda: None)
     words = ["--run", str(prepared_run), "--work", str(tmp_path), "--cpu-seconds", "0.3"]
     words += ["--vqvae-seconds", "0.5", "--seeds", "0", "1", "--json", str(tmp_path / "f.json")]
     variant = "network_def#channels=16 batch_size=4"

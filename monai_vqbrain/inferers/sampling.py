@@ -145,7 +145,9 @@ class AncestralSampler:
         groups, rows = codes.shape[1:3]
         free = (codes < 0).flatten(3).any(3).any(1).any(0).tolist()  # rows where some are drawn
         # every place's own view is made once a row, not in the loop: at batch 1 that counts
-        places, draws_here = (t.permute(2, 3, 1, 0)[..., None] for t in (codes, draws))
+        places, draws_here = (
+            t.permute(2, 3, 1, 0)[..., None].contiguous() for t in (codes, draws)
+        )  # (rows, columns, G, B, 1)
         for row in progress(range(rows), "sample") if self.progress else range(rows):
             walk.begin_row(row)
             here, draws_of_row = (t[row].flatten(0, 1) for t in (places, draws_here))
@@ -158,6 +160,7 @@ class AncestralSampler:
                         drawn = torch.where(column_of_codes < 0, drawn, column_of_codes)
                     column_of_codes.copy_(drawn)
                 walk.write(column, code, group)
+        codes.copy_(places[..., 0].permute(3, 2, 0, 1))
 
 
 class _Guided:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from statistics import median
 from typing import Any
@@ -28,6 +29,7 @@ from monai_vqbrain.stages.bundle import parse_overrides
 SHIPPED = "as shipped"
 MEASURES = ("ssim_brain", "psnr_whole", "codes_used", "steps")
 Data = tuple[Slices, Slices]  # to train on, to score
+Runs = dict[str, list[dict[str, Any]]]  # variant -> the scores of each seed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = run_with_slices(args)
     data = load(run, "training"), load(run, "validation")
     print(described(run, *data), flush=True)
-    found = trained_all(args, data)
+    found = trained_all(args, partial(trained, seconds=args.cpu_seconds, data=data), "ssim_brain")
     print(table(found, args.cpu_seconds))
     print(machine())
     figures = {f"{name}: {key}": value for name, rows in found.items() for key, value in
@@ -47,8 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; variants are checked against the configuration."""
     parser = command_line(__doc__ or "")
-    add = parser.add_argument
     slices_options(parser, "vqvae-race")
+    return variants(parser, arguments, "vqvae")
+
+
+def variants(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, bundle: str
+) -> argparse.Namespace:
+    """Read the command line of a comparison of a bundle's variants, after adding its options."""
+    add = parser.add_argument
     add("--variant", action="append", default=[], metavar="ID=VALUE ...", dest="variants")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     add("--cpu-seconds", type=float, default=100, help="of each run")
@@ -59,35 +68,41 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not args.cpu_seconds > 0 or not 1 <= args.jobs <= len(os.sched_getaffinity(0)):
         parser.error("--cpu-seconds must be above 0, and --jobs from 1 to the number of cores")
     for variant in args.variants:
-        overrides(variant)
+        overrides(bundle, variant)
     return args
 
 
-def overrides(variant: str) -> dict[str, Any]:
-    """What a variant changes, by id.
+def overrides(bundle: str, variant: str) -> dict[str, Any]:
+    """What a variant changes in a bundle's train.json, by id.
 
     Raises:
         UsageError: if the configuration has no such id.
     """
     pairs = () if variant == SHIPPED else tuple(variant.split())
-    return parse_overrides("vqvae", "train", pairs)
+    return parse_overrides(bundle, "train", pairs)
 
 
-def trained_all(args: argparse.Namespace, data: Data) -> dict[str, list[dict[str, Any]]]:
-    """The scores of every variant, one for each seed."""
+def trained_all(args: argparse.Namespace, train_one: Callable[..., Any], told: str) -> Runs:
+    """The scores of every variant, one for each seed.
+
+    Args:
+        args: of `variants`.
+        train_one: (variant, seed) -> scores.
+        told: the score that a line says when a run ends.
+    """
     names = [SHIPPED, *args.variants]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    found: Runs = {name: [] for name in names}
     context = get_context("fork")  # the slices are shared, and MONAI is imported once
     with ProcessPoolExecutor(args.jobs, context, begin) as pool:
         jobs = {
-            pool.submit(trained, name, seed, args.cpu_seconds, data): (name, seed)
+            pool.submit(train_one, name, seed): (name, seed)
             for seed in args.seeds
             for name in names
         }
         for job in as_completed(jobs):
             name, seed = jobs[job]
             found[name].append(job.result())
-            print(f"{name}, seed {seed}: {found[name][-1]['ssim_brain']:.4f}", flush=True)
+            print(f"{name}, seed {seed}: {found[name][-1][told]:.4f}", flush=True)
     return found
 
 
@@ -100,12 +115,12 @@ def begin() -> None:
 def trained(variant: str, seed: int, seconds: float, data: Data) -> dict[str, Any]:
     """Train one variant and score it."""
     set_determinism(seed)
-    racer = ours({}, overrides(variant))
+    racer = ours({}, overrides("vqvae", variant))
     pace = train(racer, data[0], seconds)
     return pace | score(racer.network if racer.averaged is None else racer.averaged, data[1])
 
 
-def table(found: dict[str, list[dict[str, Any]]], seconds: float) -> str:
+def table(found: Runs, seconds: float) -> str:
     """Medians, the range of the in-brain SSIM, and its difference to the shipped recipe's."""
     rows = [[f"{seconds:g} CPU-s", "SSIM in brain", "range", "change", "PSNR", "codes", "steps"]]
     base = median(row["ssim_brain"] for row in found[SHIPPED])

@@ -96,9 +96,7 @@ def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "")
         with writing(path) as temporary:
             torch.save(network.state_dict(), temporary)
     found = score(network, slices[split])
-    images = {name: part.images for name, part in slices.items()}
-    codes = {name: Codes(encoded(network, part), slices[name].people)
-             for name, part in images.items()}  # fmt: skip
+    codes = {n: Codes(encoded(network, part.images), part.people) for n, part in slices.items()}
     codes["views"] = views(network, slices["training"])
     kept = {key: found[key] for key in ("ssim_brain", "codes_used")}
     return Cohort(codes, code_vectors(network), kept)

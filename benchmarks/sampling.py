@@ -2,8 +2,8 @@
 
     python benchmarks/sampling.py --json figures.json
 
-Ours is the prior as the bundle builds it (conditions and the slice before included), 192 channels
-wide and 10 blocks deep; MONAI's is a DecoderOnlyTransformer of as many parameters within 10 %,
+Ours is the prior as the bundle builds it (conditions and the slice before included), 240 channels
+wide; MONAI's is a DecoderOnlyTransformer of as many parameters within 10 %,
 whether those for conditions and the slice before are counted or not: 200 wide and 10 deep. Weights
 are random: they change no time. For the errors the heads are scaled until logits have a standard
 deviation of 1, and ours is given conditions and slices before. Beside the error stands that of the

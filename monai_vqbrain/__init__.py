@@ -80,9 +80,9 @@ _CLASSES: dict[str, tuple[str, ...]] = {
         "RandBrainCropd",
         "ScaleBrainIntensity",
         "ScaleBrainIntensityd",
-        "ViewSliced",
         "SliceGrid",
         "SliceStack",
+        "ViewSliced",
     ),
 }
 _HOME = {name: part for part, names in _CLASSES.items() for name in names}

@@ -185,14 +185,14 @@ def code_items(
     rows = _thinned(list(table.index[table["split"] == split]), most)
     if not rows:
         raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")
-    plain, others = _grids(run, table)
-    before = slices_before(table)
+    plain, *others = _grids(run, table, views)
+    before = slices_before(table) if neighbour else []
     about: dict[int, dict[str, Any]] = {row: table.loc[row, SLICE_KEYS].to_dict() for row in rows}
     for row in rows if conditions else ():
         asked = condition_of(table.loc[row].to_dict(), conditions or {})
         about[row]["condition"] = condition_row(conditions or {}, asked)
     items: list[dict[str, Any]] = []
-    for grids in (plain, *others) if views else (plain,):
+    for grids in (plain, *others):
         for row in (row for row in rows if row in grids):
             items.append({"codes": grids[row], **about[row]})
             if neighbour:
@@ -204,16 +204,16 @@ def code_items(
 Grids = dict[int, torch.Tensor]  # by row of codes.tsv
 
 
-def _grids(run: RunFolder, table: pd.DataFrame) -> tuple[Grids, list[Grids]]:
-    """The code grids, and those of the training slices in each view."""
+def _grids(run: RunFolder, table: pd.DataFrame, views: bool) -> list[Grids]:
+    """The code grids; then, if wanted, those of the training slices in each view."""
     with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
-        tensors = {name: file.get_tensor(name).to(torch.long) for name in file.keys()}  # noqa: SIM118
-    plain, views = tensors["codes"], tensors.get("views", tensors["codes"][:0])
+        plain = file.get_tensor("codes").to(torch.long)
+        wanted = views and "views" in file.keys()  # noqa: SIM118
+        varied = file.get_tensor("views").to(torch.long) if wanted else plain[:0, None]
     if plain.shape[1] == 1:  # one group
-        plain, views = plain[:, 0], views.squeeze(2) if len(views) else views
+        plain, varied = plain[:, 0], varied.squeeze(2)
     training = table.index[table["split"] == "training"]
-    others = [dict(zip(training, view, strict=True)) for view in views]
-    return dict(enumerate(plain)), others
+    return [dict(enumerate(plain)), *(dict(zip(training, v, strict=True)) for v in varied)]
 
 
 def slices_before(table: pd.DataFrame) -> list[int]:

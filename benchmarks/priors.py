@@ -26,7 +26,7 @@ from monai_vqbrain.inferers import MixedPrecisionInferer
 from monai_vqbrain.stages.bundle import bundle_folder
 
 LOOKS = 10  # at validation people, in each budget
-WIDTH = 112  # of ours: about a million parameters
+WIDTH = 128  # of ours: about a million parameters
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def test_starts_nearly_uniform() -> None:
 
 
 def test_about_a_million_parameters_by_default() -> None:
-    assert sum(p.numel() for p in PixelCNN().parameters()) == 947_136
+    assert sum(p.numel() for p in PixelCNN().parameters()) == 956_296
 
 
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.long, torch.float32])
@@ -156,7 +156,11 @@ def test_takes_what_verify_net_in_out_feeds() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"scan": "columns", "conditions": KNOWN, "neighbour": True}, {"grid": (2, 5, 7)}],
+    [
+        {"likeness": 3},
+        {"scan": "columns", "conditions": KNOWN, "neighbour": True, "horizontal_channels": 5},
+        {"grid": (2, 5, 7)},
+    ],
     ids=["plain", "conditions", "groups"],
 )
 def test_scripted_and_reloaded_it_gives_the_same_logits(options: dict[str, Any]) -> None:
@@ -225,7 +229,8 @@ def test_says_which_codes_it_knows(code: int) -> None:
         ({"grid": (4,)}, r"grid is \(4,\): give two numbers"),
         ({"scan": "spiral"}, "scan is spiral: choose rows or columns"),
         ({"channels": 0}, "channels is 0 and layers 6: both must be at least 1"),
-        ({"layers": 0}, "channels is 96 and layers 0: both must be at least 1"),
+        ({"horizontal_channels": 0}, "channels is 0 and layers 6: both must be at least 1"),
+        ({"layers": 0}, "channels is 56 and layers 0: both must be at least 1"),
         ({"dropout": 1.0}, r"dropout is 1.0: give a probability in \[0, 1\)"),
     ],
 )

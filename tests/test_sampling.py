@@ -68,8 +68,9 @@ PRIORS: list[dict[str, Any]] = [
     {"neighbour": True},
     {"grid": (2, 4, 3)},
     {"likeness": 3},
+    {"horizontal_channels": 5},
     {"grid": (2, 3, 4), "scan": "columns", "conditions": CONDITIONS, "neighbour": True}
-    | {"likeness": 3},
+    | {"likeness": 3, "horizontal_channels": 5},
 ]
 
 

@@ -56,16 +56,19 @@ class CachedLogits:
         self.neighbour = network.neighbour_features(neighbour)
         vector = network.condition_vector(condition)
         blocks = [cast("PixelCNNBlock", block) for block in network.blocks]
-        self.last = kept(batch_size, columns, blocks[0].horizontal.out_channels)
-        self.space = _Space(self.last, len(self.over))
+        self.last = kept(batch_size, columns, network.left.out_channels)
+        vertical = kept(batch_size, columns, network.above.out_channels)
+        self.space = _Space(vertical, self.last, len(self.over))
         # A layer's output biases are left out of both stacks and added once, where they end up.
-        missing = kept(2, self.last.shape[-1])
+        missing = [kept(vertical.shape[-1]), kept(self.last.shape[-1])]
         self.layers: list[_Layer] = []
         for block in blocks:
             self.layers.append(_Layer(block, self.space, missing, block.shifts(vector)))
-            missing = missing + torch.stack(_biases(block))
-        self.missing = missing[1]
-        self.features = self.last[:, 0]  # of no position yet
+            missing = [of + bias for of, bias in zip(missing, _biases(block), strict=True)]
+        self.join = _square(network.join.weight)
+        self.missing = missing[0] + missing[1] @ self.join
+        self.verticals = self.space.vertical.unbind(1)
+        self.features = self.verticals[0]  # of no position yet
         rows = [*(layer.row[:, 1:] for layer in self.layers), self.last]
         self.slots = [[row[:, column] for row in rows] for column in range(columns)]  # (B, C) each
         head = network.head_weight().T
@@ -87,7 +90,7 @@ class CachedLogits:
         if self.neighbour is not None:
             vertical = vertical + self.neighbour[0][:, :, row].mT
             starts = starts + self.neighbour[1][:, :, row].permute(2, 0, 1)
-        self.starts = starts.expand(-1, space.shape[0], -1).unbind()
+        self.starts = starts.expand(-1, len(self.last), -1).unbind()
         space.vertical.copy_(vertical)
         for part in space.parts:
             seen = space.seen(part, 3, len(self.over) // 3)
@@ -104,7 +107,7 @@ class CachedLogits:
             torch.addmm(self.starts[column], self.left[column], self.taps, out=slots[0])
             for layer, x, after in zip(self.layers, slots, slots[1:], strict=False):
                 layer.step(column, x, after)
-            self.features = slots[-1]
+            self.features = torch.addmm(self.verticals[column], slots[-1], self.join)
             if self.network.groups > 1:
                 self.features = self.features + self.missing
         features = self.network.activate(self.features)
@@ -126,23 +129,24 @@ class _Space:
     """Room that all layers use in turn, for as many grids at a time as a processor's cache holds.
 
     Args:
-        like: (B, columns, C).
+        vertical: where a row's vertical features go, (B, columns, C).
+        last: where its last horizontal ones go, (B, columns, C of that stack).
         widest: numbers that the first layer sees of the rows above.
     """
 
-    def __init__(self, like: Tensor, widest: int) -> None:
-        self.shape = like.shape
-        batch_size, columns, channels = like.shape
+    def __init__(self, vertical: Tensor, last: Tensor, widest: int) -> None:
+        self.vertical = vertical
+        batch_size, columns, channels = vertical.shape
         grids = min(batch_size, max(1, AT_ONCE // columns))
         self.parts = [slice(i, min(i + grids, batch_size)) for i in range(0, batch_size, grids)]
-        self.vertical = torch.empty_like(like)
-        self.room = like.new_empty(grids * columns * max(widest, 6 * channels))
-        self.wide = like.new_empty(2, grids * columns, channels)
-        self.narrow = like.new_empty(2, batch_size, channels).unbind()
+        self.columns = columns
+        self.room = vertical.new_empty(grids * columns * max(widest, 6 * channels))
+        self.wide = vertical.new_empty(2, grids * columns, channels)
+        self.narrow = last.new_empty(2, batch_size, last.shape[-1]).unbind()
 
     def seen(self, part: slice, rows: int, numbers: int) -> Tensor:
         """Room for what the places of a row see of some rows: (b, columns, rows, numbers)."""
-        shape = (part.stop - part.start, self.shape[1], rows, numbers)
+        shape = (part.stop - part.start, self.columns, rows, numbers)
         return self.room[: math.prod(shape)].view(shape)
 
 
@@ -154,19 +158,23 @@ class _Layer:
     Args:
         block: whose.
         space: room to work in.
-        missing: (2, C) what all values of the vertical and of the horizontal stack lack.
+        missing: what all values of the vertical and of the horizontal stack lack, (C,) each.
         shifts: of the conditions, for both stacks.
     """
 
     def __init__(
-        self, block: PixelCNNBlock, space: _Space, missing: Tensor, shifts: list[Tensor] | None
+        self,
+        block: PixelCNNBlock,
+        space: _Space,
+        missing: list[Tensor],
+        shifts: list[Tensor] | None,
     ) -> None:
-        batch_size, columns, channels = space.shape
+        batch_size, columns, _ = space.vertical.shape
         # Places that are empty in truth hold what makes them so.
         above = missing[0].repeat(batch_size, columns + 2, 1).neg_()
         self.row = missing[1].repeat(batch_size, columns + 1, 1).neg_()
         self.pairs = [self.row[:, column : column + 2].flatten(1) for column in range(columns)]
-        link = missing.new_zeros(space.shape)
+        link = self.row.new_zeros(batch_size, columns, self.row.shape[-1])
         self.links = link.unbind(1)
         self.narrow = space.narrow
 
@@ -180,7 +188,7 @@ class _Layer:
             down_shift = down_shift + shifts[0][:, :, 0, 0]
             right_shift = right_shift + shifts[1][:, :, 0, 0]
         down_shift, right_shift = (
-            (shift / ROOT).view(-1, 1, channels).expand(space.shape)
+            (shift / ROOT).view(-1, 1, shift.shape[-1]).expand(batch_size, columns, -1)
             for shift in (down_shift, right_shift)
         )
         self.down, self.right, self.link_out = down / ROOT, right / ROOT, link_out / ROOT
@@ -217,8 +225,8 @@ class _Part:
         space: room to work in.
         part: which grids.
         above: their vertical input of the row above, (b, columns + 2, C).
-        link: where the link goes, (b, columns, C).
-        shifts: for the vertical and the horizontal stack, (b, columns, C) each.
+        link: where the link goes, (b, columns, C of the horizontal stack).
+        shifts: for the vertical and the horizontal stack, (b, columns, C of it).
     """
 
     def __init__(

@@ -40,13 +40,15 @@ class PixelCNN(nn.Module):
         num_codes: K, the size of the codebook.
         grid: (h, w), the code grid's shape, h its first spatial dimension; (G, h, w) with G codes
             at each position, which come one after the other.
-        channels: width of both stacks.
+        channels: width of the vertical stack, and of what the head reads.
         layers: number of blocks.
         dropout: probability of dropping a hidden unit of a block, in training.
         scan: "rows", h the slower of the two dimensions; or "columns", w the slower.
         conditions: what may be asked for, see ConditionEncoder; None for nothing.
         neighbour: take the codes of the slice before.
         likeness: how many features of each code are known; 0 for none.
+        horizontal_channels: width of the horizontal stack; None for half of the other. A sampler
+            steps it code by code, the other row by row: a narrow one is quick to sample from.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -66,7 +68,7 @@ class PixelCNN(nn.Module):
         self,
         num_codes: int = 512,
         grid: Sequence[int] = (32, 32),
-        channels: int = 96,
+        channels: int = 112,
         layers: int = 6,
         dropout: float = 0.0,
         scan: str = "rows",
@@ -74,9 +76,11 @@ class PixelCNN(nn.Module):
         conditions: Known | None = None,
         neighbour: bool = False,
         likeness: int = 0,
+        horizontal_channels: int | None = None,
     ) -> None:
         super().__init__()
-        _check(num_codes, grid, channels, layers, dropout, scan)
+        across = (channels + 1) // 2 if horizontal_channels is None else horizontal_channels
+        _check(num_codes, grid, min(channels, across), layers, dropout, scan)
         self.num_codes = num_codes
         self.groups = int(grid[0]) if len(grid) == 3 else 1
         self.height, self.width = (int(side) for side in grid[-2:])
@@ -91,16 +95,20 @@ class PixelCNN(nn.Module):
             "conditions": {name: list(values) for name, values in (conditions or {}).items()},
             "neighbour": neighbour,
             "likeness": likeness,
+            "horizontal_channels": across,
         }
         self.conditions = ConditionEncoder(conditions, CONDITION_WIDTH) if conditions else None
         width = CONDITION_WIDTH if conditions else 0
         self.embedding = nn.Embedding(self.groups * num_codes, CODE_WIDTH)
-        self.neighbour = NeighbourEncoder(CODE_WIDTH, channels) if neighbour else None
+        self.neighbour = NeighbourEncoder(CODE_WIDTH, channels, across) if neighbour else None
         self.above = nn.Conv2d(CODE_WIDTH, channels, (3, 7), padding=(3, 3))
-        self.left = nn.Conv2d(CODE_WIDTH, channels, (1, 3), padding=(0, 3))
+        self.left = nn.Conv2d(CODE_WIDTH, across, (1, 3), padding=(0, 3))
         self.position_vertical = nn.Parameter(0.1 * torch.randn(channels, *self.raster))
-        self.position_horizontal = nn.Parameter(0.1 * torch.randn(channels, *self.raster))
-        self.blocks = nn.ModuleList(PixelCNNBlock(channels, dropout, width) for _ in range(layers))
+        self.position_horizontal = nn.Parameter(0.1 * torch.randn(across, *self.raster))
+        self.blocks = nn.ModuleList(
+            PixelCNNBlock(channels, across, dropout, width) for _ in range(layers)
+        )
+        self.join = nn.Conv2d(across, channels, 1, bias=False)  # the head reads both stacks
         # what the codes before it at the same position say to each group but the first
         self.within = nn.Embedding((self.groups - 1) * num_codes, channels)
         self.head = nn.Conv2d(channels, self.groups * num_codes, 1)
@@ -172,7 +180,7 @@ class PixelCNN(nn.Module):
             vertical, horizontal = vertical + features[0], horizontal + features[1]
         for block in self.blocks:
             vertical, horizontal = block(vertical, horizontal, vector)
-        return self.from_raster(self.logits(horizontal, raster))
+        return self.from_raster(self.logits(vertical + self.join(horizontal), raster))
 
     def logits(self, features: Tensor, raster: Tensor) -> Tensor:
         """Logits (B, K, G, rows, columns) of the last features and of the codes themselves."""
@@ -212,7 +220,7 @@ class PixelCNN(nn.Module):
         return vector
 
     def neighbour_features(self, neighbour: Tensor | None) -> list[Tensor] | None:
-        """What the slice before gives to both stacks: (B or 1, C, rows, columns) each, if taken."""
+        """What the slice before gives to both stacks: (B or 1, C, rows, columns), if taken."""
         if self.neighbour is None:
             if neighbour is not None:
                 raise ValueError("this prior was trained without neighbouring slices: give none")
@@ -269,26 +277,31 @@ class PixelCNNBlock(nn.Module):
     """One block of both stacks: (vertical, horizontal) features to the same, shapes unchanged.
 
     Args:
-        channels: width of both stacks.
+        channels: width of the vertical stack.
+        horizontal_channels: width of the horizontal stack.
         dropout: probability of dropping a hidden unit, in training.
         condition_width: channels of the vector that shifts the block; 0 for none.
     """
 
-    def __init__(self, channels: int, dropout: float, condition_width: int = 0) -> None:
+    def __init__(
+        self, channels: int, horizontal_channels: int, dropout: float, condition_width: int = 0
+    ) -> None:
         super().__init__()
+        across = horizontal_channels
         self.vertical = nn.Conv2d(channels, channels, (2, 3), padding=(1, 1))
         self.vertical_out = nn.Conv2d(channels, channels, 1)
-        self.horizontal = nn.Conv2d(channels, channels, (1, 2), padding=(0, 1))
-        self.link = nn.Conv2d(channels, channels, 1, bias=False)
-        self.horizontal_out = nn.Conv2d(channels, channels, 1)
-        self.condition = nn.Linear(condition_width, 2 * channels) if condition_width else None
+        self.horizontal = nn.Conv2d(across, across, (1, 2), padding=(0, 1))
+        self.link = nn.Conv2d(channels, across, 1, bias=False)
+        self.horizontal_out = nn.Conv2d(across, across, 1)
+        self.widths = [channels, across]
+        self.condition = nn.Linear(condition_width, channels + across) if condition_width else None
         self.activation = nn.GELU()
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, vertical: Tensor, horizontal: Tensor, vector: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Step both stacks; (B, C, rows, columns) each. The link reads the new vertical features.
+        """Step both stacks; each is (B, its C, rows, columns). The link reads the new vertical one.
 
         Args:
             vertical: features of the vertical stack.
@@ -305,10 +318,10 @@ class PixelCNNBlock(nn.Module):
         return vertical, horizontal + self.horizontal_out(self.dropout(hidden))
 
     def shifts(self, vector: Tensor | None) -> list[Tensor] | None:
-        """What the conditions add to both stacks' hidden units: (B, C, 1, 1) each, if anything."""
+        """What the conditions add to both stacks' hidden units: (B, C, 1, 1), if anything."""
         if self.condition is None or vector is None:
             return None
-        return list(self.condition(vector)[:, :, None, None].chunk(2, dim=1))
+        return list(self.condition(vector)[:, :, None, None].split(self.widths, dim=1))
 
 
 class NeighbourEncoder(nn.Module):
@@ -316,18 +329,20 @@ class NeighbourEncoder(nn.Module):
 
     Args:
         width: numbers that stand for a code.
-        channels: width of the stacks.
+        channels: width of the vertical stack, and of what is made of the slice before.
+        horizontal_channels: width of the horizontal stack.
     """
 
-    def __init__(self, width: int, channels: int) -> None:
+    def __init__(self, width: int, channels: int, horizontal_channels: int) -> None:
         super().__init__()
         self.missing = nn.Parameter(torch.randn(width, 1, 1))
         self.first = nn.Conv2d(width, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.out = nn.Conv2d(channels, 2 * channels, 1)
+        self.out = nn.Conv2d(channels, channels + horizontal_channels, 1)
+        self.widths = [channels, horizontal_channels]
 
     def forward(self, x: Tensor, known: Tensor) -> list[Tensor]:
-        """Features for the vertical and the horizontal stack, (B, C, rows, columns) each.
+        """Features for the vertical and the horizontal stack, (B, its C, rows, columns).
 
         Args:
             x: embedded codes, (B, width, rows, columns).
@@ -335,7 +350,7 @@ class NeighbourEncoder(nn.Module):
         """
         x = self.first(torch.where(known, x, self.missing))
         x = x + self.second(F.gelu(x))
-        return list(self.out(F.gelu(x)).chunk(2, dim=1))
+        return list(self.out(F.gelu(x)).split(self.widths, dim=1))
 
 
 def _check(

@@ -115,7 +115,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def our_prior(grid: Sequence[int]) -> PixelCNN:
     """The prior as the bundle builds it, at the size of this race."""
-    prior = PixelCNN(CODES, grid, **OURS, dropout=0.2, conditions=KNOWN, neighbour=True)
+    prior = PixelCNN(CODES, grid, **OURS, conditions=KNOWN, neighbour=True)
     return prior.eval()
 
 

@@ -14,8 +14,11 @@ class Scan:
     Args:
         participant_id: the person, as the source names it (`sub-02`, `002_S_0295`).
         session_id: the visit; empty where the source has no visits.
-        path: the NIfTI file.
+        path: the NIfTI file, or the folder of what `files` lists.
+        form: `nifti`; `dicom`, one series to be converted; or `pictures`, slices as they come.
+        files: of DICOM and of pictures, in order.
         mask_path: a brain mask on the same grid, if the source has one.
+        space: the template space that the image was brought to; empty for the scanner's own.
         diagnosis: at this visit if the source says so, else the person's; empty if unknown.
         sex: `M`, `F`, or empty if unknown.
         age: in years, at this visit if the source says so; None if unknown.
@@ -25,7 +28,10 @@ class Scan:
     participant_id: str
     session_id: str = ""
     path: Path
+    form: str = "nifti"
+    files: tuple[Path, ...] = ()
     mask_path: Path | None = None
+    space: str = ""
     diagnosis: str = ""
     sex: str = ""
     age: float | None = None
@@ -68,7 +74,7 @@ class Cohort:
 
     Args:
         root: the folder that was read.
-        layout: how it was read (`bids`, `loni`, `folder`).
+        layout: how it was read (a key of `LAYOUTS`).
         scans: one for each participant and session, ordered by participant, then session.
         problems: what was passed over or is missing.
         columns: which column of the source became diagnosis, sex and age.

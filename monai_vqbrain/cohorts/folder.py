@@ -51,10 +51,10 @@ def read_folder(source: Path, columns: Mapping[str, str] | None = None) -> Cohor
     images = [path for path in files if not _other_kind(path)]
     if not images:
         raise VQBrainError(f"{source} has no T1 image, only {', '.join(p.name for p in files[:3])}")
-    table, where = _table(source)
+    table, where = the_table(source)
     check_asked(columns, [table])
     chosen = choose_columns(table, columns)
-    rows = _rows(table)
+    rows = rows_by_name(table)
 
     masks = {
         path.parent / stem(path).removesuffix(MASK_ENDING): path
@@ -98,7 +98,7 @@ def read_folder(source: Path, columns: Mapping[str, str] | None = None) -> Cohor
     )
 
 
-def _table(source: Path) -> tuple[pd.DataFrame, str]:
+def the_table(source: Path) -> tuple[pd.DataFrame, str]:
     """The folder's table and its name; an empty one if there is none."""
     paths = sorted(p for p in source.iterdir() if p.suffix in (".tsv", ".csv") and p.name[0] != ".")
     named = [path for path in paths if path.stem == "participants"]
@@ -111,7 +111,7 @@ def _table(source: Path) -> tuple[pd.DataFrame, str]:
     return read_table(path), path.name
 
 
-def _rows(table: pd.DataFrame) -> dict[str, dict[str, str]]:
+def rows_by_name(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     """The rows by file name if the table has such a column, else by participant."""
     column = find_column(table, "file") or find_column(table, "participant")
     if column is None:

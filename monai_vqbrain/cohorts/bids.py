@@ -35,7 +35,7 @@ def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
         The cohort, one scan for each participant and session.
 
     Raises:
-        VQBrainError: there is no T1w image, or a table cannot be read.
+        VQBrainError: there is no T1w image.
         UsageError: a column that was asked for does not exist.
     """
     images = list(_find(source, ("T1w",)))
@@ -60,7 +60,7 @@ def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
                 source=path.relative_to(source).as_posix(),
             )
         )
-    problems += people.unmatched({scan.participant_id for scan in scans})
+    problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
     return Cohort(
         root=source,
         layout="bids",

@@ -36,7 +36,6 @@ def read_caps(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
         The cohort, one scan for each participant and session, in MNI space.
 
     Raises:
-        VQBrainError: a table cannot be read.
         UsageError: a column that was asked for does not exist.
     """
     top = _top(source) or source
@@ -58,7 +57,7 @@ def read_caps(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
                 source=path.relative_to(source).as_posix(),
             )
         )
-    problems += people.unmatched({scan.participant_id for scan in scans})
+    problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
     return Cohort(
         root=source,
         layout="caps",

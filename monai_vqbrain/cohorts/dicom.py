@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from monai_vqbrain.cohorts.columns import (
 )
 from monai_vqbrain.cohorts.folder import rows_by_name, the_table
 from monai_vqbrain.cohorts.names import is_dicom_name, is_repeat, is_t1
+from monai_vqbrain.cohorts.walk import walk
 from monai_vqbrain.errors import UsageError, VQBrainError
 
 MAGIC = b"DICM"  # after a preamble of 128 bytes
@@ -80,7 +80,7 @@ class Series:
 
 def is_dicom(source: Path) -> bool:
     """There is a DICOM file somewhere below."""
-    return next(_files(source), None) is not None
+    return any(_is_dicom_file(path) for path in walk(source)[0])
 
 
 def read_dicom(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
@@ -101,16 +101,17 @@ def read_dicom(source: Path, columns: Mapping[str, str] | None = None) -> Cohort
         VQBrainError: pydicom is missing, or there is no T1 series.
         UsageError: a column that was asked for does not exist.
     """
-    found = _series(source)
+    below, unread = walk(source)
+    found = _series(path for path in below if _is_dicom_file(path))
     t1 = [series for series in found if not series.description or is_t1(series.description)]
     if not t1:
         names = ", ".join(sorted({series.description for series in found})) or "nothing readable"
         raise VQBrainError(f"{source} has no T1 series among its DICOM files, only {names}")
-    table, where = the_table(source)
+    table, where, problems = the_table(source)
+    problems += unread
     check_asked(columns, [table])
     chosen, rows = choose_columns(table, columns), rows_by_name(table)
     used: dict[tuple[str, str], Series] = {}
-    problems: list[Problem] = []
     for series in sorted(t1, key=Series.rank):
         first = used.setdefault((series.participant, series.date), series)
         if first is not series:
@@ -160,11 +161,11 @@ def read_dicom(source: Path, columns: Mapping[str, str] | None = None) -> Cohort
     )
 
 
-def _series(source: Path) -> list[Series]:
+def _series(paths: Iterable[Path]) -> list[Series]:
     pydicom = _pydicom()
     files: dict[tuple[str, str], list[Path]] = {}
     heads: dict[tuple[str, str], Any] = {}
-    for path in _files(source):
+    for path in paths:
         try:
             head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
         except (OSError, EOFError, ValueError, pydicom.errors.InvalidDicomError):
@@ -185,13 +186,9 @@ def _pydicom() -> Any:
     return pydicom
 
 
-def _files(source: Path) -> Iterator[Path]:
-    """Every file below that is DICOM by its name or its first bytes, in order."""
-    for folder, below, names in os.walk(source):
-        below.sort()
-        for path in (Path(folder) / name for name in sorted(names)):
-            if is_dicom_name(path) or (not path.suffix and _has_magic(path)):
-                yield path
+def _is_dicom_file(path: Path) -> bool:
+    """By its name, or by its first bytes where the name has no ending."""
+    return is_dicom_name(path) or (not path.suffix and _has_magic(path))
 
 
 def _has_magic(path: Path) -> bool:

@@ -77,19 +77,19 @@ def read_loni(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
         The cohort; a session is named by its date.
 
     Raises:
-        VQBrainError: no T1 series, or a table that cannot be read.
+        VQBrainError: no T1 series.
         UsageError: a column that was asked for does not exist.
     """
     images = list(_images(source))
     t1 = [image for image in images if is_t1(image.series)]
     if not t1:
         raise VQBrainError(_nothing(source, images))
-    table, rows = _collection(source)
+    table, rows, problems = _collection(source)
     check_asked(columns, [table])
     chosen = choose_columns(table, columns)
 
-    used, problems = _one_each(source, t1, _subjects(table, rows))
-    problems += _passed_over(images)
+    used, others = _one_each(source, t1, _subjects(table, rows))
+    problems += [*others, *_passed_over(images)]
     problems += _not_joined([image for _, image in used], rows, source)
     problems += _without_file(images, rows)
     scans = []
@@ -140,13 +140,16 @@ def _nothing(source: Path, images: list[Image]) -> str:
     return f"{source} has no NIfTI or DICOM in <participant>/<series>/<date>/<image>/"
 
 
-def _collection(source: Path) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
-    """The collection CSV (all of them, if several) and its rows by image number."""
+def _collection(
+    source: Path,
+) -> tuple[pd.DataFrame, dict[str, dict[str, str]], list[Problem]]:
+    """The collection CSV (all of them, if several), its rows by image number, what is wrong."""
     places = [source, source.parent] if source.name == "ADNI" else [source]
     places += sorted(path.parent for path in source.glob("*/ADNI"))
-    tables = []
+    tables, problems = [], []
     for path in (path for place in places for path in sorted(place.glob("*.csv"))):
-        table = read_table(path)
+        table, wrong = read_table(path)
+        problems += wrong
         if (column := find_column(table, "image id")) is not None:
             tables.append(table.rename(columns={column: "Image Data ID"}))
     table = pd.concat(tables, ignore_index=True).fillna("") if tables else pd.DataFrame()
@@ -155,7 +158,7 @@ def _collection(source: Path) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
         for row in records(table)
         if (number := re.fullmatch(r"[ID]?(\d+)", row["Image Data ID"].strip(), re.IGNORECASE))
     }
-    return table, rows
+    return table, rows, problems
 
 
 def _subjects(table: pd.DataFrame, rows: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

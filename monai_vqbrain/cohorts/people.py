@@ -31,11 +31,13 @@ class People:
         by_person: of participants.tsv.
         by_visit: of the sessions' tables.
         columns: which column became what, see Cohort.
+        problems: what is wrong with the tables.
     """
 
     by_person: Mapping[str, Facts]
     by_visit: Mapping[Key, Facts]
     columns: dict[str, str]
+    problems: tuple[Problem, ...] = ()
 
     def facts(self, participant: str, session: str) -> Facts:
         """What is known of a visit: the session's own before the person's."""
@@ -75,41 +77,47 @@ def read_people(
 
     Raises:
         UsageError: a column that was asked for does not exist.
-        VQBrainError: a table cannot be read.
     """
-    people, by_person = _participants(table_folder)
-    visits, by_visit = _sessions(table_folder, subjects)
+    people, problems = _participants(table_folder)
+    visits, more = _sessions(table_folder, subjects)
     check_asked(columns, [people, visits])
     of_person, of_visit = choose_columns(people, columns), choose_columns(visits, columns)
     return People(
-        by_person={key: facts(row, of_person) for key, row in by_person.items()},
-        by_visit={key: facts(row, of_visit) for key, row in by_visit.items()},
+        by_person={key: facts(row, of_person) for key, row in _by_person(people).items()},
+        by_visit={key: facts(row, of_visit) for key, row in _by_visit(visits).items()},
         columns=describe_columns([of_visit, of_person]),
+        problems=(*problems, *more),
     )
 
 
-def _participants(folder: Path) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
+def _participants(folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
     path = folder / "participants.tsv"
-    table = read_table(path) if path.is_file() else pd.DataFrame()
+    return read_table(path) if path.is_file() else (pd.DataFrame(), [])
+
+
+def _by_person(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     column = find_column(table, "participant")
-    if column is None:
-        return table, {}
-    return table, {prefixed("sub", row[column]): row for row in records(table)}
+    return {prefixed("sub", row[column]): row for row in records(table)} if column else {}
 
 
-def _sessions(folder: Path, subjects: Path) -> tuple[pd.DataFrame, dict[Key, dict[str, str]]]:
-    tables = []
+def _sessions(folder: Path, subjects: Path) -> tuple[pd.DataFrame, list[Problem]]:
+    tables: list[pd.DataFrame] = []
+    problems: list[Problem] = []
     for path in [*folder.glob("sessions.tsv"), *sorted(subjects.glob("sub-*/sub-*_sessions.tsv"))]:
-        table = read_table(path)
+        table, wrong = read_table(path)
+        problems += wrong
         if path.parent != folder:
             table["participant_id"] = path.parent.name
         tables.append(table)
-    table = pd.concat(tables, ignore_index=True).fillna("") if tables else pd.DataFrame()
+    together = pd.concat(tables, ignore_index=True).fillna("") if tables else pd.DataFrame()
+    return together, problems
+
+
+def _by_visit(table: pd.DataFrame) -> dict[Key, dict[str, str]]:
     person, visit = find_column(table, "participant"), find_column(table, "session")
     if person is None or visit is None:
-        return table, {}
-    rows = records(table)
-    return table, {(prefixed("sub", r[person]), prefixed("ses", r[visit])): r for r in rows}
+        return {}
+    return {(prefixed("sub", r[person]), prefixed("ses", r[visit])): r for r in records(table)}
 
 
 def prefixed(prefix: str, label: str) -> str:

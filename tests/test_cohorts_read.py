@@ -55,7 +55,11 @@ def test_a_layout_may_be_forced(tmp_path: Path) -> None:
         ([f"{i}.txt" for i in range(9)], "auto", "it has 0.txt, .*, 4.txt and 4 more, no NIfTI"),
         (["._a.nii"], "auto", "no NIfTI"),
         (["a.nii"], "bids", "is not the layout 'bids': it has a.nii"),
-        (["a.nii"], "bisd", "unknown layout 'bisd': choose auto, caps, bids, loni, folder, dicom"),
+        (
+            ["a.nii"],
+            "bisd",
+            "unknown layout 'bisd': choose auto, caps, bids, loni, ad_nc, oasis, folder, dicom",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_said(

@@ -375,7 +375,7 @@ def test_a_header_without_orientation_is_told_and_taken(tmp_path: Path) -> None:
     image.header.set_zooms((MM, MM, MM))
     nib.save(image, tmp_path / "a.nii.gz")
     scan = Scan(participant_id="p", path=tmp_path / "a.nii.gz", source="a.nii.gz")
-    cut = cut_scan(scan, SMALL.extract(), tmp_path / "out")
+    cut = cut_scan(scan, SMALL.extract(), tmp_path / "out", tmp_path)
     assert len(cut.slices) == 4
     assert cut.problems[0].problem == "the header does not say which side is left"
 
@@ -421,7 +421,7 @@ def test_real_volumes_by_the_protocol(shared_data: Path, tmp_path: Path) -> None
     image = nib.load(path)
     points = nib.affines.apply_affine(image.affine, np.argwhere(np.asarray(image.dataobj) != 0))
     scan = Scan(participant_id="sub-04", path=path, source=path.name)
-    rows = cut_scan(scan, PrepareOptions().extract(), tmp_path).slices
+    rows = cut_scan(scan, PrepareOptions().extract(), tmp_path, tmp_path).slices
     assert len(rows) == 16
     assert rows[-1]["position_mm"] == pytest.approx(points[:, 2].max() - 36, abs=0.01)
     assert np.allclose(np.diff([row["position_mm"] for row in rows]), 3.6)

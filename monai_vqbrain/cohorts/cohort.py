@@ -19,6 +19,7 @@ class Scan:
         files: of DICOM and of pictures, in order.
         mask_path: a brain mask on the same grid, if the source has one.
         space: the template space that the image was brought to; empty for the scanner's own.
+        split: the one that the source itself has put the person in; empty if it says nothing.
         diagnosis: at this visit if the source says so, else the person's; empty if unknown.
         sex: `M`, `F`, or empty if unknown.
         age: in years, at this visit if the source says so; None if unknown.
@@ -32,6 +33,7 @@ class Scan:
     files: tuple[Path, ...] = ()
     mask_path: Path | None = None
     space: str = ""
+    split: str = ""
     diagnosis: str = ""
     sex: str = ""
     age: float | None = None
@@ -79,6 +81,7 @@ class Cohort:
         problems: what was passed over or is missing.
         columns: which column of the source became diagnosis, sex and age.
         simulated: the images are made, not taken.
+        notes: what everybody who uses it should know.
     """
 
     root: Path
@@ -87,6 +90,11 @@ class Cohort:
     problems: tuple[Problem, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
     simulated: bool = False
+    notes: tuple[str, ...] = ()
+
+    def given_splits(self) -> dict[str, str]:
+        """participant -> the split that the source itself has put the person in."""
+        return {scan.participant_id: scan.split for scan in self.scans if scan.split}
 
     def people(self) -> tuple[Person, ...]:
         """Each participant once, with the first known diagnosis, sex and age, in visit order."""

@@ -12,6 +12,7 @@ from monai_vqbrain.cohorts.cohort import Cohort
 from monai_vqbrain.cohorts.dicom import is_dicom, read_dicom
 from monai_vqbrain.cohorts.folder import is_folder, read_folder
 from monai_vqbrain.cohorts.loni import is_loni, read_loni
+from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
 from monai_vqbrain.errors import UsageError
 
 
@@ -26,6 +27,8 @@ LAYOUTS: dict[str, Layout] = {  # the first that recognises a source reads it
     "caps": Layout(is_caps, read_caps),
     "bids": Layout(is_bids, read_bids),
     "loni": Layout(is_loni, read_loni),
+    "ad_nc": Layout(is_ad_nc, read_ad_nc),
+    "oasis": Layout(is_oasis, read_oasis),
     "folder": Layout(is_folder, read_folder),
     "dicom": Layout(is_dicom, read_dicom),
 }

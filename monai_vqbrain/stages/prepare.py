@@ -130,7 +130,8 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
     started = time.monotonic()
     folder = RunFolder(run).slices
     cohort = read_cohort(source, options.layout, options.columns)
-    inputs = describe(_inputs(cohort.scans))
+    _check_pictures(cohort, options)
+    inputs = _inputs(cohort.scans)
     record = options.record() | {"participants": _digest(cohort)}
     why = what_changed(folder, inputs, record)
     if why is None:
@@ -139,7 +140,7 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
     click.echo(f"{folder}: {why}; {len(cohort.scans)} volumes to cut")
     previous = _previous_splits(folder, cohort, options.seed)
     with building(folder) as work:
-        cuts = list(_cut_all(cohort.scans, options, work))
+        cuts = list(_cut_all(cohort.scans, options, work, RunFolder(run).volumes))
         problems = [*(p for cut in cuts for p in cut.problems), *cohort.problems]
         usable = [cut for cut in cuts if cut.slices]
         if not usable:
@@ -152,6 +153,8 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
         counts = {"volumes": len(stacks), "slices": len(rows), "simulated": cohort.simulated}
         write_provenance(work, inputs, record, time.monotonic() - started, **counts)
     _tell(rows, problems, folder)
+    for note in cohort.notes:
+        click.echo(f"note: {note}")
     if options.positions is not None:
         click.echo(
             "positions are mm of each image's own space: the same place in every brain only where "
@@ -182,9 +185,11 @@ def parse_positions(text: str) -> np.ndarray:
     return first + step * np.arange(count)
 
 
-def _cut_all(scans: Sequence[Scan], options: PrepareOptions, work: Path) -> Iterator[Cut]:
+def _cut_all(
+    scans: Sequence[Scan], options: PrepareOptions, work: Path, volumes: Path
+) -> Iterator[Cut]:
     extract = options.extract()
-    jobs = (delayed(cut_scan)(scan, extract, work) for scan in scans)
+    jobs = (delayed(cut_scan)(scan, extract, work, volumes) for scan in scans)
     done = Parallel(n_jobs=options.jobs, return_as="generator")(jobs)
     for cut in progress(done, "cutting volumes", len(scans)):
         if options.on_error == "stop" and not cut.slices:
@@ -197,7 +202,7 @@ def _write_tables(
 ) -> list[dict[str, Any]]:
     cut_people = {cut.scan.participant_id for cut in usable}
     people = [p for p in cohort.people() if p.participant_id in cut_people]
-    splits = assign_splits(people, seed, previous)
+    splits = assign_splits(people, seed, previous, cohort.given_splits())
     rows = slice_rows(usable, splits)
     kind = "simulated brains" if cohort.simulated else "brain MRI"
     datalist = make_datalist(rows, f"T1-weighted {kind}, slices in [0, 1]; label: brain mask")
@@ -222,11 +227,33 @@ def _previous_splits(folder: Path, cohort: Cohort, seed: int) -> dict[str, str]:
     return {who: split for who, split in stored.items() if who in here}
 
 
-def _inputs(scans: Sequence[Scan]) -> dict[str, Path]:
-    """The files that the slices depend on, by their names in the source."""
+def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:
+    """Pictures are slices already: nothing can be said of how to cut them."""
+    if not any(scan.form == "pictures" for scan in cohort.scans):
+        return
+    if options.axis != "axial" or options.positions is not None or options.count is not None:
+        raise UsageError(
+            f"{cohort.layout} is made of axial slices as they come: leave out --axis, --positions "
+            "and --count"
+        )
+
+
+def _inputs(scans: Sequence[Scan]) -> dict[str, dict[str, Any]]:
+    """Size and hash of the files that the slices depend on, by their names in the source."""
     files = {scan.source: scan.path for scan in scans}
     files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
-    return {name: path for name, path in files.items() if path.is_file()}
+    found = describe({name: path for name, path in files.items() if path.is_file()})
+    return found | {scan.source: _together(scan.files) for scan in scans if scan.files}
+
+
+def _together(files: Sequence[Path]) -> dict[str, Any]:
+    """Size and hash of several files as one."""
+    digest, size = sha256(), 0
+    for path in files:
+        content = path.read_bytes()
+        digest.update(content)
+        size += len(content)
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def _digest(cohort: Cohort) -> str:

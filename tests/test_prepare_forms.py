@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -10,13 +11,18 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import tiny_prior, tiny_vqvae
 from PIL import Image
 
 from monai_vqbrain.cohorts import Scan, read_cohort
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.stages.check import check
 from monai_vqbrain.stages.convert import converted
+from monai_vqbrain.stages.encode import encode
+from monai_vqbrain.stages.evaluate import evaluate
 from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.sample import SampleOptions, sample
+from monai_vqbrain.stages.train import train
 from monai_vqbrain.stages.volume import UnusableVolumeError, read_volume
 from monai_vqbrain.transforms.template import template_brain
 
@@ -73,6 +79,21 @@ def test_a_picture_that_is_none_is_said_and_left_out(ad_nc: Path, tmp_path: Path
         ("train/AD: 218003", "none of its pictures can be read"),
     ]
     assert len(pd.read_csv(folder / "slices.tsv", sep="\t")) == 17
+
+
+def test_pictures_go_all_the_way_to_the_report(ad_nc: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    prepare(ad_nc, run, FRAME)
+    train(run, "vqvae", tiny_vqvae())
+    encode(run)
+    train(run, "prior", tiny_prior())
+    sample(run, SampleOptions(number=2))
+    evaluate(run)
+    page = (run / "7-report" / "report.html").read_text()
+    for words in ("The slices came as pictures", "The splits are those that the data came with",
+                  "The ids of AD_NC number images and not people"):  # fmt: skip
+        assert words in page
+    assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", page))
 
 
 def test_pictures_are_not_cut_otherwise(ad_nc: Path, tmp_path: Path) -> None:

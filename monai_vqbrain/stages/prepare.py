@@ -150,8 +150,15 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
         stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
         (work / "qc").mkdir()
         write_montage(stacks, work / "qc" / "montage.png", options.axis)
-        counts = {"volumes": len(stacks), "slices": len(rows), "simulated": cohort.simulated}
-        write_provenance(work, inputs, record, time.monotonic() - started, **counts)
+        more = {
+            "volumes": len(stacks),
+            "slices": len(rows),
+            "layout": cohort.layout,
+            "simulated": cohort.simulated,
+            "given_splits": bool(cohort.given_splits()),
+            "notes": list(cohort.notes),
+        }
+        write_provenance(work, inputs, record, time.monotonic() - started, **more)
     _tell(rows, problems, folder)
     for note in cohort.notes:
         click.echo(f"note: {note}")

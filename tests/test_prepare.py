@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ def test_the_folder_holds_what_the_design_says(prepared: Path) -> None:
     slices = table(prepared)
     assert tuple(slices.columns) == COLUMNS
     assert len(slices) == 9 * 4
-    assert len(list((prepared / "stacks").iterdir())) == 9 * 2
+    assert len(list((prepared / "stacks").iterdir())) == 9 * 3  # stack, mask, note
     first = slices.iloc[0]
     assert first["stack"] == "stacks/sub-00_axial_T1w.nii"
     assert first["source"] == "sub-00/anat/sub-00_T1w.nii.gz"
@@ -185,7 +187,7 @@ def test_a_second_time_nothing_is_done_and_a_change_is_named(
     assert capsys.readouterr().out == f"{folder} is up to date\n"
     assert (folder / "provenance.json").read_text() == before
     prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
-    assert "count was 4, is 3; 5 volumes to cut" in capsys.readouterr().out
+    assert "count was 4, is 3; 5 of 5 volumes to cut" in capsys.readouterr().out
     nib.save(brain_image(99), source / "sub-01/anat/sub-01_T1w.nii.gz")
     prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
     assert "sub-01/anat/sub-01_T1w.nii.gz changed" in capsys.readouterr().out
@@ -444,3 +446,60 @@ def test_odd_files_are_refused_in_one_line(shared_data: Path, name: str, words: 
     with pytest.raises(VQBrainError, match=words) as caught:
         read_volume(shared_data / "odd-inputs" / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def cut_now(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the scans that are really cut, in order; the sixth cut fails if `stop` is there."""
+    names: list[str] = []
+
+    def counted(scan: Scan, *others: Any) -> Cut:
+        if len(names) == 5 and (others[1].parent / "stop").exists():
+            raise KeyboardInterrupt
+        names.append(scan.name)
+        return cut_scan(scan, *others)
+
+    monkeypatch.setattr("monai_vqbrain.stages.cuts.cut_scan", counted)
+    return names
+
+
+def test_what_is_finished_is_not_cut_again(tmp_path: Path, cut_now: list[str]) -> None:
+    source = dataset(tmp_path / "bids", people=7)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    before = {path.name: path.read_bytes() for path in (folder / "stacks").iterdir()}
+    splits = table(folder, "participants").set_index("participant_id")["split"]
+    assert len(cut_now) == 8
+    dataset(source, people=9)  # sub-06 keeps its session 2, sub-08 has one
+    prepare(source, tmp_path / "run", SMALL)
+    assert cut_now[8:] == ["sub-07", "sub-08", "sub-08_ses-2"]
+    after = {path.name: path.read_bytes() for path in (folder / "stacks").iterdir()}
+    assert before.items() < after.items()
+    now = table(folder, "participants").set_index("participant_id")["split"]
+    assert now[splits.index].equals(splits)
+
+
+def test_another_option_or_image_cuts_what_rests_on_it(tmp_path: Path, cut_now: list[str]) -> None:
+    source = dataset(tmp_path / "bids", people=3)
+    prepare(source, tmp_path / "run", SMALL)
+    nib.save(brain_image(99), source / "sub-01/anat/sub-01_T1w.nii.gz")
+    prepare(source, tmp_path / "run", SMALL)
+    assert cut_now[4:] == ["sub-01"]
+    prepare(source, tmp_path / "run", replace(SMALL, seed=5))  # decides the splits alone
+    assert len(cut_now) == 5
+    prepare(source, tmp_path / "run", replace(SMALL, count=3))
+    assert len(cut_now) == 9
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, cut_now: list[str]) -> None:
+    source = dataset(tmp_path / "bids", people=6)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stop").touch()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "run", SMALL)
+    (tmp_path / "run" / "stop").unlink()
+    shutil.rmtree(source / "sub-00")
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert len(cut_now) == 7
+    names = {path.name.split("_")[0] for path in (folder / "stacks").iterdir()}
+    assert "sub-00.json" not in names
+    assert len(table(folder)) == 6 * 4

@@ -18,7 +18,14 @@ from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import building
 from monai_vqbrain.progress import progress
-from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
+from monai_vqbrain.provenance import (
+    Described,
+    describe,
+    read_provenance,
+    what_changed,
+    write_provenance,
+)
+from monai_vqbrain.stages.cuts import Cutting, remove_others
 from monai_vqbrain.stages.montage import write_montage
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.slice_tables import (
@@ -30,8 +37,10 @@ from monai_vqbrain.stages.slice_tables import (
     write_problems,
     write_slices,
 )
-from monai_vqbrain.stages.stacks import Cut, cut_scan
+from monai_vqbrain.stages.stacks import Cut
 from monai_vqbrain.transforms import ExtractSlices
+
+OF_PEOPLE = ("seed", "columns", "layout")  # options that decide no slice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +146,14 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
     if why is None:
         click.echo(f"{folder} is up to date")
         return folder
-    click.echo(f"{folder}: {why}; {len(cohort.scans)} volumes to cut")
     previous = _previous_splits(folder, cohort, options.seed)
-    with building(folder) as work:
-        cuts = list(_cut_all(cohort.scans, options, work, RunFolder(run).volumes))
+    digests = _digests(cohort.scans, inputs, options)
+    with building(folder, go_on=True) as work:
+        cutting = Cutting(options.extract(), work, folder, RunFolder(run).volumes)
+        new = sum(not cutting.done(*one) for one in zip(cohort.scans, digests, strict=True))
+        click.echo(f"{folder}: {why}; {new} of {len(cohort.scans)} volumes to cut")
+        cuts = list(_cut_all(cohort.scans, digests, cutting, options))
+        remove_others(cuts, work)
         problems = [*(p for cut in cuts for p in cut.problems), *cohort.problems]
         usable = [cut for cut in cuts if cut.slices]
         if not usable:
@@ -148,7 +161,7 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
         rows = _write_tables(cohort, usable, previous, options.seed, work)
         write_problems(problems, work / "problems.tsv")
         stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
-        (work / "qc").mkdir()
+        (work / "qc").mkdir(exist_ok=True)
         write_montage(stacks, work / "qc" / "montage.png", options.axis)
         more = {
             "volumes": len(stacks),
@@ -193,10 +206,9 @@ def parse_positions(text: str) -> np.ndarray:
 
 
 def _cut_all(
-    scans: Sequence[Scan], options: PrepareOptions, work: Path, volumes: Path
+    scans: Sequence[Scan], digests: Sequence[str], cutting: Cutting, options: PrepareOptions
 ) -> Iterator[Cut]:
-    extract = options.extract()
-    jobs = (delayed(cut_scan)(scan, extract, work, volumes) for scan in scans)
+    jobs = (delayed(cutting)(*of_scan) for of_scan in zip(scans, digests, strict=True))
     done = Parallel(n_jobs=options.jobs, return_as="generator")(jobs)
     for cut in progress(done, "cutting volumes", len(scans)):
         if options.on_error == "stop" and not cut.slices:
@@ -251,6 +263,19 @@ def _inputs(scans: Sequence[Scan]) -> dict[str, dict[str, Any]]:
     files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
     found = describe({name: path for name, path in files.items() if path.is_file()})
     return found | {scan.source: _together(scan.files) for scan in scans if scan.files}
+
+
+def _digests(scans: Sequence[Scan], inputs: Described, options: PrepareOptions) -> list[str]:
+    """Of each scan a hash of all that decides its slices."""
+    how = {name: value for name, value in options.record().items() if name not in OF_PEOPLE}
+    return [
+        sha256(
+            json.dumps(
+                [inputs.get(scan.source), inputs.get(f"{scan.source} (mask)"), scan.space, how]
+            ).encode()
+        ).hexdigest()
+        for scan in scans
+    ]
 
 
 def _together(files: Sequence[Path]) -> dict[str, Any]:

@@ -258,7 +258,10 @@ BAD: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
         lambda v: np.pad(np.ones((22, 24, 20)), 4),
         "3.6 litres are not 0, more than a br",
     ),
-    "black": (lambda v: v * 0, "the brain mask is empty"),
+    "black": (lambda v: v * 0, "every voxel is 0"),
+    "constant": (lambda v: v * 0 + 7, "every voxel is 7"),
+    "infinite": (lambda v: np.where(v > v.max() / 2, np.inf, v), "voxels are NaN or infinite"),
+    "specks": (lambda v: v * (v == v.max()), "no brain found: only "),
     "negative": (lambda v: -v * 0 - (v > 0), "not above"),
 }
 
@@ -290,6 +293,54 @@ def test_a_torn_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(VQBrainError, match=r"sub-01_T1w.nii.gz: is damaged .*get the file again"):
         prepare(source, tmp_path / "run2", stop)
     assert not (tmp_path / "run2" / "2-slices").exists()
+
+
+NO_IMAGE: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "cannot be opened (Empty file"),
+    "text": (b"this is no image" * 40, "is not a gzip file)"),
+    "header alone": (b"", "cannot be opened"),
+}
+
+
+@pytest.mark.parametrize("case", NO_IMAGE)
+def test_a_file_that_is_no_image_is_one_line(tmp_path: Path, case: str) -> None:
+    content, words = NO_IMAGE[case]
+    source = dataset(tmp_path / "bids", 4)
+    path = source / "sub-01/anat/sub-01_T1w.nii.gz"
+    if case == "header alone":
+        path, old = path.with_suffix(""), path
+        nib.save(brain_image(), path)
+        content = path.read_bytes()[:352]
+        words = "is damaged (Expected"
+        old.unlink()
+    path.write_bytes(content)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert len(table(folder, "problems")) == 1
+    assert words in table(folder, "problems")["problem"][0]
+
+
+def test_an_affine_that_places_nothing_is_one_line(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "bids", 4)
+    path = source / "sub-01/anat/sub-01_T1w.nii.gz"
+    image = nib.load(path)
+    flat = nib.Nifti1Image(np.asarray(image.dataobj), None)
+    flat.header["sform_code"], flat.header["srow_x"] = 1, [1, 0, 0, 0]
+    nib.save(flat, path)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert table(folder, "problems")["problem"][0] == "the affine places no voxel in space"
+
+
+def test_every_odd_file_is_used_or_said(shared_data: Path, tmp_path: Path) -> None:
+    """Real files that a loader must survive, beside three brains with strange names."""
+    source = tmp_path / "odd inputs"
+    shutil.copytree(shared_data / "odd-inputs", source)
+    for number, name in enumerate(("a b", "ä", "c.d")):
+        nib.save(brain_image(number), source / f"{name}.nii.gz")
+    folder = prepare(source, tmp_path / "run", SMALL)
+    used, said = set(table(folder)["source"]), set(table(folder, "problems")["path"])
+    assert used == {"a b.nii.gz", "ä.nii.gz", "c.d.nii.gz", "reoriented_anat_moved.nii"}
+    images = {path.name for path in source.iterdir()} - {"COPYING"}
+    assert said == images - used | {"participants.tsv"}
 
 
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:

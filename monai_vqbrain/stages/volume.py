@@ -17,6 +17,7 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.transforms.template import brain_in_template_space
 
 ZERO_SHARE = 0.1  # of the voxels must be 0 for the background to count as zero
+LEAST_ML = 200  # less foreground than this is no brain (a newborn's has 350)
 HEAD_ML = 2500  # more foreground than this is a head, not a brain (brains with CSF: 900 to 2000 ml)
 AGAIN = "get the file again"
 UNREADABLE = (
@@ -171,12 +172,18 @@ def find_brain(
     brain = array != 0
     share = 1 - np.count_nonzero(brain) / brain.size
     litres = np.count_nonzero(brain) * abs(np.linalg.det(volume.affine[:3, :3])) / 1e6
+    if array.min() == array.max():
+        raise UnusableVolumeError(f"every voxel is {array.flat[0]:g}", "look at the image")
     if brain[:: array.shape[0] - 1, :: array.shape[1] - 1, :: array.shape[2] - 1].any():
         found = "the background is not 0"
     elif share < ZERO_SHARE:
         found = f"only {share:.0%} of the voxels are 0"
     elif litres > HEAD_ML / 1000:
         found = f"{litres:.1f} litres are not 0, more than a brain"
+    elif litres < LEAST_ML / 1000:
+        raise UnusableVolumeError(
+            f"no brain found: only {1000 * litres:.0f} ml are not 0", "look at the image"
+        )
     else:
         return volume, brain, "zero-background"
     if space.startswith("MNI"):

@@ -131,7 +131,8 @@ def prepare_options(command: Command) -> Command:
     """Add the options that `check` and `prepare` share."""
     options = [
         click.option("--layout", default="auto", show_default=True, metavar="NAME",
-                     help="How SOURCE is laid out: auto, bids, loni or folder."),
+                     help="How SOURCE is laid out: auto, caps, bids, loni, ad_nc, oasis, folder "
+                     "or dicom."),
         click.option("--axis", type=click.Choice(["axial", "coronal", "sagittal"]), default="axial",
                      show_default=True, help="Which way to slice, in world space."),
         click.option("--size", type=(click.IntRange(8), click.IntRange(8)), default=(128, 128),
@@ -195,6 +196,8 @@ def check(source: Path, **options: Any) -> None:
 @prepare_options
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
               help="Volumes at a time; each worker first spends seconds on imports.")  # fmt: skip
+@click.option("--dask", metavar="ADDRESS",
+              help="Instead: all workers of the dask scheduler there.")  # fmt: skip
 @click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True,
               help="What to do about a volume that cannot be used.")  # fmt: skip
 def prepare(source: Path, run: Path, **options: Any) -> None:

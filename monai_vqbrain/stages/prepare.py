@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 import numpy as np
-from joblib import Parallel, delayed
 
 from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, read_cohort
 from monai_vqbrain.errors import UsageError, VQBrainError
@@ -38,6 +37,7 @@ from monai_vqbrain.stages.slice_tables import (
     write_slices,
 )
 from monai_vqbrain.stages.stacks import Cut
+from monai_vqbrain.stages.workers import in_order
 from monai_vqbrain.transforms import ExtractSlices
 
 OF_PEOPLE = ("seed", "columns", "layout")  # options that decide no slice
@@ -58,6 +58,7 @@ class PrepareOptions:
         bias: correct the bias field.
         columns: role (diagnosis, sex, age) -> column of the source.
         jobs: processes.
+        dask: instead, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
         seed: of the splits.
         on_error: `skip` unusable volumes, or `stop` at the first.
 
@@ -75,6 +76,7 @@ class PrepareOptions:
     bias: bool = False
     columns: Mapping[str, str] | None = None
     jobs: int = 1
+    dask: str | None = None
     seed: int = 0
     on_error: str = "skip"
 
@@ -118,7 +120,7 @@ class PrepareOptions:
         """What the result depends on, for provenance."""
         values = asdict(self)
         values["columns"] = dict(self.columns or {})
-        return {key: values[key] for key in values if key not in ("jobs", "on_error")}
+        return {key: values[key] for key in values if key not in ("jobs", "dask", "on_error")}
 
 
 def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
@@ -137,6 +139,8 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
         VQBrainError: no volume is usable, or one is not with `on_error="stop"`.
     """
     started = time.monotonic()
+    if options.dask is not None:  # its workers may stand anywhere
+        source, run = source.absolute(), run.absolute()
     folder = RunFolder(run).slices
     cohort = read_cohort(source, options.layout, options.columns)
     _check_pictures(cohort, options)
@@ -208,8 +212,8 @@ def parse_positions(text: str) -> np.ndarray:
 def _cut_all(
     scans: Sequence[Scan], digests: Sequence[str], cutting: Cutting, options: PrepareOptions
 ) -> Iterator[Cut]:
-    jobs = (delayed(cutting)(*of_scan) for of_scan in zip(scans, digests, strict=True))
-    done = Parallel(n_jobs=options.jobs, return_as="generator")(jobs)
+    items = list(zip(scans, digests, strict=True))
+    done = in_order(cutting, items, options.jobs, options.dask)
     for cut in progress(done, "cutting volumes", len(scans)):
         if options.on_error == "stop" and not cut.slices:
             raise VQBrainError(_line(cut.problems[0]))

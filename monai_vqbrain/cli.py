@@ -127,6 +127,13 @@ def image_options(command: Command) -> Command:
     return images(output(command))
 
 
+def _names(_context: click.Context, _option: click.Parameter, path: Path | None) -> tuple[str, ...]:
+    """The first cell of each line of a file, but for empty lines and the header of a qc.tsv."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    names = (line.split("\t")[0].strip() for line in lines)
+    return tuple(name for name in names if name not in ("", "scan"))
+
+
 def prepare_options(command: Command) -> Command:
     """Add the options that `check` and `prepare` share."""
     options = [
@@ -149,6 +156,9 @@ def prepare_options(command: Command) -> Command:
         click.option("--bias", is_flag=True, help="Correct the bias field."),
         click.option("--column", "columns", multiple=True, callback=_columns,
                      metavar="NAME=COLUMN", help="Which column holds diagnosis, sex or age."),
+        click.option("--exclude", type=click.Path(dir_okay=False, exists=True, path_type=Path),
+                     callback=_names, metavar="FILE",
+                     help="Leave out who or what it names, a line each (see qc/index.html)."),
         click.option("--seed", default=0, show_default=True, help="Of the split."),
     ]  # fmt: skip
     for option in reversed(options):

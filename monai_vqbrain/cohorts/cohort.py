@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from monai_vqbrain.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,27 @@ class Cohort:
     columns: dict[str, str] = field(default_factory=dict)
     simulated: bool = False
     notes: tuple[str, ...] = ()
+
+    def without(self, names: Collection[str]) -> Cohort:
+        """The cohort without some participants or scans, a line for each scan that is left out.
+
+        Args:
+            names: of participants, or of scans (`Scan.name`).
+
+        Raises:
+            UsageError: for a name that is neither.
+        """
+        known = {name for scan in self.scans for name in (scan.name, scan.participant_id)}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UsageError(
+                f"there is no participant or scan {unknown[0]} to exclude: names are those of "
+                "qc/qc.tsv"
+            )
+        out = [s for s in self.scans if s.name in names or s.participant_id in names]
+        said = [Problem(s.source, "was excluded", "take its line away to use it") for s in out]
+        kept = tuple(scan for scan in self.scans if scan not in out)
+        return replace(self, scans=kept, problems=(*self.problems, *said))
 
     def given_splits(self) -> dict[str, str]:
         """participant -> the split that the source itself has put the person in."""

@@ -34,7 +34,7 @@ def check(source: Path, options: PrepareOptions) -> None:
     Raises:
         UsageError: the source is not one.
     """
-    cohort = read_cohort(source, options.layout, options.columns)
+    cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
     geometries: Counter[str] = Counter()
     problems = list(cohort.problems)
     for number, scan in enumerate(progress(cohort.scans, "reading headers", len(cohort.scans))):

@@ -56,7 +56,12 @@ class Cutting:
 def keep(cut: Cut, digest: str, folder: Path) -> None:
     """Note beside the stack in `folder` what became of a scan that has slices."""
     problems = [[problem.path, problem.problem, problem.advice] for problem in cut.problems]
-    note = {"digest": digest, "slices": list(cut.slices), "problems": problems}
+    note = {
+        "digest": digest,
+        "slices": list(cut.slices),
+        "problems": problems,
+        "measures": cut.measures,
+    }
     with writing(folder / _note(cut.scan)) as path:
         path.write_text(json.dumps(note) + "\n")
 
@@ -67,7 +72,8 @@ def kept(scan: Scan, digest: str, folder: Path) -> Cut | None:
     note = json.loads(path.read_text()) if path.is_file() else {}
     if note.get("digest") != digest:
         return None
-    return Cut(scan, tuple(note["slices"]), tuple(Problem(*words) for words in note["problems"]))
+    problems = tuple(Problem(*words) for words in note["problems"])
+    return Cut(scan, tuple(note["slices"]), problems, note["measures"])
 
 
 def files_of(cut: Cut) -> list[Path]:

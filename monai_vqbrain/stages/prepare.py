@@ -26,6 +26,7 @@ from monai_vqbrain.provenance import (
 )
 from monai_vqbrain.stages.cuts import Cutting, remove_others
 from monai_vqbrain.stages.montage import write_montage
+from monai_vqbrain.stages.qc import write_qc
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.slice_tables import (
     LEAST_BRAIN,
@@ -40,7 +41,7 @@ from monai_vqbrain.stages.stacks import Cut
 from monai_vqbrain.stages.workers import in_order
 from monai_vqbrain.transforms import ExtractSlices
 
-OF_PEOPLE = ("seed", "columns", "layout")  # options that decide no slice
+OF_PEOPLE = ("seed", "columns", "layout", "exclude")  # options that decide no slice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class PrepareOptions:
         jobs: processes.
         dask: instead, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
         seed: of the splits.
+        exclude: participants, or scans by `participant_id[_session_id]`, to leave out.
         on_error: `skip` unusable volumes, or `stop` at the first.
 
     Raises:
@@ -78,6 +80,7 @@ class PrepareOptions:
     jobs: int = 1
     dask: str | None = None
     seed: int = 0
+    exclude: Sequence[str] = ()
     on_error: str = "skip"
 
     def __post_init__(self) -> None:
@@ -120,6 +123,7 @@ class PrepareOptions:
         """What the result depends on, for provenance."""
         values = asdict(self)
         values["columns"] = dict(self.columns or {})
+        values["exclude"] = sorted(self.exclude)
         return {key: values[key] for key in values if key not in ("jobs", "dask", "on_error")}
 
 
@@ -142,7 +146,7 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
     if options.dask is not None:  # its workers may stand anywhere
         source, run = source.absolute(), run.absolute()
     folder = RunFolder(run).slices
-    cohort = read_cohort(source, options.layout, options.columns)
+    cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
     _check_pictures(cohort, options)
     inputs = _inputs(cohort.scans)
     record = options.record() | {"participants": _digest(cohort)}
@@ -167,6 +171,7 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
         stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
         (work / "qc").mkdir(exist_ok=True)
         write_montage(stacks, work / "qc" / "montage.png", options.axis)
+        write_qc(usable, work, work / "qc")
         more = {
             "volumes": len(stacks),
             "slices": len(rows),

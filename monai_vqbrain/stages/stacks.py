@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,13 @@ class Cut:
         scan: the scan.
         slices: one row a slice: stack, mask_source and where it lies; empty if it was unusable.
         problems: what is wrong with it.
+        measures: what tells an odd scan, by name, see `qc.MEASURES`.
     """
 
     scan: Scan
     slices: tuple[dict[str, Any], ...] = ()
     problems: tuple[Problem, ...] = ()
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path, volumes: Path) -> Cut:
@@ -51,6 +53,7 @@ def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path, volumes: Path) ->
         folder: the slices' folder; files go to `stacks/` in it.
         volumes: where a series of DICOM becomes a volume.
     """
+    measures: dict[str, float] = {}
     try:
         if scan.form == "pictures":
             stack, problems = pictures_to_slices(scan, extract.size, extract.spacing)
@@ -60,6 +63,9 @@ def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path, volumes: Path) ->
             volume, brain, mask_source = find_brain(read_volume(path), scan.mask_path, scan.space)
             stack = volume_to_slices(volume, brain, extract)
             problems = [] if volume.oriented else [not_oriented(scan)]
+            voxel = abs(np.linalg.det(volume.affine[:3, :3]))
+            measures["brain_ml"] = float(np.count_nonzero(brain) * voxel / 1000)
+            measures["height_mm"] = stack.grid.high - stack.grid.low
     except UnusableVolumeError as error:
         return Cut(scan, problems=(Problem(scan.source, error.problem, error.advice),))
     except ValueError as error:  # of the transforms, about this volume's numbers
@@ -70,7 +76,11 @@ def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path, volumes: Path) ->
         | (NOWHERE if scan.form == "pictures" else {})
         for index in range(stack.grid.shape[2])
     )
-    return Cut(scan, rows, tuple(problems))
+    inside = stack.image[stack.mask]
+    measures["area_percent"] = float(100 * stack.brain_fraction.mean())
+    if inside.size:
+        measures |= {"brightness": float(inside.mean()), "contrast": float(inside.std())}
+    return Cut(scan, rows, tuple(problems), measures)
 
 
 def volume_to_slices(volume: Volume, brain: np.ndarray, extract: ExtractSlices) -> SliceStack:

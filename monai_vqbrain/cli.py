@@ -191,6 +191,7 @@ def check(source: Path, **options: Any) -> None:
     \b
     Example: vqbrain check ADNI
              vqbrain check my-bids --column diagnosis=group
+             vqbrain check AD_NC
     """
     from monai_vqbrain.stages.bundle import check_links
     from monai_vqbrain.stages.check import check as run_check

@@ -1,17 +1,15 @@
-"""Self-contained HTML pages from the templates beside."""
+"""Self-contained HTML pages from the templates in templates/."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+Filters = Mapping[str, Callable[..., str]]
 
-def page(
-    template: str,
-    context: Mapping[str, Any],
-    filters: Mapping[str, Callable[..., str]] | None = None,
-) -> str:
-    """Fill in a template of templates/; every value is escaped, and a missing one is an error."""
+
+def page(template: str, context: Mapping[str, Any], filters: Filters | None = None) -> str:
+    """Fill in a template; every value is escaped, and a missing one is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -88,5 +88,6 @@ def _mosaic(stack: Path) -> str:
     """A row of slices with the outlines of their masks, as the address of a JPEG."""
     row = outlined(stack, TILES, PIXELS)
     file = io.BytesIO()
-    Image.fromarray(np.rint(255 * row).astype(np.uint8)).save(file, "JPEG", quality=QUALITY)
+    picture = Image.fromarray(np.rint(255 * row).astype(np.uint8))
+    picture.save(file, "JPEG", quality=QUALITY, subsampling=0)  # else thin outlines blur
     return "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()

@@ -16,7 +16,7 @@ from monai_vqbrain.files import writing
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages import figures, methods
 from monai_vqbrain.stages.gallery import gallery
-from monai_vqbrain.stages.pages import page
+from monai_vqbrain.stages.pages import Filters, page
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.tables import read_slices_table, sample_files
 
@@ -52,7 +52,7 @@ def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
     """
     labels = person_labels(run)
     shown = {p: p for p in labels} if show_ids else labels
-    filters = {"interval": _interval, "duration": _duration}
+    filters: Filters = {"interval": _interval, "duration": _duration}
     html = page(TEMPLATE, _context(run, work, shown), filters)
     if len(html.encode()) > LARGEST:
         raise VQBrainError(

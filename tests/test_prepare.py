@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -317,6 +318,22 @@ def test_a_file_that_is_no_image_is_one_line(tmp_path: Path, case: str) -> None:
     folder = prepare(source, tmp_path / "run", SMALL)
     assert len(table(folder, "problems")) == 1
     assert words in table(folder, "problems")["problem"][0]
+
+
+def test_a_locked_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so permissions are played."""
+    source = dataset(tmp_path / "bids", 4)
+    load, access = nib.load, os.access
+
+    def refuse(path: Any, *args: Any) -> Any:
+        if "sub-01" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return load(path, *args)
+
+    monkeypatch.setattr(nib, "load", refuse)
+    monkeypatch.setattr(os, "access", lambda p, mode: "sub-01" not in str(p) and access(p, mode))
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert "cannot be opened ([Errno 13]" in table(folder, "problems")["problem"][0]
 
 
 def test_an_affine_that_places_nothing_is_one_line(tmp_path: Path) -> None:

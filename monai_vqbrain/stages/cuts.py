@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.files import writing
+from monai_vqbrain.provenance import Described, describe
 from monai_vqbrain.stages.stacks import Cut, cut_scan, mask_of
 from monai_vqbrain.transforms import ExtractSlices
 
@@ -51,6 +56,37 @@ class Cutting:
                 with writing(self.work / path) as temporary:
                     shutil.copyfile(self.before / path, temporary)
         return cut
+
+
+def inputs_of(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of all that slices are cut from, by the names in the source.
+
+    Several files of one scan count as one; a file that cannot be read is left out.
+    """
+    scans = list(scans)
+    files = {scan.source: scan.path for scan in scans if not scan.files}
+    files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
+    found = describe({n: p for n, p in files.items() if p.is_file() and os.access(p, os.R_OK)})
+    return found | {scan.source: _together(scan.files) for scan in scans if scan.files}
+
+
+def _together(files: Iterable[Path]) -> dict[str, Any]:
+    digest, size = sha256(), 0
+    for path in files:
+        content = path.read_bytes() if os.access(path, os.R_OK) else b""
+        digest.update(content)
+        size += len(content)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def digests_of(scans: Iterable[Scan], inputs: Described, how: Mapping[str, Any]) -> list[str]:
+    """Of each scan a hash of all that decides its slices: images, options, this package."""
+    digests: list[str] = []
+    for scan in scans:
+        images = [inputs.get(name) for name in (scan.source, f"{scan.source} (mask)")]
+        said = json.dumps([images, scan.space, how, version("monai-vqbrain")], sort_keys=True)
+        digests.append(sha256(said.encode()).hexdigest())
+    return digests
 
 
 def keep(cut: Cut, digest: str, folder: Path) -> None:

@@ -17,14 +17,8 @@ from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import building
 from monai_vqbrain.progress import progress
-from monai_vqbrain.provenance import (
-    Described,
-    describe,
-    read_provenance,
-    what_changed,
-    write_provenance,
-)
-from monai_vqbrain.stages.cuts import Cutting, remove_others
+from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
+from monai_vqbrain.stages.cuts import Cutting, digests_of, inputs_of, remove_others
 from monai_vqbrain.stages.montage import write_montage
 from monai_vqbrain.stages.qc import write_qc
 from monai_vqbrain.stages.run import RunFolder
@@ -148,14 +142,15 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
     folder = RunFolder(run).slices
     cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
     _check_pictures(cohort, options)
-    inputs = _inputs(cohort.scans)
+    inputs = inputs_of(cohort.scans)
     record = options.record() | {"participants": _digest(cohort)}
     why = what_changed(folder, inputs, record)
     if why is None:
         click.echo(f"{folder} is up to date")
         return folder
     previous = _previous_splits(folder, cohort, options.seed)
-    digests = _digests(cohort.scans, inputs, options)
+    how = {name: value for name, value in options.record().items() if name not in OF_PEOPLE}
+    digests = digests_of(cohort.scans, inputs, how)
     with building(folder, go_on=True) as work:
         cutting = Cutting(options.extract(), work, folder, RunFolder(run).volumes)
         new = sum(not cutting.done(*one) for one in zip(cohort.scans, digests, strict=True))
@@ -264,37 +259,6 @@ def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:
             f"{cohort.layout} is made of axial slices as they come: leave out --axis, --positions "
             "and --count"
         )
-
-
-def _inputs(scans: Sequence[Scan]) -> dict[str, dict[str, Any]]:
-    """Size and hash of the files that the slices depend on, by their names in the source."""
-    files = {scan.source: scan.path for scan in scans}
-    files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
-    found = describe({name: path for name, path in files.items() if path.is_file()})
-    return found | {scan.source: _together(scan.files) for scan in scans if scan.files}
-
-
-def _digests(scans: Sequence[Scan], inputs: Described, options: PrepareOptions) -> list[str]:
-    """Of each scan a hash of all that decides its slices."""
-    how = {name: value for name, value in options.record().items() if name not in OF_PEOPLE}
-    return [
-        sha256(
-            json.dumps(
-                [inputs.get(scan.source), inputs.get(f"{scan.source} (mask)"), scan.space, how]
-            ).encode()
-        ).hexdigest()
-        for scan in scans
-    ]
-
-
-def _together(files: Sequence[Path]) -> dict[str, Any]:
-    """Size and hash of several files as one."""
-    digest, size = sha256(), 0
-    for path in files:
-        content = path.read_bytes()
-        digest.update(content)
-        size += len(content)
-    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def _digest(cohort: Cohort) -> str:

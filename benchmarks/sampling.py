@@ -2,9 +2,9 @@
 
     python benchmarks/sampling.py --json figures.json
 
-Ours is the prior as the bundle builds it (conditions and the slice before included), 276 channels
+Ours is the prior as the bundle builds it (conditions and the slice before included), 272 channels
 wide; MONAI's is a DecoderOnlyTransformer of as many parameters within 10 %, whether those for
-conditions and the slice before are counted or not: 200 wide and 10 deep. Weights
+conditions and the slice before are counted or not: 196 wide and 10 deep. Weights
 are random: they change no time. For the errors the heads are scaled until logits have a standard
 deviation of 1, and ours is given conditions and slices before. Beside the error stands that of the
 network's own forward, in float32 against float64: a cached sampler cannot be nearer than that, and
@@ -49,8 +49,8 @@ from monai_vqbrain.inferers import (
 from monai_vqbrain.networks import PixelCNN
 
 CODES = 512
-OURS = {"channels": 276}
-MONAI = {"attn_layers_dim": 200, "attn_layers_depth": 10, "attn_layers_heads": 5}
+OURS = {"channels": 272}
+MONAI = {"attn_layers_dim": 196, "attn_layers_depth": 10, "attn_layers_heads": 7}
 KNOWN = {"diagnosis": ["AD", "CN"], "sex": ["F", "M"], "age": [55.0, 90.0], "position_rel": [0, 1]}
 SPREAD = 1.0  # standard deviation of logits, for the errors
 LENGTHS = 8  # at which a peer's step is timed

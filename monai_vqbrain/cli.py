@@ -127,11 +127,19 @@ def image_options(command: Command) -> Command:
     return images(output(command))
 
 
+def _names(_context: click.Context, _option: click.Parameter, path: Path | None) -> tuple[str, ...]:
+    """The first cell of each line of a file, but for empty lines and the header of a qc.tsv."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    names = (line.split("\t")[0].strip() for line in lines)
+    return tuple(name for name in names if name not in ("", "scan"))
+
+
 def prepare_options(command: Command) -> Command:
     """Add the options that `check` and `prepare` share."""
     options = [
         click.option("--layout", default="auto", show_default=True, metavar="NAME",
-                     help="How SOURCE is laid out: auto, bids, loni or folder."),
+                     help="How SOURCE is laid out: auto, caps, bids, loni, ad_nc, oasis, folder "
+                     "or dicom."),
         click.option("--axis", type=click.Choice(["axial", "coronal", "sagittal"]), default="axial",
                      show_default=True, help="Which way to slice, in world space."),
         click.option("--size", type=(click.IntRange(8), click.IntRange(8)), default=(128, 128),
@@ -148,6 +156,9 @@ def prepare_options(command: Command) -> Command:
         click.option("--bias", is_flag=True, help="Correct the bias field."),
         click.option("--column", "columns", multiple=True, callback=_columns,
                      metavar="NAME=COLUMN", help="Which column holds diagnosis, sex or age."),
+        click.option("--exclude", type=click.Path(dir_okay=False, exists=True, path_type=Path),
+                     callback=_names, metavar="FILE",
+                     help="Leave out who or what it names, a line each (see qc/index.html)."),
         click.option("--seed", default=0, show_default=True, help="Of the split."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -180,6 +191,7 @@ def check(source: Path, **options: Any) -> None:
     \b
     Example: vqbrain check ADNI
              vqbrain check my-bids --column diagnosis=group
+             vqbrain check AD_NC
     """
     from monai_vqbrain.stages.bundle import check_links
     from monai_vqbrain.stages.check import check as run_check
@@ -195,6 +207,8 @@ def check(source: Path, **options: Any) -> None:
 @prepare_options
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
               help="Volumes at a time; each worker first spends seconds on imports.")  # fmt: skip
+@click.option("--dask", metavar="ADDRESS",
+              help="Instead: all workers of the dask scheduler there.")  # fmt: skip
 @click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True,
               help="What to do about a volume that cannot be used.")  # fmt: skip
 def prepare(source: Path, run: Path, **options: Any) -> None:

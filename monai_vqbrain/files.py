@@ -84,10 +84,14 @@ def release(folder: Path) -> None:
 
 
 @contextmanager
-def building(folder: Path) -> Iterator[Path]:
+def building(folder: Path, go_on: bool = False) -> Iterator[Path]:
     """Give an empty folder; it takes the place of `folder` when the block ends well.
 
     Its name is hidden, `.NAME.partial`: beside a folder that a person named, others of theirs lie.
+
+    Args:
+        folder: its own name.
+        go_on: leave in it what an interrupted build has left.
 
     Raises:
         VQBrainError: if another process builds it.
@@ -95,8 +99,9 @@ def building(folder: Path) -> Iterator[Path]:
     hold(folder)
     try:
         work = _hidden(folder, "partial")
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        if not go_on:
+            shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True, exist_ok=go_on)
         yield work
         publish(folder, work)
     finally:

@@ -17,7 +17,7 @@ from monai_vqbrain.cohorts.columns import (
     read_diagnosis,
     read_table,
 )
-from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.errors import UsageError
 
 
 def table(*columns: str) -> pd.DataFrame:
@@ -101,11 +101,24 @@ def test_describe_says_which_column_is_asked_first() -> None:
 
 def test_values_stay_text(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('\ufeff"id", "age"\n"007","n/a"\n', encoding="utf-8")
-    assert read_table(tmp_path / "t.csv").to_dict("records") == [{"id": "007", "age": "n/a"}]
+    found, problems = read_table(tmp_path / "t.csv")
+    assert found.to_dict("records") == [{"id": "007", "age": "n/a"}]
+    assert problems == []
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n1,2,3\n", b"\xff\xfe\x00"])
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"a,b\n1,2\n1,2,3\n", "a,b\n1,ä\n1,2,3\n".encode("latin-1")]
+)
+def test_a_file_that_is_no_table_is_said_and_empty(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(VQBrainError, match=r"t\.csv cannot be read as a table"):
-        read_table(tmp_path / "t.csv")
+    found, (problem,) = read_table(tmp_path / "t.csv")
+    assert found.empty
+    assert problem.path == "t.csv"
+    assert problem.problem.startswith("cannot be read as a table (")
+
+
+def test_another_encoding_is_read_and_said(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("id,group\nMüller,AD\n".encode("latin-1"))
+    found, (problem,) = read_table(tmp_path / "t.csv")
+    assert found.to_dict("records") == [{"id": "Müller", "group": "AD"}]
+    assert problem.problem == "is not UTF-8, read as Latin-1"

@@ -81,13 +81,25 @@ def test_masks_lie_beside_their_images(tmp_path: Path) -> None:
     ("files", "words"),
     [
         (["a_desc-brain_mask.nii"], "has no T1 image, only a_desc-brain_mask.nii"),
-        (["a.nii", "a.nii.gz", "b.nii"], "a.nii and a.nii.gz are both a: give a table"),
         (["a.nii", "x.csv", "y.tsv"], r"more than one table \(x.csv, y.tsv\): leave one there"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, files: list[str], words: str) -> None:
     with pytest.raises(VQBrainError, match=words):
         read_cohort(folder(tmp_path, *files))
+
+
+def test_of_two_files_of_one_person_the_first_is_used_and_the_other_said(tmp_path: Path) -> None:
+    cohort = read_cohort(folder(tmp_path, "a.nii", "a.nii.gz", "b.nii"))
+    assert [scan.source for scan in cohort.scans] == ["a.nii", "b.nii"]
+    assert ("a.nii.gz", "a already is a.nii") in [(p.path, p.problem) for p in cohort.problems]
+
+
+def test_images_of_other_formats_are_said(tmp_path: Path) -> None:
+    others = ["b.mgz", "c.hdr", "c.img", "d.JPG"]
+    cohort = read_cohort(folder(tmp_path, "a.nii", *others, "notes.txt"))
+    said = [problem.path for problem in cohort.problems if problem.problem == "is no NIfTI file"]
+    assert said == others
 
 
 def test_an_unknown_column_is_refused(tmp_path: Path) -> None:

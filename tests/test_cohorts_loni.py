@@ -53,11 +53,12 @@ def only(root: Path) -> Scan:
 @pytest.mark.parametrize("image_id", ["I45108", "45108", "i45108"])
 def test_rows_belong_to_files_by_image_id(tmp_path: Path, image_id: str) -> None:
     path = image(tmp_path, "002_S_0295", PROCESSED, FIRST, 45108)
+    image(tmp_path, "002_S_0295", "Field_Mapping", FIRST, 1)
     collection(tmp_path, ("I1", "009_S_0001", "AD", "M", "50"),
                (image_id, "002_S_0295", "cn", "F", "85"))  # fmt: skip
     cohort = read_cohort(tmp_path)
     assert cohort.layout == "loni"
-    assert cohort.problems == ()
+    assert [problem.path for problem in cohort.problems] == ["Field_Mapping"]
     assert cohort.columns == {"diagnosis": "Group", "sex": "Sex", "age": "Age"}
     assert cohort.scans == (
         Scan(
@@ -90,14 +91,14 @@ def test_visits_of_a_person_are_sessions_in_order_of_date(tmp_path: Path) -> Non
     assert (person.diagnosis, person.age) == ("MCI", 70)
 
 
-def test_of_a_days_scans_the_most_processed_is_used(tmp_path: Path) -> None:
+def test_of_a_days_scans_the_most_processed_is_used_and_the_newest_of_these(tmp_path: Path) -> None:
     image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
     image(tmp_path, "002_S_0295", f"{PROCESSED}_2", FIRST, 118671)
     image(tmp_path, "002_S_0295", PROCESSED, FIRST, 45108)
     image(tmp_path, "002_S_0295", PROCESSED.replace("MPR", "MPR-R"), FIRST, 2)
-    collection(tmp_path, ("45108", "002_S_0295", "CN", "F", "85"))
+    collection(tmp_path, ("118671", "002_S_0295", "CN", "F", "85"))
     cohort = read_cohort(tmp_path)
-    assert [scan.path.name.rpartition("_")[2] for scan in cohort.scans] == ["I45108.nii"]
+    assert [scan.path.name.rpartition("_")[2] for scan in cohort.scans] == ["I118671.nii"]
     others = [
         p for p in cohort.problems if p.problem.startswith("another scan of the same session")
     ]
@@ -148,8 +149,10 @@ def test_without_the_csv_images_are_read_and_this_is_said(tmp_path: Path) -> Non
 def test_an_image_that_is_not_in_the_csv_is_listed(tmp_path: Path) -> None:
     image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
     collection(tmp_path, ("I2", "002_S_0295", "CN", "F", "85"))
-    (problem,) = read_cohort(tmp_path).problems
-    assert problem.problem == "its image id is not in the collection CSV"
+    not_listed, without_file = read_cohort(tmp_path).problems
+    assert not_listed.problem == "its image id is not in the collection CSV"
+    assert without_file.path == "I2"
+    assert without_file.problem == "is in the collection CSV and has no file"
 
 
 def test_the_subject_of_the_csv_goes_before_the_folder(tmp_path: Path) -> None:
@@ -174,8 +177,20 @@ def test_a_download_without_t1_is_refused(tmp_path: Path) -> None:
         read_cohort(tmp_path)
 
 
-def test_dicom_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    path = image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
-    path.rename(path.with_suffix(".dcm"))
-    with pytest.raises(VQBrainError, match="holds DICOM: convert it with dcm2niix"):
+def test_a_folder_of_dicom_is_one_scan(tmp_path: Path) -> None:
+    folder = tmp_path / "ADNI" / "002_S_0295" / "Accelerated_Sagittal_MPRAGE" / LATER / "I1221062"
+    folder.mkdir(parents=True)
+    for number in (2, 1):
+        name = f"ADNI_002_S_0295_MR_br_raw_20190828115108376_{number}_S868733_I1221062.dcm"
+        (folder / name).write_bytes(b"")
+    collection(tmp_path, ("I1221062", "002_S_0295", "CN", "F", "85"))
+    scan = only(tmp_path)
+    assert (scan.form, scan.path, scan.age) == ("dicom", folder, 85)
+    assert scan.files == tuple(sorted(folder.iterdir()))
+    assert read_cohort(tmp_path).problems == ()
+
+
+def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1).unlink()
+    with pytest.raises(VQBrainError, match="has no NIfTI or DICOM in <participant>/<series>/"):
         read_cohort(tmp_path)

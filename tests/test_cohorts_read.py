@@ -9,7 +9,7 @@ import pytest
 from monai_vqbrain.cohorts import Cohort, Person, Scan, read_cohort
 from monai_vqbrain.cohorts.cohort import natural
 from monai_vqbrain.cohorts.names import parse_name
-from monai_vqbrain.errors import UsageError
+from monai_vqbrain.errors import UsageError, VQBrainError
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -51,11 +51,15 @@ def test_a_layout_may_be_forced(tmp_path: Path) -> None:
     ("files", "layout", "words"),
     [
         ([], "auto", "is not a source of T1 volumes: it is empty"),
-        (["a.txt", "b.dcm"], "auto", "it has a.txt, b.dcm, no NIfTI"),
+        (["a.txt", "b.png"], "auto", "it has a.txt, b.png, no NIfTI or DICOM"),
         ([f"{i}.txt" for i in range(9)], "auto", "it has 0.txt, .*, 4.txt and 4 more, no NIfTI"),
         (["._a.nii"], "auto", "no NIfTI"),
         (["a.nii"], "bids", "is not the layout 'bids': it has a.nii"),
-        (["a.nii"], "bisd", "unknown layout 'bisd': choose auto, bids, loni, folder"),
+        (
+            ["a.nii"],
+            "bisd",
+            "unknown layout 'bisd': choose auto, caps, bids, loni, ad_nc, oasis, folder, dicom",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_said(
@@ -95,9 +99,10 @@ def test_other_names_are_not_bids(name: str) -> None:
     assert parse_name(Path(name)) is None
 
 
-def test_a_folder_of_dicom_is_told_to_convert_it(tmp_path: Path) -> None:
+def test_dicom_by_its_name_alone_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
     (tmp_path / "series").mkdir()
     (tmp_path / "series" / "0001.dcm").touch()
-    words = "it has series, no NIfTI that could be read; it holds DICOM: convert it with dcm2niix"
-    with pytest.raises(UsageError, match=words):
+    words = "no T1 series among its DICOM files, only nothing readable"
+    with pytest.raises(VQBrainError, match=words):
         read_cohort(tmp_path)

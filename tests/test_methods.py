@@ -59,5 +59,12 @@ def test_the_split_table_takes_the_first_known_value_of_each_person() -> None:
     assert table["diagnosis: not known"]["all"] == "2"
 
 
+def test_pictures_are_not_said_to_be_cut() -> None:
+    text = how_normalised(rows(mask_source="pictures"), {}, None)
+    assert text.startswith("The slices came as pictures, without a place in space, of")
+    assert "sampled linearly" not in text
+
+
 def test_the_split_names_its_seed() -> None:
     assert "a hash of seed 7" in why_this_split({"seed": 7})
+    assert "those that the data came with" in why_this_split({"seed": 7}, given=True)

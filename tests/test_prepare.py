@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +78,7 @@ def test_the_folder_holds_what_the_design_says(prepared: Path) -> None:
     slices = table(prepared)
     assert tuple(slices.columns) == COLUMNS
     assert len(slices) == 9 * 4
-    assert len(list((prepared / "stacks").iterdir())) == 9 * 2
+    assert len(list((prepared / "stacks").iterdir())) == 9 * 3  # stack, mask, note
     first = slices.iloc[0]
     assert first["stack"] == "stacks/sub-00_axial_T1w.nii"
     assert first["source"] == "sub-00/anat/sub-00_T1w.nii.gz"
@@ -185,7 +188,7 @@ def test_a_second_time_nothing_is_done_and_a_change_is_named(
     assert capsys.readouterr().out == f"{folder} is up to date\n"
     assert (folder / "provenance.json").read_text() == before
     prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
-    assert "count was 4, is 3; 5 volumes to cut" in capsys.readouterr().out
+    assert "count was 4, is 3; 5 of 5 volumes to cut" in capsys.readouterr().out
     nib.save(brain_image(99), source / "sub-01/anat/sub-01_T1w.nii.gz")
     prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
     assert "sub-01/anat/sub-01_T1w.nii.gz changed" in capsys.readouterr().out
@@ -256,7 +259,10 @@ BAD: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
         lambda v: np.pad(np.ones((22, 24, 20)), 4),
         "3.6 litres are not 0, more than a br",
     ),
-    "black": (lambda v: v * 0, "the brain mask is empty"),
+    "black": (lambda v: v * 0, "every voxel is 0"),
+    "constant": (lambda v: v * 0 + 7, "every voxel is 7"),
+    "infinite": (lambda v: np.where(v > v.max() / 2, np.inf, v), "voxels are NaN or infinite"),
+    "specks": (lambda v: v * (v == v.max()), "no brain found: only "),
     "negative": (lambda v: -v * 0 - (v > 0), "not above"),
 }
 
@@ -288,6 +294,70 @@ def test_a_torn_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(VQBrainError, match=r"sub-01_T1w.nii.gz: is damaged .*get the file again"):
         prepare(source, tmp_path / "run2", stop)
     assert not (tmp_path / "run2" / "2-slices").exists()
+
+
+NO_IMAGE: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "cannot be opened (Empty file"),
+    "text": (b"this is no image" * 40, "is not a gzip file)"),
+    "header alone": (b"", "cannot be opened"),
+}
+
+
+@pytest.mark.parametrize("case", NO_IMAGE)
+def test_a_file_that_is_no_image_is_one_line(tmp_path: Path, case: str) -> None:
+    content, words = NO_IMAGE[case]
+    source = dataset(tmp_path / "bids", 4)
+    path = source / "sub-01/anat/sub-01_T1w.nii.gz"
+    if case == "header alone":
+        path, old = path.with_suffix(""), path
+        nib.save(brain_image(), path)
+        content = path.read_bytes()[:352]
+        words = "is damaged (Expected"
+        old.unlink()
+    path.write_bytes(content)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert len(table(folder, "problems")) == 1
+    assert words in table(folder, "problems")["problem"][0]
+
+
+def test_a_locked_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so permissions are played."""
+    source = dataset(tmp_path / "bids", 4)
+    load, access = nib.load, os.access
+
+    def refuse(path: Any, *args: Any) -> Any:
+        if "sub-01" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return load(path, *args)
+
+    monkeypatch.setattr(nib, "load", refuse)
+    monkeypatch.setattr(os, "access", lambda p, mode: "sub-01" not in str(p) and access(p, mode))
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert "cannot be opened ([Errno 13]" in table(folder, "problems")["problem"][0]
+
+
+def test_an_affine_that_places_nothing_is_one_line(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "bids", 4)
+    path = source / "sub-01/anat/sub-01_T1w.nii.gz"
+    image = nib.load(path)
+    flat = nib.Nifti1Image(np.asarray(image.dataobj), None)
+    flat.header["sform_code"], flat.header["srow_x"] = 1, [1, 0, 0, 0]
+    nib.save(flat, path)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert table(folder, "problems")["problem"][0] == "the affine places no voxel in space"
+
+
+def test_every_odd_file_is_used_or_said(shared_data: Path, tmp_path: Path) -> None:
+    """Real files that a loader must survive, beside three brains with strange names."""
+    source = tmp_path / "odd inputs"
+    shutil.copytree(shared_data / "odd-inputs", source)
+    for number, name in enumerate(("a b", "ä", "c.d")):
+        nib.save(brain_image(number), source / f"{name}.nii.gz")
+    folder = prepare(source, tmp_path / "run", SMALL)
+    used, said = set(table(folder)["source"]), set(table(folder, "problems")["path"])
+    assert used == {"a b.nii.gz", "ä.nii.gz", "c.d.nii.gz", "reoriented_anat_moved.nii"}
+    images = {path.name for path in source.iterdir()} - {"COPYING"}
+    assert said == images - used | {"participants.tsv"}
 
 
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
@@ -375,7 +445,7 @@ def test_a_header_without_orientation_is_told_and_taken(tmp_path: Path) -> None:
     image.header.set_zooms((MM, MM, MM))
     nib.save(image, tmp_path / "a.nii.gz")
     scan = Scan(participant_id="p", path=tmp_path / "a.nii.gz", source="a.nii.gz")
-    cut = cut_scan(scan, SMALL.extract(), tmp_path / "out")
+    cut = cut_scan(scan, SMALL.extract(), tmp_path / "out", tmp_path)
     assert len(cut.slices) == 4
     assert cut.problems[0].problem == "the header does not say which side is left"
 
@@ -421,7 +491,7 @@ def test_real_volumes_by_the_protocol(shared_data: Path, tmp_path: Path) -> None
     image = nib.load(path)
     points = nib.affines.apply_affine(image.affine, np.argwhere(np.asarray(image.dataobj) != 0))
     scan = Scan(participant_id="sub-04", path=path, source=path.name)
-    rows = cut_scan(scan, PrepareOptions().extract(), tmp_path).slices
+    rows = cut_scan(scan, PrepareOptions().extract(), tmp_path, tmp_path).slices
     assert len(rows) == 16
     assert rows[-1]["position_mm"] == pytest.approx(points[:, 2].max() - 36, abs=0.01)
     assert np.allclose(np.diff([row["position_mm"] for row in rows]), 3.6)
@@ -444,3 +514,60 @@ def test_odd_files_are_refused_in_one_line(shared_data: Path, name: str, words: 
     with pytest.raises(VQBrainError, match=words) as caught:
         read_volume(shared_data / "odd-inputs" / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def cut_now(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the scans that are really cut, in order; the sixth cut fails if `stop` is there."""
+    names: list[str] = []
+
+    def counted(scan: Scan, *others: Any) -> Cut:
+        if len(names) == 5 and (others[1].parent / "stop").exists():
+            raise KeyboardInterrupt
+        names.append(scan.name)
+        return cut_scan(scan, *others)
+
+    monkeypatch.setattr("monai_vqbrain.stages.cuts.cut_scan", counted)
+    return names
+
+
+def test_what_is_finished_is_not_cut_again(tmp_path: Path, cut_now: list[str]) -> None:
+    source = dataset(tmp_path / "bids", people=7)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    before = {path.name: path.read_bytes() for path in (folder / "stacks").iterdir()}
+    splits = table(folder, "participants").set_index("participant_id")["split"]
+    assert len(cut_now) == 8
+    dataset(source, people=9)  # sub-06 keeps its session 2, sub-08 has one
+    prepare(source, tmp_path / "run", SMALL)
+    assert cut_now[8:] == ["sub-07", "sub-08", "sub-08_ses-2"]
+    after = {path.name: path.read_bytes() for path in (folder / "stacks").iterdir()}
+    assert before.items() < after.items()
+    now = table(folder, "participants").set_index("participant_id")["split"]
+    assert now[splits.index].equals(splits)
+
+
+def test_another_option_or_image_cuts_what_rests_on_it(tmp_path: Path, cut_now: list[str]) -> None:
+    source = dataset(tmp_path / "bids", people=3)
+    prepare(source, tmp_path / "run", SMALL)
+    nib.save(brain_image(99), source / "sub-01/anat/sub-01_T1w.nii.gz")
+    prepare(source, tmp_path / "run", SMALL)
+    assert cut_now[4:] == ["sub-01"]
+    prepare(source, tmp_path / "run", replace(SMALL, seed=5))  # decides the splits alone
+    assert len(cut_now) == 5
+    prepare(source, tmp_path / "run", replace(SMALL, count=3))
+    assert len(cut_now) == 9
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, cut_now: list[str]) -> None:
+    source = dataset(tmp_path / "bids", people=6)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stop").touch()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "run", SMALL)
+    (tmp_path / "run" / "stop").unlink()
+    shutil.rmtree(source / "sub-00")
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert len(cut_now) == 7
+    names = {path.name.split("_")[0] for path in (folder / "stacks").iterdir()}
+    assert "sub-00.json" not in names
+    assert len(table(folder)) == 6 * 4

@@ -7,24 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
-from monai_vqbrain.cohorts.columns import (
-    Facts,
-    check_asked,
-    choose_columns,
-    describe_columns,
-    facts,
-    find_column,
-    read_table,
-    records,
-)
 from monai_vqbrain.cohorts.names import BidsName, is_nifti, parse_name
+from monai_vqbrain.cohorts.people import Key, read_people
 from monai_vqbrain.errors import VQBrainError
 
 ANAT = ("sub-*/anat", "sub-*/ses-*/anat")
-Key = tuple[str, str]  # participant, session
 
 
 def is_bids(source: Path) -> bool:
@@ -47,25 +35,19 @@ def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
         The cohort, one scan for each participant and session.
 
     Raises:
-        VQBrainError: there is no T1w image, or a table cannot be read.
+        VQBrainError: there is no T1w image.
         UsageError: a column that was asked for does not exist.
     """
     images = list(_find(source, ("T1w",)))
     if not images:
         raise VQBrainError(f"{source} has no *_T1w.nii or .nii.gz below sub-*/[ses-*/]anat")
-    people, by_person = _participants(source)
-    visits, by_visit = _sessions(source)
-    check_asked(columns, [people, visits])
-    chosen_people, chosen_visits = choose_columns(people, columns), choose_columns(visits, columns)
-    known = {key: facts(row, chosen_people) for key, row in by_person.items()}
-    known_visits = {key: facts(row, chosen_visits) for key, row in by_visit.items()}
-
+    people = read_people(source, source, columns)
     taken, problems = _one_each(source, images)
     masks = _masks(source)
     scans = []
     for path, name in taken:
         key = (name.participant_id, name.session_id)
-        fact = known_visits.get(key, Facts()).or_else(known.get(key[0], Facts()))
+        fact = people.facts(*key)
         scans.append(
             Scan(
                 participant_id=key[0],
@@ -78,13 +60,13 @@ def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
                 source=path.relative_to(source).as_posix(),
             )
         )
-    problems += _unmatched({scan.participant_id for scan in scans}, by_person)
+    problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
     return Cohort(
         root=source,
         layout="bids",
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
-        columns=describe_columns([chosen_visits, chosen_people]),
+        columns=people.columns,
         simulated="Simulated" in description(source),
     )
 
@@ -106,36 +88,6 @@ def _find(
             name = parse_name(path) if is_nifti(path) else None
             if name is not None and name.suffix in suffixes:
                 yield path, name
-
-
-def _participants(source: Path) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
-    path = source / "participants.tsv"
-    table = read_table(path) if path.is_file() else pd.DataFrame()
-    column = find_column(table, "participant")
-    if column is None:
-        return table, {}
-    return table, {prefixed("sub", row[column]): row for row in records(table)}
-
-
-def _sessions(source: Path) -> tuple[pd.DataFrame, dict[Key, dict[str, str]]]:
-    tables = []
-    for path in [*source.glob("sessions.tsv"), *sorted(source.glob("sub-*/sub-*_sessions.tsv"))]:
-        table = read_table(path)
-        if path.parent != source:
-            table["participant_id"] = path.parent.name
-        tables.append(table)
-    table = pd.concat(tables, ignore_index=True).fillna("") if tables else pd.DataFrame()
-    person, visit = find_column(table, "participant"), find_column(table, "session")
-    if person is None or visit is None:
-        return table, {}
-    rows = records(table)
-    return table, {(prefixed("sub", r[person]), prefixed("ses", r[visit])): r for r in rows}
-
-
-def prefixed(prefix: str, label: str) -> str:
-    """`02` and `sub-02` both as `sub-02`."""
-    label = label.strip()
-    return label if label.startswith(f"{prefix}-") else f"{prefix}-{label}"
 
 
 def _one_each(
@@ -181,23 +133,3 @@ def _mask_of(image: BidsName, masks: list[tuple[Path, BidsName]]) -> Path | None
     ]
     most = max((count for count, _ in fitting), default=0)
     return next((path for count, path in fitting if count == most), None)
-
-
-def _unmatched(scanned: set[str], listed: Mapping[str, Any]) -> list[Problem]:
-    if not listed:
-        return [
-            Problem(
-                "participants.tsv",
-                "there is none, or it has no participant_id",
-                "add one for diagnosis, sex and age",
-            )
-        ]
-    without_image = [
-        Problem(person, "has no T1w image", "nothing, or add the image")
-        for person in sorted(listed.keys() - scanned)
-    ]
-    without_row = [
-        Problem(person, "is not in participants.tsv", "add a row for diagnosis, sex and age")
-        for person in sorted(scanned - listed.keys())
-    ]
-    return without_image + without_row

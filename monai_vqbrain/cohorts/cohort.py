@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from monai_vqbrain.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +17,12 @@ class Scan:
     Args:
         participant_id: the person, as the source names it (`sub-02`, `002_S_0295`).
         session_id: the visit; empty where the source has no visits.
-        path: the NIfTI file.
+        path: the NIfTI file, or the folder of what `files` lists.
+        form: `nifti`; `dicom`, one series to be converted; or `pictures`, slices as they come.
+        files: of DICOM and of pictures, in order.
         mask_path: a brain mask on the same grid, if the source has one.
+        space: the template space that the image was brought to; empty for the scanner's own.
+        split: the one that the source itself has put the person in; empty if it says nothing.
         diagnosis: at this visit if the source says so, else the person's; empty if unknown.
         sex: `M`, `F`, or empty if unknown.
         age: in years, at this visit if the source says so; None if unknown.
@@ -25,7 +32,11 @@ class Scan:
     participant_id: str
     session_id: str = ""
     path: Path
+    form: str = "nifti"
+    files: tuple[Path, ...] = ()
     mask_path: Path | None = None
+    space: str = ""
+    split: str = ""
     diagnosis: str = ""
     sex: str = ""
     age: float | None = None
@@ -68,11 +79,12 @@ class Cohort:
 
     Args:
         root: the folder that was read.
-        layout: how it was read (`bids`, `loni`, `folder`).
+        layout: how it was read (a key of `LAYOUTS`).
         scans: one for each participant and session, ordered by participant, then session.
         problems: what was passed over or is missing.
         columns: which column of the source became diagnosis, sex and age.
         simulated: the images are made, not taken.
+        notes: what everybody who uses it should know.
     """
 
     root: Path
@@ -81,6 +93,32 @@ class Cohort:
     problems: tuple[Problem, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
     simulated: bool = False
+    notes: tuple[str, ...] = ()
+
+    def without(self, names: Collection[str]) -> Cohort:
+        """The cohort without some participants or scans, a line for each scan that is left out.
+
+        Args:
+            names: of participants, or of scans (`Scan.name`).
+
+        Raises:
+            UsageError: for a name that is neither.
+        """
+        known = {name for scan in self.scans for name in (scan.name, scan.participant_id)}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UsageError(
+                f"there is no participant or scan {unknown[0]} to exclude: names are those of "
+                "qc/qc.tsv"
+            )
+        out = [s for s in self.scans if s.name in names or s.participant_id in names]
+        said = [Problem(s.source, "was excluded", "take its line away to use it") for s in out]
+        kept = tuple(scan for scan in self.scans if scan not in out)
+        return replace(self, scans=kept, problems=(*self.problems, *said))
+
+    def given_splits(self) -> dict[str, str]:
+        """participant -> the split that the source itself has put the person in."""
+        return {scan.participant_id: scan.split for scan in self.scans if scan.split}
 
     def people(self) -> tuple[Person, ...]:
         """Each participant once, with the first known diagnosis, sex and age, in visit order."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.cohorts.cohort import Problem
+from monai_vqbrain.errors import UsageError
 
 ROLES = ("diagnosis", "sex", "age")
 
@@ -53,26 +54,35 @@ class Facts:
         )
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
     """Read a CSV or TSV as text: every value a string, the header as it stands.
 
-    Raises:
-        VQBrainError: the file is no table.
+    A table in another encoding than UTF-8 is read as Latin-1, in which every byte is a letter.
+
+    Returns:
+        The table, empty if the file is none; and what is wrong with the file.
     """
-    separator = "\t" if path.suffix == ".tsv" else ","
     try:
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-        )
-    except (ValueError, pd.errors.ParserError) as error:
-        raise VQBrainError(
-            f"{path} cannot be read as a table ({str(error).strip()}): mend it or take it away"
-        ) from error
+        try:
+            return _read(path, "utf-8-sig"), []
+        except UnicodeDecodeError:
+            problem = Problem(path.name, "is not UTF-8, read as Latin-1", "save it as UTF-8")
+            return _read(path, "latin-1"), [problem]
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        why = str(error).strip().splitlines()[0]
+        advice = "mend it; until then what it says of people is missing"
+        return pd.DataFrame(), [Problem(path.name, f"cannot be read as a table ({why})", advice)]
+
+
+def _read(path: Path, encoding: str) -> pd.DataFrame:
+    table = pd.read_csv(
+        path,
+        sep="\t" if path.suffix == ".tsv" else ",",
+        dtype=str,
+        keep_default_na=False,
+        encoding=encoding,
+        skipinitialspace=True,
+    )
     return table.rename(columns=lambda name: str(name).strip())
 
 

@@ -19,14 +19,19 @@ from monai_vqbrain.cohorts.columns import (
     records,
 )
 from monai_vqbrain.cohorts.names import is_nifti, parse_name, stem
+from monai_vqbrain.cohorts.walk import walk
 from monai_vqbrain.errors import VQBrainError
 
 MASK_ENDING = "_desc-brain_mask"
+OTHER_FORMATS = {
+    ".mgz", ".mgh", ".hdr", ".img", ".mnc", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".ima",
+    ".jpg", ".jpeg", ".png",
+}  # fmt: skip
 
 
 def is_folder(source: Path) -> bool:
     """There is a NIfTI file somewhere below."""
-    return any(is_nifti(path) for path in source.rglob("*.nii*"))
+    return any(is_nifti(path) for path in walk(source)[0])
 
 
 def read_folder(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
@@ -44,24 +49,25 @@ def read_folder(source: Path, columns: Mapping[str, str] | None = None) -> Cohor
         The cohort, one scan a file.
 
     Raises:
-        VQBrainError: no image, two tables, two files of one person and session.
+        VQBrainError: no image, or two tables.
         UsageError: a column that was asked for does not exist.
     """
-    files = sorted(path for path in source.rglob("*.nii*") if is_nifti(path) and path.is_file())
+    below, unread = walk(source)
+    files = [path for path in below if is_nifti(path)]
     images = [path for path in files if not _other_kind(path)]
     if not images:
         raise VQBrainError(f"{source} has no T1 image, only {', '.join(p.name for p in files[:3])}")
-    table, where = _table(source)
+    table, where, wrong = the_table(source)
     check_asked(columns, [table])
     chosen = choose_columns(table, columns)
-    rows = _rows(table)
+    rows = rows_by_name(table)
 
     masks = {
         path.parent / stem(path).removesuffix(MASK_ENDING): path
         for path in files
         if stem(path).endswith(MASK_ENDING)
     }
-    scans, problems = [], [] if rows else [_no_table()]
+    scans, problems = [], wrong or ([] if rows else [_no_table()])
     for path, (participant, session) in _people(images, source).items():
         row = next((rows[k] for k in (path.name, stem(path), participant) if k in rows), None)
         if rows and row is None:
@@ -88,7 +94,9 @@ def read_folder(source: Path, columns: Mapping[str, str] | None = None) -> Cohor
         for path in files
         if _other_kind(path) and not stem(path).endswith(MASK_ENDING)
     ]
-    _refuse_twins(scans)
+    problems += [*_other_formats(source, below), *unread]
+    scans, twins = _one_each(scans)
+    problems += twins
     return Cohort(
         root=source,
         layout="folder",
@@ -98,20 +106,21 @@ def read_folder(source: Path, columns: Mapping[str, str] | None = None) -> Cohor
     )
 
 
-def _table(source: Path) -> tuple[pd.DataFrame, str]:
-    """The folder's table and its name; an empty one if there is none."""
+def the_table(source: Path) -> tuple[pd.DataFrame, str, list[Problem]]:
+    """The folder's table, its name, what is wrong with it; an empty one if there is none."""
     paths = sorted(p for p in source.iterdir() if p.suffix in (".tsv", ".csv") and p.name[0] != ".")
     named = [path for path in paths if path.stem == "participants"]
     if len(paths) > 1 and len(named) != 1:
         names = ", ".join(path.name for path in paths)
         raise VQBrainError(f"{source} has more than one table ({names}): leave one there")
     if not paths:
-        return pd.DataFrame(), ""
+        return pd.DataFrame(), "", []
     path = (named or paths)[0]
-    return read_table(path), path.name
+    table, problems = read_table(path)
+    return table, path.name, problems
 
 
-def _rows(table: pd.DataFrame) -> dict[str, dict[str, str]]:
+def rows_by_name(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     """The rows by file name if the table has such a column, else by participant."""
     column = find_column(table, "file") or find_column(table, "participant")
     if column is None:
@@ -157,12 +166,29 @@ def _no_table() -> Problem:
     )
 
 
-def _refuse_twins(scans: list[Scan]) -> None:
-    seen: dict[str, Scan] = {}
+def _other_formats(source: Path, files: list[Path]) -> list[Problem]:
+    """A line for each image that is none of NIfTI's."""
+    return [
+        Problem(
+            path.relative_to(source).as_posix(), "is no NIfTI file", "convert it to .nii or .nii.gz"
+        )
+        for path in files
+        if path.suffix.lower() in OTHER_FORMATS
+    ]
+
+
+def _one_each(scans: list[Scan]) -> tuple[list[Scan], list[Problem]]:
+    """The first scan of each participant and session, and a line for each of the others."""
+    used: dict[str, Scan] = {}
+    problems = []
     for scan in scans:
-        first = seen.setdefault(scan.name, scan)
+        first = used.setdefault(scan.name, scan)
         if first is not scan:
-            raise VQBrainError(
-                f"{first.source} and {scan.source} are both {scan.name}: give a table with "
-                "filename, participant_id, session_id"
+            problems.append(
+                Problem(
+                    scan.source,
+                    f"{scan.name} already is {first.source}",
+                    "give a table with filename, participant_id, session_id",
+                )
             )
+    return list(used.values()), problems

@@ -1,4 +1,4 @@
-"""ADNI as LONI's archive delivers it: NIfTI files in a deep tree, a collection CSV beside it."""
+"""ADNI as LONI's archive delivers it: NIfTI or DICOM in a deep tree, a collection CSV beside it."""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ from monai_vqbrain.cohorts.columns import (
     read_table,
     records,
 )
-from monai_vqbrain.cohorts.names import is_nifti, stem
+from monai_vqbrain.cohorts.names import is_dicom_name, is_nifti, is_repeat, is_t1, stem
 from monai_vqbrain.errors import VQBrainError
 
 PARTICIPANT = "[0-9][0-9][0-9]_S_[0-9]*"  # site, roster id
 TREE = ("ADNI/", "*/ADNI/", "")  # where the participants' folders may be below the source
-T1 = re.compile(r"MP_?-?RAGE|MPR|SPGR|(?<![A-Z0-9])M?T1(?![0-9])", re.IGNORECASE)
-REPEAT = re.compile(r"MPR-R|REPEAT", re.IGNORECASE)
 STEPS = ("gradwarp", "b1_correction", "n3", "scaled")  # ADNI's own preprocessing, in its order
 
 
 @dataclass(frozen=True)
 class Image:
-    """One NIfTI file of the tree, by its place in it.
+    """One NIfTI file of the tree, or one folder of DICOM, by its place in it.
 
     Args:
-        path: the file.
+        path: the file, or the folder.
         participant: the participant's folder, `NNN_S_NNNN`.
         series: the series' folder, e.g. `MPR__GradWarp__B1_Correction__N3__Scaled`.
         date: `YYYY-MM-DD`.
         image_id: the number at the end of the file's name; empty if there is none.
+        files: of DICOM.
     """
 
     path: Path
@@ -49,12 +48,13 @@ class Image:
     series: str
     date: str
     image_id: str
+    files: tuple[Path, ...] = ()
 
     def rank(self) -> tuple[int, bool, int, str]:
-        """Sorts the image to use first: most processed, no repeat, lowest image id."""
+        """Sorts the image to use first: most processed, no repeat, newest (highest) image id."""
         steps = sum(step in self.series.lower() for step in STEPS)
         number = int(self.image_id or 0)
-        return -steps, bool(REPEAT.search(self.series)), number, self.path.as_posix()
+        return -steps, is_repeat(self.series), -number, self.path.as_posix()
 
 
 def is_loni(source: Path) -> bool:
@@ -67,7 +67,7 @@ def read_loni(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
 
     Rows of the collection CSV belong to files by image id, with or without its leading I. T1
     series are known by their names, the others are passed over and said. Of the scans of one day
-    the most processed is used.
+    the most processed is used, then an original before a repeat, then the newest image id.
 
     Args:
         source: the folder that holds `ADNI/` and the CSV; `ADNI/` itself will do.
@@ -77,20 +77,21 @@ def read_loni(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
         The cohort; a session is named by its date.
 
     Raises:
-        VQBrainError: no T1 series as NIfTI, or a table that cannot be read.
+        VQBrainError: no T1 series.
         UsageError: a column that was asked for does not exist.
     """
     images = list(_images(source))
-    t1 = [image for image in images if T1.search(image.series)]
+    t1 = [image for image in images if is_t1(image.series)]
     if not t1:
         raise VQBrainError(_nothing(source, images))
-    table, rows = _collection(source)
+    table, rows, problems = _collection(source)
     check_asked(columns, [table])
     chosen = choose_columns(table, columns)
 
-    used, problems = _one_each(source, t1, _subjects(table, rows))
-    problems += _passed_over(images)
+    used, others = _one_each(source, t1, _subjects(table, rows))
+    problems += [*others, *_passed_over(images)]
     problems += _not_joined([image for _, image in used], rows, source)
+    problems += _without_file(images, rows)
     scans = []
     for subject, image in used:
         row = rows.get(image.image_id)
@@ -100,6 +101,8 @@ def read_loni(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
                 participant_id=subject,
                 session_id=image.date,
                 path=image.path,
+                form="dicom" if image.files else "nifti",
+                files=image.files,
                 diagnosis=fact.diagnosis,
                 sex=fact.sex,
                 age=fact.age,
@@ -118,30 +121,35 @@ def read_loni(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
 def _images(source: Path) -> Iterable[Image]:
     """<participant>/<series>/<date>/<leaf>/<file>: whatever lies at this depth."""
     for top in TREE:
-        for path in sorted(source.glob(f"{top}{PARTICIPANT}/*/*/*/*.nii*")):
-            if is_nifti(path):
-                participant, series, date = path.parts[-5:-2]
-                number = re.search(r"_I(\d+)$", stem(path)) or re.match(r"I(\d+)$", path.parts[-2])
+        for leaf in sorted(source.glob(f"{top}{PARTICIPANT}/*/*/*")):
+            files = sorted(leaf.iterdir()) if leaf.is_dir() else []
+            dicom = tuple(file for file in files if is_dicom_name(file))
+            for path in [file for file in files if is_nifti(file)] or [leaf] * bool(dicom):
+                participant, series, date = leaf.parts[-4:-1]
+                name = dicom[0].stem if path == leaf else stem(path)
+                number = re.search(r"_I(\d+)$", name) or re.match(r"I(\d+)$", leaf.name)
                 image_id = str(int(number.group(1))) if number else ""
-                yield Image(path, participant, series, date[:10], image_id)
+                of_leaf = dicom if path == leaf else ()
+                yield Image(path, participant, series, date[:10], image_id, of_leaf)
 
 
 def _nothing(source: Path, images: list[Image]) -> str:
     if images:
         names = ", ".join(sorted({image.series for image in images}))
         return f"{source} has no T1 series, only {names}"
-    if any(next(source.glob(f"{top}{PARTICIPANT}/*/*/*/*.dcm"), None) for top in TREE):
-        return f"{source} holds DICOM: convert it with dcm2niix, or download it as NIfTI"
-    return f"{source} has no NIfTI in <participant>/<series>/<date>/<image>/"
+    return f"{source} has no NIfTI or DICOM in <participant>/<series>/<date>/<image>/"
 
 
-def _collection(source: Path) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
-    """The collection CSV (all of them, if several) and its rows by image number."""
+def _collection(
+    source: Path,
+) -> tuple[pd.DataFrame, dict[str, dict[str, str]], list[Problem]]:
+    """The collection CSV (all of them, if several), its rows by image number, what is wrong."""
     places = [source, source.parent] if source.name == "ADNI" else [source]
     places += sorted(path.parent for path in source.glob("*/ADNI"))
-    tables = []
+    tables, problems = [], []
     for path in (path for place in places for path in sorted(place.glob("*.csv"))):
-        table = read_table(path)
+        table, wrong = read_table(path)
+        problems += wrong
         if (column := find_column(table, "image id")) is not None:
             tables.append(table.rename(columns={column: "Image Data ID"}))
     table = pd.concat(tables, ignore_index=True).fillna("") if tables else pd.DataFrame()
@@ -150,7 +158,7 @@ def _collection(source: Path) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
         for row in records(table)
         if (number := re.fullmatch(r"[ID]?(\d+)", row["Image Data ID"].strip(), re.IGNORECASE))
     }
-    return table, rows
+    return table, rows, problems
 
 
 def _subjects(table: pd.DataFrame, rows: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -175,7 +183,7 @@ def _one_each(
 
 
 def _passed_over(images: list[Image]) -> list[Problem]:
-    series = Counter(image.series for image in images if not T1.search(image.series))
+    series = Counter(image.series for image in images if not is_t1(image.series))
     return [
         Problem(name, f"not a T1 series, passed over ({count} images)", "nothing")
         for name, count in sorted(series.items())
@@ -199,4 +207,12 @@ def _not_joined(images: list[Image], rows: Mapping[str, object], source: Path) -
         )
         for image in images
         if image.image_id not in rows
+    ]
+
+
+def _without_file(images: list[Image], rows: Mapping[str, Mapping[str, str]]) -> list[Problem]:
+    here = {image.image_id for image in images}
+    return [
+        Problem(f"I{number}", "is in the collection CSV and has no file", "download it again")
+        for number in sorted(rows.keys() - here, key=int)
     ]

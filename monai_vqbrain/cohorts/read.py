@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_vqbrain.cohorts.bids import is_bids, read_bids
+from monai_vqbrain.cohorts.caps import is_caps, read_caps
 from monai_vqbrain.cohorts.cohort import Cohort
+from monai_vqbrain.cohorts.dicom import is_dicom, read_dicom
 from monai_vqbrain.cohorts.folder import is_folder, read_folder
 from monai_vqbrain.cohorts.loni import is_loni, read_loni
+from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
 from monai_vqbrain.errors import UsageError
 
 
@@ -21,9 +24,13 @@ class Layout(NamedTuple):
 
 
 LAYOUTS: dict[str, Layout] = {  # the first that recognises a source reads it
+    "caps": Layout(is_caps, read_caps),
     "bids": Layout(is_bids, read_bids),
     "loni": Layout(is_loni, read_loni),
+    "ad_nc": Layout(is_ad_nc, read_ad_nc),
+    "oasis": Layout(is_oasis, read_oasis),
     "folder": Layout(is_folder, read_folder),
+    "dicom": Layout(is_dicom, read_dicom),
 }
 
 
@@ -55,10 +62,8 @@ def read_cohort(
         if LAYOUTS[name].recognise(source):
             return LAYOUTS[name].read(source, columns)
     as_what = "a source of T1 volumes" if layout == "auto" else f"the layout {layout!r}"
-    dicom = any(path.suffix.lower() == ".dcm" for path in source.rglob("*.*"))
-    advice = "; it holds DICOM: convert it with dcm2niix first" if dicom else ""
     raise UsageError(
-        f"{source} is not {as_what}: {_there_is(source)}, no NIfTI that could be read{advice}"
+        f"{source} is not {as_what}: {_there_is(source)}, no NIfTI or DICOM that could be read"
     )
 
 

@@ -14,7 +14,10 @@ SPLITS = tuple(QUOTAS)
 
 
 def assign_splits(
-    people: Sequence[Person], seed: int = 0, previous: Mapping[str, str] | None = None
+    people: Sequence[Person],
+    seed: int = 0,
+    previous: Mapping[str, str] | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Deal participants to the splits.
 
@@ -28,10 +31,12 @@ def assign_splits(
         seed: another seed, another order within the strata.
         previous: participant -> split of an earlier call; people in it who are not in `people`
             still count.
+        given: participant -> split, where the source has splits of its own. They are kept; but if
+            nobody is given to validation, those given to training are shared out to both.
 
     Returns:
         participant -> `training`, `validation` or `test`: `previous` and everybody in `people`.
-        From three people on, no split is empty.
+        From three people on, no split is empty that the source does not leave so.
 
     Raises:
         VQBrainError: somebody comes twice, or `previous` has an unknown split.
@@ -40,13 +45,18 @@ def assign_splits(
         >>> Counter(assign_splits([Person(f"sub-{i}") for i in range(48)]).values())
         Counter({'training': 34, 'validation': 7, 'test': 7})
     """
-    assigned = dict(previous or {})
+    given = given or {}
+    no_validation = "validation" not in given.values()
+    shared = {who for who, split in given.items() if split == "training" and no_validation}
+    kept = {who: split for who, split in given.items() if who not in shared}
+    assigned = dict(previous or {}) | kept
     _check(people, assigned)
     line = [p for p in people if p.participant_id not in assigned]
     line.sort(key=lambda person: _place(person, seed))
     counts = Counter(assigned.values())
     for done, person in enumerate(line):
-        split = _next_split(counts, left=len(line) - done)
+        among = ("training", "validation") if person.participant_id in shared else SPLITS
+        split = _next_split(counts, len(line) - done, among)
         assigned[person.participant_id] = split
         counts[split] += 1
     return assigned
@@ -78,15 +88,15 @@ def _place(person: Person, seed: int) -> tuple[str, str, int, str]:
     return person.diagnosis, person.sex, decade, digest
 
 
-def _next_split(counts: Mapping[str, int], left: int) -> str:
+def _next_split(counts: Mapping[str, int], left: int, among: Sequence[str]) -> str:
     """The split furthest below its quota; an empty one when there are only as many people left."""
-    empty = [split for split in SPLITS if not counts.get(split)]
+    empty = [split for split in among if not counts.get(split)]
     total = sum(counts.values()) + 1
 
     def shortage(split: str) -> int:
         return QUOTAS[split] * total - 100 * counts.get(split, 0)  # whole numbers: ties are exact
 
-    return max(empty if left <= len(empty) else SPLITS, key=shortage)  # ties: the first
+    return max(empty if left <= len(empty) else among, key=shortage)  # ties: the first
 
 
 def _check(people: Sequence[Person], previous: Mapping[str, str]) -> None:

@@ -34,7 +34,7 @@ def check(source: Path, options: PrepareOptions) -> None:
     Raises:
         UsageError: the source is not one.
     """
-    cohort = read_cohort(source, options.layout, options.columns)
+    cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
     geometries: Counter[str] = Counter()
     problems = list(cohort.problems)
     for number, scan in enumerate(progress(cohort.scans, "reading headers", len(cohort.scans))):
@@ -45,15 +45,20 @@ def check(source: Path, options: PrepareOptions) -> None:
             geometries[found] += 1
     lines = [*_people(cohort), *_volumes(cohort, geometries), *_slices(options)]
     lines += [*_splits(cohort, options.seed), *_problems(problems)]
+    lines += [f"note        {note}" for note in cohort.notes]
     click.echo("\n".join(lines))
 
 
 def _look(scan: Scan, voxels: bool) -> Problem | str:
     """What is wrong with a header, or with the voxels too; else the geometry in words."""
+    if scan.form == "pictures":
+        return f"{len(scan.files)} pictures of slices"
+    if scan.form == "dicom":
+        return f"{len(scan.files)} DICOM files, to be converted"
     try:
         image = open_volume(scan.path)
         if voxels:
-            find_brain(read_volume(scan.path), scan.mask_path)
+            find_brain(read_volume(scan.path), scan.mask_path, scan.space)
         if scan.mask_path is not None:
             open_volume(scan.mask_path)
     except UnusableVolumeError as error:
@@ -81,9 +86,15 @@ def _volumes(cohort: Cohort, geometries: Counter[str]) -> Iterator[str]:
         yield f"volumes     {count} of {geometry}"
     if len(geometries) > 3:
         yield f"volumes     {len(geometries) - 3} other geometries"
+    if any(scan.form == "pictures" for scan in cohort.scans):
+        yield "brain       what is brighter than the pictures' background"
+        return
     masks = sum(scan.mask_path is not None for scan in cohort.scans)
-    rest = len(cohort.scans) - masks
+    in_space = sum(scan.mask_path is None and scan.space != "" for scan in cohort.scans)
+    rest = len(cohort.scans) - masks - in_space
     yield f"brain       {masks} with a mask file, {rest} by their zero background "
+    if in_space:
+        yield f"            {in_space} by the same, or else by the template's brain"
     seen = min(VOXELS_READ, len(cohort.scans))
     yield f"            (the first {seen} looked at; prepare looks at all)"
 
@@ -102,7 +113,7 @@ def _slices(options: PrepareOptions) -> Iterator[str]:
 
 def _splits(cohort: Cohort, seed: int) -> Iterator[str]:
     people = cohort.people()
-    splits = assign_splits(people, seed)
+    splits = assign_splits(people, seed, given=cohort.given_splits())
     counts = Counter((p.diagnosis or "n/a", splits[p.participant_id]) for p in people)
     groups = sorted({group for group, _ in counts})
     wide = max(len(group) for group in [*groups, "everybody"])

@@ -12,6 +12,8 @@ from monai_vqbrain.cohorts.splits import SPLITS
 MASKS = {
     "zero-background": "the voxels of the skull-stripped input that are not 0",
     "derivative": "the mask that came with the data",
+    "template": "the MNI152 template's",
+    "pictures": "what is brighter than a picture's background",
 }
 
 
@@ -28,10 +30,18 @@ def how_normalised(rows: pd.DataFrame, options: Mapping[str, Any], pixel: float 
     frame = f" of {size[0]} × {size[1]} pixels" if size else ""
     spacing = f" at {pixel:g} mm" if pixel else ""
     origin = f"{_count(len(volumes), 'T1-weighted volume')} of {_count(people, 'participant')}"
-    sentences = [
+    cut = [
         f"{origin} were brought to right-anterior-superior axes" + _alignment(options),
         f"{_axes(rows)} slices{frame}{spacing} were centred on the brain and sampled linearly",
         f"There were {_positions(rows)}",
+    ]
+    if set(volumes["mask_source"]) == {"pictures"}:
+        cut = [
+            f"The slices came as pictures, without a place in space, of {origin}",
+            f"Each was shrunk until it fitted a frame{frame} and padded",
+        ]
+    sentences = [
+        *cut,
         f"The brain mask was {_masks(rows)}, closed and with its holes filled",
         _scaling(options),
         f"Only slices of which the brain fills at least 5 % counted: {len(rows):,} slices",
@@ -39,9 +49,17 @@ def how_normalised(rows: pd.DataFrame, options: Mapping[str, Any], pixel: float 
     return ". ".join(sentences) + "."
 
 
-def why_this_split(options: Mapping[str, Any]) -> str:
-    """Why the participants are divided as they are."""
+def why_this_split(options: Mapping[str, Any], given: bool = False) -> str:
+    """Why the participants are divided as they are; `given` where the source had splits."""
     seed = options.get("seed", 0)
+    if given:
+        return (
+            "The splits are those that the data came with; where they have no validation split, "
+            "it was taken from training participants, dealt in the order of diagnosis, sex, decade "
+            f"of age and a hash of seed {seed} and their identifier. Training slices set the "
+            "weights, validation slices chose the model to keep, and test slices were used for the "
+            "figures of this report only."
+        )
     return (
         "People, not slices, were divided, with all their sessions: slices of one brain on both "
         "sides of a split would make every figure look better than it is. Participants stand in "

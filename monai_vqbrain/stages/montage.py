@@ -25,7 +25,7 @@ def write_montage(stacks: Sequence[Path], path: Path, axis: str) -> None:
         axis: "axial", "coronal" or "sagittal".
     """
     chosen = [stacks[i] for i in _evenly(len(stacks), ROWS)]
-    rows = [_row(stack) for stack in chosen]
+    rows = [outlined(stack, COLUMNS) for stack in chosen]
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 2), (0, width - row.shape[1]), (0, 0))) for row in rows]
     picture = np.concatenate(padded)
@@ -45,15 +45,25 @@ def _evenly(count: int, most: int) -> list[int]:
     return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]
 
 
-def _row(stack: Path) -> np.ndarray:
-    """(H, slices * W, 3) in [0, 1]."""
+def outlined(stack: Path, most: int, pixels: int | None = None) -> np.ndarray:
+    """Slices about the middle of a stack, side by side, with the outlines of their masks.
+
+    Args:
+        stack: the stack's file.
+        most: how many slices at most.
+        pixels: the longer side of a slice at most; it is thinned out to that.
+
+    Returns:
+        (H, slices * W, 3) in [0, 1].
+    """
     image = np.asarray(nib.Nifti1Image.from_filename(stack).dataobj, dtype=np.float32)
     mask = np.asarray(nib.Nifti1Image.from_filename(mask_of(stack)).dataobj) > 0
+    if pixels is not None:
+        step = -(-max(image.shape[:2]) // pixels)
+        image, mask = image[::step, ::step], mask[::step, ::step]
     count = image.shape[2]
     middle = range(count // 6, count - count // 6)
-    tiles = [
-        _tile(image[..., middle[i]], mask[..., middle[i]]) for i in _evenly(len(middle), COLUMNS)
-    ]
+    tiles = [_tile(image[..., middle[i]], mask[..., middle[i]]) for i in _evenly(len(middle), most)]
     return np.concatenate(tiles, axis=1)
 
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import click
 import numpy as np
-from joblib import Parallel, delayed
 
 from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, read_cohort
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import building
 from monai_vqbrain.progress import progress
-from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
+from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
+from monai_vqbrain.stages.cuts import Cutting, digests_of, inputs_of, remove_others
 from monai_vqbrain.stages.montage import write_montage
+from monai_vqbrain.stages.qc import write_qc
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.slice_tables import (
     LEAST_BRAIN,
@@ -30,8 +31,11 @@ from monai_vqbrain.stages.slice_tables import (
     write_problems,
     write_slices,
 )
-from monai_vqbrain.stages.stacks import Cut, cut_scan
+from monai_vqbrain.stages.stacks import Cut
+from monai_vqbrain.stages.workers import in_order
 from monai_vqbrain.transforms import ExtractSlices
+
+OF_PEOPLE = ("seed", "columns", "layout", "exclude")  # options that decide no slice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,9 @@ class PrepareOptions:
         bias: correct the bias field.
         columns: role (diagnosis, sex, age) -> column of the source.
         jobs: processes.
+        dask: instead, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
         seed: of the splits.
+        exclude: participants, or scans by `participant_id[_session_id]`, to leave out.
         on_error: `skip` unusable volumes, or `stop` at the first.
 
     Raises:
@@ -66,7 +72,9 @@ class PrepareOptions:
     bias: bool = False
     columns: Mapping[str, str] | None = None
     jobs: int = 1
+    dask: str | None = None
     seed: int = 0
+    exclude: Sequence[str] = ()
     on_error: str = "skip"
 
     def __post_init__(self) -> None:
@@ -109,7 +117,8 @@ class PrepareOptions:
         """What the result depends on, for provenance."""
         values = asdict(self)
         values["columns"] = dict(self.columns or {})
-        return {key: values[key] for key in values if key not in ("jobs", "on_error")}
+        values["exclude"] = sorted(self.exclude)
+        return {key: values[key] for key in values if key not in ("jobs", "dask", "on_error")}
 
 
 def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
@@ -128,18 +137,26 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
         VQBrainError: no volume is usable, or one is not with `on_error="stop"`.
     """
     started = time.monotonic()
+    if options.dask is not None:  # its workers may stand anywhere
+        source, run = source.absolute(), run.absolute()
     folder = RunFolder(run).slices
-    cohort = read_cohort(source, options.layout, options.columns)
-    inputs = describe(_inputs(cohort.scans))
+    cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
+    _check_pictures(cohort, options)
+    inputs = inputs_of(cohort.scans)
     record = options.record() | {"participants": _digest(cohort)}
     why = what_changed(folder, inputs, record)
     if why is None:
         click.echo(f"{folder} is up to date")
         return folder
-    click.echo(f"{folder}: {why}; {len(cohort.scans)} volumes to cut")
     previous = _previous_splits(folder, cohort, options.seed)
-    with building(folder) as work:
-        cuts = list(_cut_all(cohort.scans, options, work))
+    how = {name: value for name, value in options.record().items() if name not in OF_PEOPLE}
+    digests = digests_of(cohort.scans, inputs, how)
+    with building(folder, go_on=True) as work:
+        cutting = Cutting(options.extract(), work, folder, RunFolder(run).volumes)
+        new = sum(not cutting.done(*one) for one in zip(cohort.scans, digests, strict=True))
+        click.echo(f"{folder}: {why}; {new} of {len(cohort.scans)} volumes to cut")
+        cuts = list(_cut_all(cohort.scans, digests, cutting, options))
+        remove_others(cuts, work)
         problems = [*(p for cut in cuts for p in cut.problems), *cohort.problems]
         usable = [cut for cut in cuts if cut.slices]
         if not usable:
@@ -147,11 +164,21 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
         rows = _write_tables(cohort, usable, previous, options.seed, work)
         write_problems(problems, work / "problems.tsv")
         stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
-        (work / "qc").mkdir()
+        (work / "qc").mkdir(exist_ok=True)
         write_montage(stacks, work / "qc" / "montage.png", options.axis)
-        counts = {"volumes": len(stacks), "slices": len(rows), "simulated": cohort.simulated}
-        write_provenance(work, inputs, record, time.monotonic() - started, **counts)
+        write_qc(usable, work, work / "qc")
+        more = {
+            "volumes": len(stacks),
+            "slices": len(rows),
+            "layout": cohort.layout,
+            "simulated": cohort.simulated,
+            "given_splits": bool(cohort.given_splits()),
+            "notes": list(cohort.notes),
+        }
+        write_provenance(work, inputs, record, time.monotonic() - started, **more)
     _tell(rows, problems, folder)
+    for note in cohort.notes:
+        click.echo(f"note: {note}")
     if options.positions is not None:
         click.echo(
             "positions are mm of each image's own space: the same place in every brain only where "
@@ -182,10 +209,11 @@ def parse_positions(text: str) -> np.ndarray:
     return first + step * np.arange(count)
 
 
-def _cut_all(scans: Sequence[Scan], options: PrepareOptions, work: Path) -> Iterator[Cut]:
-    extract = options.extract()
-    jobs = (delayed(cut_scan)(scan, extract, work) for scan in scans)
-    done = Parallel(n_jobs=options.jobs, return_as="generator")(jobs)
+def _cut_all(
+    scans: Sequence[Scan], digests: Sequence[str], cutting: Cutting, options: PrepareOptions
+) -> Iterator[Cut]:
+    items = list(zip(scans, digests, strict=True))
+    done = in_order(cutting, items, options.jobs, options.dask)
     for cut in progress(done, "cutting volumes", len(scans)):
         if options.on_error == "stop" and not cut.slices:
             raise VQBrainError(_line(cut.problems[0]))
@@ -197,7 +225,7 @@ def _write_tables(
 ) -> list[dict[str, Any]]:
     cut_people = {cut.scan.participant_id for cut in usable}
     people = [p for p in cohort.people() if p.participant_id in cut_people]
-    splits = assign_splits(people, seed, previous)
+    splits = assign_splits(people, seed, previous, cohort.given_splits())
     rows = slice_rows(usable, splits)
     kind = "simulated brains" if cohort.simulated else "brain MRI"
     datalist = make_datalist(rows, f"T1-weighted {kind}, slices in [0, 1]; label: brain mask")
@@ -222,11 +250,15 @@ def _previous_splits(folder: Path, cohort: Cohort, seed: int) -> dict[str, str]:
     return {who: split for who, split in stored.items() if who in here}
 
 
-def _inputs(scans: Sequence[Scan]) -> dict[str, Path]:
-    """The files that the slices depend on, by their names in the source."""
-    files = {scan.source: scan.path for scan in scans}
-    files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
-    return {name: path for name, path in files.items() if path.is_file()}
+def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:
+    """Pictures are slices already: nothing can be said of how to cut them."""
+    if not any(scan.form == "pictures" for scan in cohort.scans):
+        return
+    if options.axis != "axial" or options.positions is not None or options.count is not None:
+        raise UsageError(
+            f"{cohort.layout} is made of axial slices as they come: leave out --axis, --positions "
+            "and --count"
+        )
 
 
 def _digest(cohort: Cohort) -> str:

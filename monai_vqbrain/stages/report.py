@@ -16,6 +16,7 @@ from monai_vqbrain.files import writing
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages import figures, methods
 from monai_vqbrain.stages.gallery import gallery
+from monai_vqbrain.stages.pages import Filters, page
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.tables import read_slices_table, sample_files
 
@@ -49,19 +50,10 @@ def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
     Raises:
         VQBrainError: if the file would be larger than 5 MB.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("monai_vqbrain.stages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"interval": _interval, "duration": _duration}
     labels = person_labels(run)
     shown = {p: p for p in labels} if show_ids else labels
-    html = environment.get_template(TEMPLATE).render(_context(run, work, shown))
+    filters: Filters = {"interval": _interval, "duration": _duration}
+    html = page(TEMPLATE, _context(run, work, shown), filters)
     if len(html.encode()) > LARGEST:
         raise VQBrainError(
             f"the report would have {len(html) / 2**20:.1f} MB, more than 5: please report this"
@@ -93,7 +85,8 @@ def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str,
         "stages": _stages(run, work, labels),
         "versions": _versions(run),
         "split": methods.split_rows(rows),
-        "why_split": methods.why_this_split(options),
+        "why_split": methods.why_this_split(options, slices.get("given_splits", False)),
+        "notes": slices.get("notes", []),
         "normalised": methods.how_normalised(rows, options, _pixel(run, rows)),
         "problems": _length(run.slices / "problems.tsv"),
         "figures": gallery(run, work, metrics, labels),

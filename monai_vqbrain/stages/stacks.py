@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from monai_vqbrain.cohorts import Problem, Scan
+from monai_vqbrain.stages.convert import converted
+from monai_vqbrain.stages.pictures import pictures_to_slices
 from monai_vqbrain.stages.volume import (
     UnusableVolumeError,
     Volume,
@@ -22,6 +24,7 @@ from monai_vqbrain.transforms.intensity import to_unit
 
 NEGATIVE_SHARE = 0.01  # of the brain's voxels: above it the image was normalised about its mean
 FLOOR = 0.5  # percentile that becomes 0 then
+NOWHERE = {"position_mm": None, "position_rel": None}
 
 
 @dataclass(frozen=True)
@@ -32,34 +35,52 @@ class Cut:
         scan: the scan.
         slices: one row a slice: stack, mask_source and where it lies; empty if it was unusable.
         problems: what is wrong with it.
+        measures: what tells an odd scan, by name, see `qc.MEASURES`.
     """
 
     scan: Scan
     slices: tuple[dict[str, Any], ...] = ()
     problems: tuple[Problem, ...] = ()
+    measures: dict[str, float] = field(default_factory=dict)
 
 
-def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path) -> Cut:
+def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path, volumes: Path) -> Cut:
     """Read a scan, cut it, write stack and mask below `folder`; what is wrong with it is returned.
 
     Args:
         scan: who and where.
         extract: how to cut.
         folder: the slices' folder; files go to `stacks/` in it.
+        volumes: where a series of DICOM becomes a volume.
     """
+    measures: dict[str, float] = {}
     try:
-        volume, brain, mask_source = find_brain(read_volume(scan.path), scan.mask_path)
-        stack = volume_to_slices(volume, brain, extract)
+        if scan.form == "pictures":
+            stack, problems = pictures_to_slices(scan, extract.size, extract.spacing)
+            mask_source = "pictures"
+        else:
+            path = converted(scan, volumes) if scan.form == "dicom" else scan.path
+            volume, brain, mask_source = find_brain(read_volume(path), scan.mask_path, scan.space)
+            stack = volume_to_slices(volume, brain, extract)
+            problems = [] if volume.oriented else [not_oriented(scan)]
+            voxel = abs(np.linalg.det(volume.affine[:3, :3]))
+            measures["brain_ml"] = float(np.count_nonzero(brain) * voxel / 1000)
+            measures["height_mm"] = stack.grid.high - stack.grid.low
     except UnusableVolumeError as error:
         return Cut(scan, problems=(Problem(scan.source, error.problem, error.advice),))
     except ValueError as error:  # of the transforms, about this volume's numbers
         return Cut(scan, problems=(Problem(scan.source, str(error), "look at the image"),))
-    path = write_stack(stack, folder / "stacks", scan.name).relative_to(folder).as_posix()
+    written = write_stack(stack, folder / "stacks", scan.name).relative_to(folder).as_posix()
     rows = tuple(
-        {**stack.place(index), "mask_source": mask_source, "stack": path}
+        {**stack.place(index), "mask_source": mask_source, "stack": written}
+        | (NOWHERE if scan.form == "pictures" else {})
         for index in range(stack.grid.shape[2])
     )
-    return Cut(scan, rows, () if volume.oriented else (not_oriented(scan),))
+    inside = stack.image[stack.mask]
+    measures["area_percent"] = float(100 * stack.brain_fraction.mean())
+    if inside.size:
+        measures |= {"brightness": float(inside.mean()), "contrast": float(inside.std())}
+    return Cut(scan, rows, tuple(problems), measures)
 
 
 def volume_to_slices(volume: Volume, brain: np.ndarray, extract: ExtractSlices) -> SliceStack:

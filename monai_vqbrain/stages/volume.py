@@ -14,8 +14,10 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.transforms.template import brain_in_template_space
 
 ZERO_SHARE = 0.1  # of the voxels must be 0 for the background to count as zero
+LEAST_ML = 200  # less foreground than this is no brain (a newborn's has 350)
 HEAD_ML = 2500  # more foreground than this is a head, not a brain (brains with CSF: 900 to 2000 ml)
 AGAIN = "get the file again"
 UNREADABLE = (
@@ -142,43 +144,59 @@ def _stored(proxy: Any) -> tuple[np.ndarray, float, float]:
     return np.asanyarray(proxy), 1.0, 0.0
 
 
-def find_brain(volume: Volume, mask_path: Path | None) -> tuple[Volume, np.ndarray, str]:
+def find_brain(
+    volume: Volume, mask_path: Path | None, space: str = ""
+) -> tuple[Volume, np.ndarray, str]:
     """Find where the brain is; no threshold is guessed.
 
     Without a mask file, the background must be exactly 0: in all eight corners and in a tenth of
-    the voxels. The foreground may then not be larger than a brain can be.
+    the voxels. The foreground may then not be larger than a brain can be. Of a whole head that was
+    brought to MNI space the brain is where the template's is.
 
     Args:
         volume: the image.
         mask_path: a mask on the image's grid, non-zero in the brain.
+        space: see Scan.
 
     Returns:
-        The volume, 0 outside the brain; the brain, (X, Y, Z) bool; `derivative` or
-        `zero-background`.
+        The volume, 0 outside the brain; the brain, (X, Y, Z) bool; `derivative`, `zero-background`
+        or `template`.
 
     Raises:
         UnusableVolumeError: there is no mask and no zero background, or the mask does not fit.
     """
     if mask_path is not None:
         inside = _mask(volume, mask_path)
-        stripped = np.where(inside, volume.array, volume.array.dtype.type(0))
-        return replace(volume, array=stripped), inside, "derivative"
+        return _stripped(volume, inside), inside, "derivative"
     array = volume.array
     brain = array != 0
     share = 1 - np.count_nonzero(brain) / brain.size
     litres = np.count_nonzero(brain) * abs(np.linalg.det(volume.affine[:3, :3])) / 1e6
+    if array.min() == array.max():
+        raise UnusableVolumeError(f"every voxel is {array.flat[0]:g}", "look at the image")
     if brain[:: array.shape[0] - 1, :: array.shape[1] - 1, :: array.shape[2] - 1].any():
         found = "the background is not 0"
     elif share < ZERO_SHARE:
         found = f"only {share:.0%} of the voxels are 0"
     elif litres > HEAD_ML / 1000:
         found = f"{litres:.1f} litres are not 0, more than a brain"
+    elif litres < LEAST_ML / 1000:
+        raise UnusableVolumeError(
+            f"no brain found: only {1000 * litres:.0f} ml are not 0", "look at the image"
+        )
     else:
         return volume, brain, "zero-background"
+    if space.startswith("MNI"):
+        inside = brain_in_template_space(volume.affine, array.shape)
+        return _stripped(volume, inside), inside, "template"
     raise UnusableVolumeError(
         f"not skull-stripped ({found}) and without a brain mask",
         "skull-strip it, or put a mask *_desc-brain_mask.nii.gz into derivatives",
     )
+
+
+def _stripped(volume: Volume, inside: np.ndarray) -> Volume:
+    return replace(volume, array=np.where(inside, volume.array, volume.array.dtype.type(0)))
 
 
 def _mask(volume: Volume, path: Path) -> np.ndarray:

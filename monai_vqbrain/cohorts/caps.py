@@ -1,0 +1,86 @@
+"""CAPS: T1 images that Clinica's t1-linear has brought to MNI space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from monai_vqbrain.cohorts.bids import another_scan
+from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
+from monai_vqbrain.cohorts.names import is_nifti
+from monai_vqbrain.cohorts.people import Key, read_people
+
+SPACE = "MNI152NLin2009cSym"
+TOPS = ("subjects", "caps/subjects", "")  # where the participants' folders may be below the source
+IMAGES = f"sub-*/ses-*/t1_linear/*_space-{SPACE}_*T1w.nii*"
+CROPPED = "_desc-Crop_"
+
+
+def is_caps(source: Path) -> bool:
+    """There is an image of t1-linear at its place."""
+    return _top(source) is not None
+
+
+def read_caps(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
+    """Read the T1 images of a CAPS folder without opening one.
+
+    Of a session's images the cropped one is used, which is what t1-linear leaves by default. CAPS
+    itself does not say who was scanned: participants.tsv and the sessions' tables of the BIDS
+    dataset that it was made from are read where they lie beside `subjects` or in it.
+
+    Args:
+        source: the CAPS folder, the one above it, or its `subjects`.
+        columns: role -> column, where the usual names do not do.
+
+    Returns:
+        The cohort, one scan for each participant and session, in MNI space.
+
+    Raises:
+        UsageError: a column that was asked for does not exist.
+    """
+    top = _top(source) or source
+    tables = top.parent if top.name == "subjects" else top
+    people = read_people(tables, top, columns)
+    used, problems = _one_each(source, _images(top))
+    scans = []
+    for (participant, session), path in used.items():
+        fact = people.facts(participant, session)
+        scans.append(
+            Scan(
+                participant_id=participant,
+                session_id=session,
+                path=path,
+                space=SPACE,
+                diagnosis=fact.diagnosis,
+                sex=fact.sex,
+                age=fact.age,
+                source=path.relative_to(source).as_posix(),
+            )
+        )
+    problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
+    return Cohort(
+        root=source,
+        layout="caps",
+        scans=tuple(sorted(scans, key=visit_order)),
+        problems=tuple(problems),
+        columns=people.columns,
+    )
+
+
+def _top(source: Path) -> Path | None:
+    return next((source / top for top in TOPS if next(_images(source / top), None)), None)
+
+
+def _images(top: Path) -> Iterator[Path]:
+    return (path for path in sorted(top.glob(IMAGES)) if is_nifti(path))
+
+
+def _one_each(source: Path, images: Iterable[Path]) -> tuple[dict[Key, Path], list[Problem]]:
+    used: dict[Key, Path] = {}
+    problems = []
+    for path in sorted(images, key=lambda path: (CROPPED not in path.name, path)):
+        session = path.parent.parent
+        first = used.setdefault((session.parent.name, session.name), path)
+        if first is not path:
+            problems.append(another_scan(path.relative_to(source), first.relative_to(source)))
+    return used, problems

@@ -1,0 +1,156 @@
+"""Sets that come as pictures of slices: AD_NC's JPEGs and OASIS' PNGs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
+from monai_vqbrain.cohorts.columns import check_asked
+
+GROUPS = {"AD": "AD", "NC": "CN"}
+AD_NC = re.compile(r"(?P<id>\d+)_(?P<slice>\d+)\.jpe?g", re.IGNORECASE)
+AD_NC_FOLDERS = {"train": "training", "test": "test"}
+OASIS = re.compile(r"case_(?P<id>\d+)_slice_(?P<slice>\d+)\.nii\.png", re.IGNORECASE)
+OASIS_FOLDERS = {
+    "keras_png_slices_train": "training",
+    "keras_png_slices_validate": "validation",
+    "keras_png_slices_test": "test",
+}
+IDS_ARE_IMAGES = (
+    "the ids of AD_NC number images and not people: somebody scanned several times has several, "
+    "which may lie in different splits, so that test figures look better than they are"
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a slice.
+
+    Args:
+        path: the file.
+        split: `training`, `validation` or `test`, as the set has it.
+        diagnosis: of its folder; empty where folders have none.
+        number: of the scan.
+        slice: of the slice within the scan.
+    """
+
+    path: Path
+    split: str
+    diagnosis: str
+    number: int
+    slice: int
+
+
+def is_ad_nc(source: Path) -> bool:
+    """There is a folder train/AD or the like with a JPEG in it that is named as AD_NC's are."""
+    return next(_ad_nc(source), None) is not None
+
+
+def read_ad_nc(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
+    """Read the AD_NC set: `{train,test}/{AD,NC}/<id>_<slice>.jpeg`.
+
+    Its test folder stays the test split; validation is to be taken from its training folder.
+
+    Args:
+        source: the folder AD_NC, or the one above it.
+        columns: there are none: a set of pictures has no table.
+
+    Returns:
+        The cohort, one scan an id, its pictures in the order of their slices.
+
+    Raises:
+        UsageError: a column was asked for.
+    """
+    return _read(source, "ad_nc", list(_ad_nc(source)), columns, (IDS_ARE_IMAGES,))
+
+
+def is_oasis(source: Path) -> bool:
+    """There is a folder keras_png_slices_train or the like with a picture in it."""
+    return next(_oasis(source), None) is not None
+
+
+def read_oasis(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
+    """Read the OASIS PNGs: `keras_png_slices_{train,validate,test}/case_NNN_slice_K.nii.png`.
+
+    Its three splits stay as they are.
+
+    Args:
+        source: the folder that holds the three, or the one above it.
+        columns: there are none: a set of pictures has no table.
+
+    Returns:
+        The cohort, one scan a case, its pictures in the order of their slices.
+
+    Raises:
+        UsageError: a column was asked for.
+    """
+    return _read(source, "oasis", list(_oasis(source)), columns, ())
+
+
+def _ad_nc(source: Path) -> Iterator[Picture]:
+    for top in (source, source / "AD_NC"):
+        for folder, split in AD_NC_FOLDERS.items():
+            for group, diagnosis in GROUPS.items():
+                yield from _pictures(top / folder / group, AD_NC, split, diagnosis)
+
+
+def _oasis(source: Path) -> Iterator[Picture]:
+    for folder, split in OASIS_FOLDERS.items():
+        for place in (source / folder, *sorted(source.glob(f"*/{folder}"))):
+            yield from _pictures(place, OASIS, split, "")
+
+
+def _pictures(folder: Path, names: re.Pattern[str], split: str, group: str) -> Iterator[Picture]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if match := names.fullmatch(path.name):
+            yield Picture(path, split, group, int(match["id"]), int(match["slice"]))
+
+
+def _read(
+    source: Path,
+    layout: str,
+    pictures: list[Picture],
+    columns: Mapping[str, str] | None,
+    notes: tuple[str, ...],
+) -> Cohort:
+    check_asked(columns, [])
+    scans: dict[int, list[Picture]] = {}
+    for picture in sorted(pictures, key=lambda one: (one.number, one.slice)):
+        scans.setdefault(picture.number, []).append(picture)
+    problems: list[Problem] = []
+    found = []
+    for number, of_scan in scans.items():
+        # Somebody in two folders is kept where fewest are hurt: the held-out one goes first.
+        home = min(of_scan, key=lambda one: ("test", "validation", "training").index(one.split))
+        used = [one for one in of_scan if one.path.parent == home.path.parent]
+        problems += [
+            Problem(
+                one.path.relative_to(source).as_posix(),
+                f"{number} also lies in {home.path.parent.relative_to(source)}, where it was used",
+                "nothing, or take one of them away",
+            )
+            for one in of_scan
+            if one not in used
+        ]
+        found.append(
+            Scan(
+                participant_id=f"{number}",
+                path=home.path.parent,
+                form="pictures",
+                files=tuple(one.path for one in used),
+                split=home.split,
+                diagnosis=home.diagnosis,
+                source=f"{home.path.parent.relative_to(source).as_posix()}: {number}",
+            )
+        )
+    return Cohort(
+        root=source,
+        layout=layout,
+        scans=tuple(sorted(found, key=visit_order)),
+        problems=tuple(problems),
+        columns={"diagnosis": "folder"} if layout == "ad_nc" else {},
+        notes=notes,
+    )

@@ -1,0 +1,44 @@
+"""Every file below a folder, and what could not be entered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai_vqbrain.cohorts.cohort import Problem
+
+
+def walk(source: Path) -> tuple[list[Path], list[Problem]]:
+    """List all files below a folder, symbolic links followed, hidden names left out.
+
+    Args:
+        source: the folder.
+
+    Returns:
+        The files in order, and a line for each folder that cannot be read and each link that leads
+        nowhere or back to a folder above it.
+    """
+    files: list[Path] = []
+    problems: list[Problem] = []
+
+    def say(path: Path, problem: str, advice: str) -> None:
+        problems.append(Problem(path.relative_to(source).as_posix(), problem, advice))
+
+    def enter(folder: Path, above: frozenset[Path]) -> None:
+        here = above | {folder.resolve()}
+        try:
+            paths = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+        except OSError as error:
+            say(folder, f"cannot be read ({error.strerror})", "allow yourself to read it")
+            return
+        for path in paths:
+            if path.is_symlink() and not path.exists():
+                say(path, "a symbolic link that leads nowhere", "get the file, or take it away")
+            elif not path.is_dir():
+                files.append(path)
+            elif path.is_symlink() and path.resolve() in here:
+                say(path, "a symbolic link that leads back to a folder above it", "take it away")
+            else:
+                enter(path, here)
+
+    enter(source, frozenset())
+    return files, problems

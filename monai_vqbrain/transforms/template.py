@@ -1,0 +1,33 @@
+"""The MNI152 template that comes with nilearn: version 2009a, skull-stripped, RAS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from monai_vqbrain.transforms.grid import read_at
+
+
+@lru_cache(1)
+def template_brain() -> tuple[np.ndarray, np.ndarray]:
+    """The template's brain mask: (X, Y, Z) bool at 1 mm, and its affine."""
+    from nilearn import datasets  # a second to import
+
+    mask = datasets.load_mni152_brain_mask(resolution=1)
+    return np.asarray(mask.dataobj) > 0, np.asarray(mask.affine, dtype=np.float64)
+
+
+def brain_in_template_space(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Where the template's brain lies in a volume of its space.
+
+    Args:
+        affine: (4, 4) of the volume, voxel -> MNI, mm.
+        shape: (X, Y, Z) of the volume.
+
+    Returns:
+        (X, Y, Z) bool, by the nearest voxel.
+    """
+    brain, own = template_brain()
+    return read_at(brain, np.linalg.inv(own) @ affine, shape, order=0) > 0

@@ -1,0 +1,171 @@
+"""What is prepared from other things than skull-stripped NIfTI volumes."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tarfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import tiny_prior, tiny_vqvae
+from PIL import Image
+
+from monai_vqbrain.cohorts import Scan, read_cohort
+from monai_vqbrain.errors import UsageError
+from monai_vqbrain.stages.check import check
+from monai_vqbrain.stages.convert import converted
+from monai_vqbrain.stages.encode import encode
+from monai_vqbrain.stages.evaluate import evaluate
+from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.sample import SampleOptions, sample
+from monai_vqbrain.stages.train import train
+from monai_vqbrain.stages.volume import UnusableVolumeError, read_volume
+from monai_vqbrain.transforms.template import template_brain
+
+FRAME = PrepareOptions(size=(32, 32))
+
+
+def picture(path: Path, seed: int) -> None:
+    """A head's slice of 64 x 60 pixels on a noisy dark background, brighter at its front."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices((60, 64))
+    inside = ((rows - 30) / 24) ** 2 + ((columns - 32) / 18) ** 2 < 1
+    values = np.where(inside, 90 + 100 * (rows < 20) + rng.integers(0, 40, inside.shape), 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def ad_nc(tmp_path: Path) -> Path:
+    """Ten ids with two slices each."""
+    for number in range(10):
+        folder = f"{'test' if number > 7 else 'train'}/{'AD' if number % 2 else 'NC'}"
+        for index in (99, 100):
+            path = tmp_path / "AD_NC" / folder / f"{218000 + number}_{index}.jpeg"
+            picture(path, seed=2 * number + index)
+    return tmp_path / "AD_NC"
+
+
+def test_pictures_become_slices_as_they_are_shown(
+    ad_nc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = prepare(ad_nc, tmp_path / "run", FRAME)
+    table = pd.read_csv(folder / "slices.tsv", sep="\t")
+    assert len(table) == 20
+    assert table["position_mm"].isna().all()
+    assert set(table["mask_source"]) == {"pictures"}
+    assert set(table.loc[table["split"] == "test", "participant_id"]) == {218008, 218009}
+    stack = nib.load(folder / table["stack"][0]).get_fdata()
+    assert stack.shape == (32, 32, 2)
+    assert stack[13:19, 22:26].mean() > stack[13:19, 6:10].mean() + 0.2  # the front is up
+    assert not stack[:, [0, 1, 30, 31]].any()  # the picture's background, and the frame
+    mask = nib.load(folder / table["stack"][0].replace("_T1w", "_desc-brain_mask")).get_fdata()
+    assert mask.sum() == pytest.approx(2 * np.pi * 12 * 9, rel=0.1)
+    assert "note: the ids of AD_NC number images" in capsys.readouterr().out
+
+
+def test_a_picture_that_is_none_is_said_and_left_out(ad_nc: Path, tmp_path: Path) -> None:
+    (ad_nc / "train" / "AD" / "218001_99.jpeg").write_bytes(b"no picture")
+    for index in (99, 100):
+        (ad_nc / "train" / "AD" / f"218003_{index}.jpeg").write_bytes(b"")
+    folder = prepare(ad_nc, tmp_path / "run", FRAME)
+    problems = pd.read_csv(folder / "problems.tsv", sep="\t")
+    assert list(problems[["path", "problem"]].itertuples(index=False, name=None)) == [
+        ("train/AD/218001_99.jpeg", "cannot be read as a picture"),
+        ("train/AD: 218003", "none of its pictures can be read"),
+    ]
+    assert len(pd.read_csv(folder / "slices.tsv", sep="\t")) == 17
+
+
+def test_pictures_go_all_the_way_to_the_report(ad_nc: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    prepare(ad_nc, run, FRAME)
+    train(run, "vqvae", tiny_vqvae())
+    encode(run)
+    train(run, "prior", tiny_prior())
+    sample(run, SampleOptions(number=2))
+    evaluate(run)
+    page = (run / "7-report" / "report.html").read_text()
+    for words in ("The slices came as pictures", "The splits are those that the data came with",
+                  "The ids of AD_NC number images and not people"):  # fmt: skip
+        assert words in page
+    assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", page))
+
+
+def test_pictures_are_not_cut_otherwise(ad_nc: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="axial slices as they come: leave out --axis"):
+        prepare(ad_nc, tmp_path / "run", PrepareOptions(axis="coronal"))
+
+
+def test_check_tells_of_pictures(ad_nc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(ad_nc, FRAME)
+    said = capsys.readouterr().out
+    for words in ("layout ad_nc", "10 of 2 pictures of slices", "column folder; known for 10",
+                  "note        the ids of AD_NC"):  # fmt: skip
+        assert words in said
+
+
+def test_a_head_in_mni_space_gets_the_templates_brain(tmp_path: Path) -> None:
+    affine = np.array([[2, 0, 0, -84], [0, 2, 0, -120], [0, 0, 2, -72], [0, 0, 0, 1.0]])
+    head = 40 + np.random.default_rng(0).integers(0, 100, (85, 104, 90))
+    for person in "ABC":
+        name = f"sub-{person}_ses-M000_space-MNI152NLin2009cSym_desc-Crop_res-1x1x1_T1w.nii.gz"
+        path = tmp_path / "caps" / "subjects" / f"sub-{person}" / "ses-M000" / "t1_linear" / name
+        path.parent.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(head.astype(np.int16), affine), path)
+    folder = prepare(tmp_path / "caps", tmp_path / "run", PrepareOptions(spacing=2))
+    table = pd.read_csv(folder / "slices.tsv", sep="\t")
+    assert set(table["mask_source"]) == {"template"}
+    mask = nib.load(folder / table["stack"][0].replace("_T1w", "_desc-brain_mask"))
+    brain, own = template_brain()
+    millilitres = mask.get_fdata()[..., 8].sum() * 4 / 1000  # of a plane 1 mm thick
+    plane = round(table["position_mm"][8] - own[2, 3])
+    assert millilitres == pytest.approx(brain[..., plane].sum() / 1000, rel=0.03)
+
+
+@pytest.fixture(scope="module")
+def series(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real T1 series as DICOM."""
+    folder = tmp_path_factory.mktemp("dicom")
+    with tarfile.open(shared_data / "dicom-t1" / "studyforrest-t1.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def test_a_real_series_becomes_the_volume_that_dcm2niix_makes(series: Path, tmp_path: Path) -> None:
+    dcm2niix = pytest.importorskip("dcm2niix")
+    pytest.importorskip("pydicom")
+    (scan,) = read_cohort(series).scans
+    assert len(scan.files) == 384
+    path = converted(scan, tmp_path / "volumes")
+    dcm2niix.main(["-b", "n", "-z", "n", "-f", "oracle", "-o", str(tmp_path), str(series)],
+                  capture_output=True)  # fmt: skip
+    oracle = nib.load(tmp_path / "oracle.nii")
+    volume = read_volume(path)
+    assert np.allclose(volume.affine, oracle.affine, atol=1e-5)
+    assert np.array_equal(volume.array, np.asarray(oracle.dataobj))
+    made = path.stat().st_mtime_ns
+    assert converted(scan, tmp_path / "volumes") == path
+    assert path.stat().st_mtime_ns == made  # and not made again
+
+
+def test_what_dcm2niix_cannot_convert_is_unusable(tmp_path: Path) -> None:
+    pytest.importorskip("dcm2niix")
+    (tmp_path / "a.dcm").write_bytes(b"nothing")
+    scan = Scan(participant_id="a", path=tmp_path, form="dicom", files=(tmp_path / "a.dcm",))
+    with pytest.raises(UnusableVolumeError, match="dcm2niix makes 0 volumes of its 1 files"):
+        converted(scan, tmp_path / "volumes")
+
+
+def test_without_dcm2niix_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dcm2niix", None)
+    (tmp_path / "a.dcm").touch()
+    scan = Scan(participant_id="a", path=tmp_path, form="dicom", files=(tmp_path / "a.dcm",))
+    with pytest.raises(UsageError, match=r"pip install 'monai-vqbrain\[dicom\]'"):
+        converted(scan, tmp_path / "volumes")

@@ -1,0 +1,92 @@
+"""Volumes on processes and on a cluster: a real scheduler and two workers, one of which dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from monai_vqbrain.cohorts import make_phantom
+from monai_vqbrain.errors import UsageError
+from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.workers import in_order
+
+SMALL = PrepareOptions(size=(32, 32), spacing=6.0, count=4)
+
+
+def double(number: int) -> int:
+    time.sleep(0.02 * (3 - number))  # the later ones are done first
+    return 2 * number
+
+
+def test_results_come_in_order() -> None:
+    assert list(in_order(double, [(1,), (2,), (3,)], jobs=1)) == [2, 4, 6]
+
+
+def test_without_a_scheduler_it_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("monai_vqbrain.stages.workers.PATIENCE", 1)
+    with pytest.raises(UsageError, match="no dask scheduler answers at tcp://127.0.0.1:9: start"):
+        list(in_order(double, [(1,)], jobs=1, dask="tcp://127.0.0.1:9"))
+
+
+def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"pip install 'monai-vqbrain\[cluster\]'"):
+        list(in_order(double, [(1,)], jobs=1, dask="tcp://127.0.0.1:9"))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The address of a scheduler, and its two workers of one thread each."""
+    pytest.importorskip("distributed")
+    file = tmp_path / "scheduler.json"
+    start = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    known = ["--no-dashboard", "--scheduler-file", str(file)]
+    scheduler = subprocess.Popen([*start, "--port", "0", *known], **quiet)
+    join = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file)]
+    join += ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
+    while not file.is_file():
+        time.sleep(0.1)
+    workers = [subprocess.Popen([*join, "--local-directory", str(tmp_path)], **quiet)
+               for _ in range(2)]  # fmt: skip
+    address = pd.read_json(file, typ="series")["address"]
+    yield address, workers
+    for process in (*workers, scheduler):
+        process.kill()
+        process.wait()
+
+
+def test_a_cluster_prepares_what_one_process_does_though_a_worker_is_killed(
+    cluster: tuple[str, list[subprocess.Popen[bytes]]], tmp_path: Path
+) -> None:
+    address, workers = cluster
+    source = make_phantom(tmp_path / "people", participants=12, resolution_mm=4)
+    alone = prepare(source, tmp_path / "alone", SMALL)
+    stacks = tmp_path / "together" / ".2-slices.partial" / "stacks"
+
+    def kill_one() -> None:
+        while not list(stacks.glob("*.json")):
+            time.sleep(0.01)
+        os.kill(workers[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    options = PrepareOptions(size=(32, 32), spacing=6.0, count=4, dask=address)
+    together = prepare(source, tmp_path / "together", options)
+    killer.join(1)
+    assert workers[0].wait(5) == -signal.SIGKILL
+    assert workers[1].poll() is None
+    names = sorted(path.name for path in (alone / "stacks").iterdir())
+    assert sorted(path.name for path in (together / "stacks").iterdir()) == names
+    for name in (*(f"stacks/{name}" for name in names), "slices.tsv", "datalist.json"):
+        assert (together / name).read_bytes() == (alone / name).read_bytes()

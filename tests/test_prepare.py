@@ -299,7 +299,7 @@ def test_a_torn_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
 NO_IMAGE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "cannot be opened (Empty file"),
     "text": (b"this is no image" * 40, "is not a gzip file)"),
-    "header alone": (b"", "cannot be opened"),
+    "header alone": (b"", "is damaged (Expected"),
 }
 
 
@@ -312,7 +312,6 @@ def test_a_file_that_is_no_image_is_one_line(tmp_path: Path, case: str) -> None:
         path, old = path.with_suffix(""), path
         nib.save(brain_image(), path)
         content = path.read_bytes()[:352]
-        words = "is damaged (Expected"
         old.unlink()
     path.write_bytes(content)
     folder = prepare(source, tmp_path / "run", SMALL)

@@ -98,8 +98,8 @@ def read_dicom(source: Path, columns: Mapping[str, str] | None = None) -> Cohort
         The cohort, one scan for each participant and date, to be converted.
 
     Raises:
-        VQBrainError: pydicom is missing, or there is no T1 series.
-        UsageError: a column that was asked for does not exist.
+        VQBrainError: there is no T1 series.
+        UsageError: pydicom is missing, or a column that was asked for does not exist.
     """
     below, unread = walk(source)
     found = _series(path for path in below if _is_dicom_file(path))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
+from monai_vqbrain.cohorts.cohort import Cohort, Problem, visit_order
 from monai_vqbrain.cohorts.names import BidsName, is_nifti, parse_name
 from monai_vqbrain.cohorts.people import Key, read_people
 from monai_vqbrain.errors import VQBrainError
@@ -47,19 +47,8 @@ def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
     scans = []
     for path, name in taken:
         key = (name.participant_id, name.session_id)
-        fact = people.facts(*key)
-        scans.append(
-            Scan(
-                participant_id=key[0],
-                session_id=key[1],
-                path=path,
-                mask_path=_mask_of(name, masks.get(key, [])),
-                diagnosis=fact.diagnosis,
-                sex=fact.sex,
-                age=fact.age,
-                source=path.relative_to(source).as_posix(),
-            )
-        )
+        mask, place = _mask_of(name, masks.get(key, [])), path.relative_to(source).as_posix()
+        scans.append(people.scan(*key, path=path, mask_path=mask, source=place))
     problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
     return Cohort(
         root=source,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from monai_vqbrain.cohorts.bids import another_scan
-from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
+from monai_vqbrain.cohorts.cohort import Cohort, Problem, visit_order
 from monai_vqbrain.cohorts.names import is_nifti
 from monai_vqbrain.cohorts.people import Key, read_people
 
@@ -42,21 +42,10 @@ def read_caps(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
     tables = top.parent if top.name == "subjects" else top
     people = read_people(tables, top, columns)
     used, problems = _one_each(source, _images(top))
-    scans = []
-    for (participant, session), path in used.items():
-        fact = people.facts(participant, session)
-        scans.append(
-            Scan(
-                participant_id=participant,
-                session_id=session,
-                path=path,
-                space=SPACE,
-                diagnosis=fact.diagnosis,
-                sex=fact.sex,
-                age=fact.age,
-                source=path.relative_to(source).as_posix(),
-            )
-        )
+    scans = [
+        people.scan(*key, path=path, space=SPACE, source=path.relative_to(source).as_posix())
+        for key, path in used.items()
+    ]
     problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
     return Cohort(
         root=source,

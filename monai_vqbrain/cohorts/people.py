@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from monai_vqbrain.cohorts.cohort import Problem
+from monai_vqbrain.cohorts.cohort import Problem, Scan
 from monai_vqbrain.cohorts.columns import (
     Facts,
     check_asked,
@@ -39,10 +40,11 @@ class People:
     columns: dict[str, str]
     problems: tuple[Problem, ...] = ()
 
-    def facts(self, participant: str, session: str) -> Facts:
-        """What is known of a visit: the session's own before the person's."""
+    def scan(self, participant: str, session: str, **known: Any) -> Scan:
+        """A scan with what is known of its visit: the session's own before the person's."""
         visit = self.by_visit.get((participant, session), Facts())
-        return visit.or_else(self.by_person.get(participant, Facts()))
+        fact = visit.or_else(self.by_person.get(participant, Facts()))
+        return Scan(participant_id=participant, session_id=session, **vars(fact), **known)
 
     def unmatched(self, scanned: set[str]) -> list[Problem]:
         """A line for each person with a row and no image, and for each with no row."""

@@ -170,10 +170,9 @@ def find_brain(
         return _stripped(volume, inside), inside, "derivative"
     array = volume.array
     brain = array != 0
-    share = 1 - np.count_nonzero(brain) / brain.size
-    litres = np.count_nonzero(brain) * abs(np.linalg.det(volume.affine[:3, :3])) / 1e6
-    if array.min() == array.max():
-        raise UnusableVolumeError(f"every voxel is {array.flat[0]:g}", "look at the image")
+    voxels = np.count_nonzero(brain)
+    share = 1 - voxels / brain.size
+    litres = voxels * abs(np.linalg.det(volume.affine[:3, :3])) / 1e6
     if brain[:: array.shape[0] - 1, :: array.shape[1] - 1, :: array.shape[2] - 1].any():
         found = "the background is not 0"
     elif share < ZERO_SHARE:
@@ -181,11 +180,13 @@ def find_brain(
     elif litres > HEAD_ML / 1000:
         found = f"{litres:.1f} litres are not 0, more than a brain"
     elif litres < LEAST_ML / 1000:
+        _refuse_constant(array)
         raise UnusableVolumeError(
             f"no brain found: only {1000 * litres:.0f} ml are not 0", "look at the image"
         )
     else:
         return volume, brain, "zero-background"
+    _refuse_constant(array)
     if space.startswith("MNI"):
         inside = brain_in_template_space(volume.affine, array.shape)
         return _stripped(volume, inside), inside, "template"
@@ -193,6 +194,11 @@ def find_brain(
         f"not skull-stripped ({found}) and without a brain mask",
         "skull-strip it, or put a mask *_desc-brain_mask.nii.gz into derivatives",
     )
+
+
+def _refuse_constant(array: np.ndarray) -> None:
+    if array.min() == array.max():
+        raise UnusableVolumeError(f"every voxel is {array.flat[0]:g}", "look at the image")
 
 
 def _stripped(volume: Volume, inside: np.ndarray) -> Volume:

@@ -71,8 +71,12 @@ _CLASSES: dict[str, tuple[str, ...]] = {
         "ScalarQuantizer",
     ),
     "transforms": (
+        "AlignToTemplate",
+        "AlignToTemplated",
         "BrainMask",
         "BrainMaskd",
+        "CorrectBias",
+        "CorrectBiasd",
         "ExtractSlices",
         "ExtractSlicesd",
         "LoadSliced",

@@ -1,5 +1,7 @@
-"""MONAI transforms: brain mask, intensity, volume -> slices and back, one slice, crops."""
+"""MONAI transforms: alignment, bias, mask, intensity, slices of volumes and back, crops."""
 
+from monai_vqbrain.transforms.align import AlignToTemplate, AlignToTemplated
+from monai_vqbrain.transforms.bias import CorrectBias, CorrectBiasd
 from monai_vqbrain.transforms.crop import RandBrainCrop, RandBrainCropd
 from monai_vqbrain.transforms.extent import brain_extent
 from monai_vqbrain.transforms.grid import SliceGrid, sample_onto, slice_grid
@@ -15,8 +17,12 @@ from monai_vqbrain.transforms.slices_dict import ExtractSlicesd
 from monai_vqbrain.transforms.view import ViewSliced
 
 __all__ = [
+    "AlignToTemplate",
+    "AlignToTemplated",
     "BrainMask",
     "BrainMaskd",
+    "CorrectBias",
+    "CorrectBiasd",
     "ExtractSlices",
     "ExtractSlicesd",
     "LoadSliced",

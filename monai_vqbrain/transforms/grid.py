@@ -58,6 +58,7 @@ def slice_grid(
     positions: np.ndarray,
     size: Sequence[int] = (128, 128),
     spacing: float = 1.8,
+    centre: Sequence[float] | np.ndarray | None = None,
 ) -> SliceGrid:
     """Lay a grid of slices through a brain, centred on it in the plane.
 
@@ -67,6 +68,7 @@ def slice_grid(
         positions: coordinates of the slices along that axis, mm, evenly spaced, in any order.
         size: (W, H) pixels; x, y for axial, x, z for coronal, y, z for sagittal slices.
         spacing: size of a pixel, mm.
+        centre: x, y, z, mm, in the middle of each slice instead; the one along the axis is unused.
 
     Returns:
         The grid, its slices in ascending order.
@@ -88,11 +90,12 @@ def slice_grid(
     low, high = extent
     ordered = np.sort(np.asarray(positions, dtype=float))
     step = even_step(ordered, spacing)
+    middle = (low + high) / 2 if centre is None else np.asarray(centre, dtype=float)
     affine = np.zeros((4, 4))
     affine[3, 3] = 1.0
     for column, world, count in ((0, first, size[0]), (1, second, size[1])):
         affine[world, column] = spacing
-        affine[world, 3] = (low[world] + high[world]) / 2 - spacing * (count - 1) / 2
+        affine[world, 3] = middle[world] - spacing * (count - 1) / 2
     affine[along, 2], affine[along, 3] = step, ordered[0]
     shape = (int(size[0]), int(size[1]), len(ordered))
     return SliceGrid(axis, affine, shape, float(low[along]), float(high[along]))

@@ -74,6 +74,7 @@ class ExtractSlices(Transform):
         positions: coordinates along the axis, mm in RAS world space, evenly spaced.
         indices: numbers of the volume's own slices along its array axis nearest to `axis`.
         count: that many slices, evenly spread within the brain.
+        centre: x, y, z, mm, in the middle of each slice; by default the brain's own middle.
 
     Raises:
         ValueError: for an unknown axis, or more than one way to place the slices.
@@ -94,6 +95,7 @@ class ExtractSlices(Transform):
         positions: Sequence[float] | np.ndarray | None = None,
         indices: Sequence[int] | None = None,
         count: int | None = None,
+        centre: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         world_axes(axis)
         given = {"positions": positions, "indices": indices, "count": count}
@@ -102,6 +104,7 @@ class ExtractSlices(Transform):
             raise ValueError(f"give one of positions, indices and count, got {' and '.join(asked)}")
         self.axis, self.size, self.spacing = axis, tuple(size), spacing
         self.positions, self.indices, self.count = positions, indices, count
+        self.centre = centre
 
     def __call__(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None
@@ -156,7 +159,7 @@ class ExtractSlices(Transform):
             positions = spread(*extent, self.axis, self.count)
         else:
             positions = from_top(*extent, self.axis)
-        return slice_grid(extent, self.axis, positions, self.size, self.spacing)
+        return slice_grid(extent, self.axis, positions, self.size, self.spacing, self.centre)
 
     def inverse(self, slices: Sequence[torch.Tensor]) -> MetaTensor:
         """Stack slices (such as reconstructions) back into the space of their volume.

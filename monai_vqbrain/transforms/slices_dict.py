@@ -29,7 +29,7 @@ class ExtractSlicesd(MapTransform):
         axis: see `ExtractSlices`, as for all further arguments.
         size: (W, H) pixels.
         spacing: mm.
-        where: `positions`, `indices` or `count`.
+        where: `positions`, `indices` or `count`, and `centre`.
 
     Example:
         >>> volume = torch.zeros(1, 40, 40, 40)

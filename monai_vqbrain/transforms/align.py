@@ -1,0 +1,151 @@
+"""Volumes in the template's space: their affine is changed, their voxels are not."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform
+from monai.transforms.transform import Transform
+
+from monai_vqbrain.transforms.registration import KINDS, Registration, register
+from monai_vqbrain.transforms.slices import affine_of
+from monai_vqbrain.transforms.template import SPACE, brain_in_template_space
+
+MATRIX = "template_to_volume"
+
+
+class AlignToTemplate(InvertibleTransform, Transform):
+    """Align a T1 volume to MNI152 (`registration.register`), without resampling it.
+
+    Only the affine changes, so that what follows (`ExtractSlices`, MONAI's `Spacing` or
+    `ResampleToMatch`) interpolates the voxels once, on template millimetres.
+
+    Args:
+        kind: "rigid" or "affine".
+        whole_head: the volumes have a skull; a mask is not asked for then.
+
+    Raises:
+        ValueError: for an unknown kind.
+
+    Example:
+        >>> from monai_vqbrain.transforms.template import template_image
+        >>> voxels, affine = template_image()
+        >>> shifted = torch.from_numpy(affine).clone()
+        >>> shifted[:3, 3] += 20.0
+        >>> align = AlignToTemplate("rigid")
+        >>> aligned = align(MetaTensor(torch.from_numpy(voxels)[None], affine=shifted))
+        >>> bool((aligned.affine - torch.from_numpy(affine)).abs().max() < 0.2)
+        True
+        >>> bool(torch.allclose(align.inverse(aligned).affine, shifted))
+        True
+    """
+
+    def __init__(self, kind: str = "affine", whole_head: bool = False) -> None:
+        if kind not in KINDS:
+            raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
+        self.kind, self.whole_head = kind, whole_head
+
+    def register(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> Registration:
+        """How a volume lies to the template; arguments and errors as of `__call__`."""
+        array = torch.as_tensor(img).cpu().numpy()
+        if array.ndim != 4:
+            raise ValueError(f"expected a volume (C, X, Y, Z), got shape {array.shape}")
+        inside = (array if mask is None else torch.as_tensor(mask).cpu().numpy())[0] != 0
+        return register(
+            array[0], affine_of(img), None if self.whole_head else inside, kind=self.kind
+        )
+
+    def __call__(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> MetaTensor:
+        """Align one volume.
+
+        Args:
+            img: (C, X, Y, Z), aligned by its first channel; a MetaTensor's affine counts.
+            mask: (1, X, Y, Z), non-zero in the brain; by default where the image is not 0.
+
+        Returns:
+            The same voxels with an affine into the template's mm; `meta` names the `template`.
+
+        Raises:
+            ImportError: SimpleITK is not installed.
+            ValueError: not a volume, or as `registration.register`.
+        """
+        return self.move(img, self.register(img, mask))
+
+    def move(self, img: NdarrayOrTensor, found: Registration) -> MetaTensor:
+        """Give a volume the affine that a registration has found."""
+        meta = dict(img.meta) if isinstance(img, MetaTensor) else {}
+        into = torch.from_numpy(found.into_template(affine_of(img)))
+        moved = MetaTensor(torch.as_tensor(img), meta=meta | {"affine": into, "template": SPACE})
+        if isinstance(img, MetaTensor):
+            moved.applied_operations = list(img.applied_operations)
+        return self.push_transform(moved, extra_info={MATRIX: torch.from_numpy(found.matrix)})
+
+    def inverse(self, data: MetaTensor) -> MetaTensor:
+        """Give an aligned volume its own affine again."""
+        matrix = torch.as_tensor(self.pop_transform(data)["extra_info"][MATRIX]).double()
+        meta = {key: value for key, value in data.meta.items() if key != "template"}
+        back = matrix @ data.affine.double()
+        result = MetaTensor(torch.as_tensor(data), meta=meta | {"affine": back})
+        result.applied_operations = list(data.applied_operations)
+        return result
+
+
+class AlignToTemplated(MapTransform, InvertibleTransform):
+    """Dictionary version of `AlignToTemplate`: all volumes move as the first one does.
+
+    Args:
+        keys: volumes of one person in one space; the first is compared with the template.
+        mask_key: the brain mask's key. Where the item has none, the brain is where the first
+            volume is not 0. An aligned whole head gets the template's brain as its mask.
+        kind: "rigid" or "affine".
+        whole_head: the volumes have a skull.
+        allow_missing_keys: do not raise for an item without one of the keys.
+
+    Raises:
+        ValueError: for an unknown kind, or a whole head and "rigid": the template's brain is not
+            this person's then.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        mask_key: str = "mask",
+        kind: str = "affine",
+        whole_head: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if whole_head and kind != "affine":
+            raise ValueError(f"a whole head must be aligned by kind 'affine', got {kind!r}")
+        self.mask_key = mask_key
+        self.align = AlignToTemplate(kind, whole_head)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Align the volumes of a copy of `data`, and its mask."""
+        result = dict(data)
+        lead = result[self.first_key(result)]
+        found = self.align.register(lead, data.get(self.mask_key))
+        for key in self._moved(result):
+            result[key] = self.align.move(result[key], found)
+        if self.align.whole_head:
+            brain = brain_in_template_space(found.into_template(affine_of(lead)), lead.shape[1:])
+            mask = MetaTensor(
+                torch.from_numpy(brain)[None], affine=torch.from_numpy(affine_of(lead))
+            )
+            result[self.mask_key] = self.align.move(mask, found)
+        return result
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give the volumes of a copy of `data`, and its mask, their own affines again."""
+        result = dict(data)
+        for key in self._moved(result):
+            result[key] = self.align.inverse(result[key])
+        return result
+
+    def _moved(self, data: dict[Hashable, Any]) -> list[Hashable]:
+        keys = list(self.key_iterator(data))
+        return keys + [k for k in (self.mask_key,) if k in data and k not in keys]

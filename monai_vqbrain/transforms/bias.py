@@ -1,0 +1,174 @@
+"""The smooth change of brightness that the receiving coil leaves in an image."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform
+from monai.transforms.transform import Transform
+
+from monai_vqbrain.transforms.blocks import Blocks, block_means
+from monai_vqbrain.transforms.grid import read_at
+from monai_vqbrain.transforms.simpleitk import simpleitk, steady, to_sitk
+from monai_vqbrain.transforms.slices import affine_of
+
+SPACING = 4.0  # mm; a bias field is smooth
+ITERATIONS = (50, 50, 50, 50)  # at most, of each of four ever finer grids of B-splines
+TOLERANCE = 1e-3
+KEPT = "log_bias"
+
+
+def log_bias(
+    array: np.ndarray,
+    affine: np.ndarray,
+    inside: np.ndarray,
+    mm: float = SPACING,
+    iterations: tuple[int, ...] = ITERATIONS,
+) -> Blocks:
+    """Estimate the logarithm of the bias field by N4, on blocks of voxels.
+
+    Args:
+        array: (X, Y, Z).
+        affine: (4, 4), voxel -> world, mm.
+        inside: (X, Y, Z) bool, where tissue is; voxels of 0 and less do not count.
+        mm: side of a block.
+        iterations: at most, a number for each level.
+
+    Returns:
+        The field, on the blocks; the same bits every time.
+
+    Raises:
+        ImportError: SimpleITK is not installed.
+        ValueError: there is too little tissue.
+
+    Source:
+        Tustison et al. 2010, N4ITK: improved N3 bias correction.
+    """
+    part = block_means(inside, affine, mm)
+    mean = block_means(np.where(inside, array, array.dtype.type(0)), affine, mm)
+    full = (part.values > 0.5) & (mean.values > 0)
+    if np.count_nonzero(full) < 100:
+        raise ValueError(f"too little tissue for a bias field: {np.count_nonzero(full)} blocks")
+    values = np.where(full, mean.values / np.maximum(part.values, 0.5), np.float32(0))
+    with steady():
+        n4 = simpleitk().N4BiasFieldCorrectionImageFilter()
+        n4.SetMaximumNumberOfIterations(list(iterations))
+        n4.SetConvergenceThreshold(TOLERANCE)
+        image = to_sitk(values, part.spacing, (0, 0, 0))
+        n4.Execute(image, to_sitk(full.astype(np.uint8), part.spacing, (0, 0, 0)))
+        field = simpleitk().GetArrayFromImage(n4.GetLogBiasFieldAsImage(image)).T
+    return Blocks(np.ascontiguousarray(field, dtype=np.float32), part.affine)
+
+
+def bias_at(field: Blocks, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The bias field on the voxels of a volume, linearly between the blocks.
+
+    Args:
+        field: of `log_bias`.
+        affine: (4, 4) of the volume, voxel -> the same world.
+        shape: (X, Y, Z).
+
+    Returns:
+        (X, Y, Z) float32, above 0; an image is divided by it.
+    """
+    padded = np.pad(field.values, 1, mode="edge")  # blocks end half a block before the image does
+    matrix = np.linalg.inv(field.affine) @ affine
+    matrix[:3, 3] += 1
+    return np.exp(read_at(padded, matrix, shape))
+
+
+class CorrectBias(InvertibleTransform, Transform):
+    """Divide a T1 volume by its bias field, as N4 estimates it.
+
+    Args:
+        spacing: side of the blocks on which the field is estimated, mm.
+
+    Example:
+        >>> x = torch.linspace(-1, 1, 48)
+        >>> tissue = torch.rand(1, 48, 48, 48, generator=torch.Generator().manual_seed(0)) * 20
+        >>> bright = (tissue + 90) * torch.exp(0.3 * x)[:, None, None]
+        >>> flat = CorrectBias()(bright)
+        >>> bool(flat[0, 40:].mean() / flat[0, :8].mean() < 1.1)
+        True
+    """
+
+    def __init__(self, spacing: float = SPACING) -> None:
+        if not spacing > 0:
+            raise ValueError(f"spacing must be positive, in mm, got {spacing}")
+        self.spacing = spacing
+
+    def __call__(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> MetaTensor:
+        """Correct one volume.
+
+        Args:
+            img: (C, X, Y, Z), 0 or more; the field is that of the first channel.
+            mask: (1, X, Y, Z), non-zero where tissue is; by default where the image is not 0.
+
+        Returns:
+            (C, X, Y, Z) float32.
+
+        Raises:
+            ImportError: SimpleITK is not installed.
+            ValueError: not a volume, or too little tissue.
+        """
+        array = torch.as_tensor(img).cpu().numpy()
+        if array.ndim != 4:
+            raise ValueError(f"expected a volume (C, X, Y, Z), got shape {array.shape}")
+        tissue = (array[0] if mask is None else torch.as_tensor(mask).cpu().numpy()[0]) != 0
+        affine = affine_of(img)
+        field = log_bias(array[0], affine, tissue, self.spacing)
+        meta = dict(img.meta) if isinstance(img, MetaTensor) else {}
+        flat = array / bias_at(field, affine, array.shape[1:])
+        result = MetaTensor(torch.from_numpy(flat), meta=meta)
+        if isinstance(img, MetaTensor):
+            result.applied_operations = list(img.applied_operations)
+        kept = {"values": torch.from_numpy(field.values), "affine": torch.from_numpy(field.affine)}
+        return self.push_transform(result, extra_info={KEPT: kept})
+
+    def inverse(self, data: MetaTensor) -> MetaTensor:
+        """Multiply a corrected volume by its bias field again."""
+        kept = self.pop_transform(data)["extra_info"][KEPT]
+        field = Blocks(kept["values"].numpy(), kept["affine"].numpy())
+        bias = torch.from_numpy(bias_at(field, affine_of(data), tuple(data.shape[1:])))
+        return MetaTensor(data * bias.to(data.device), meta=dict(data.meta))
+
+
+class CorrectBiasd(MapTransform, InvertibleTransform):
+    """Dictionary version of `CorrectBias`; every image has a field of its own.
+
+    Args:
+        keys: the volumes to correct.
+        mask_key: the mask's key; without one in the item, tissue is where an image is not 0.
+        spacing: side of the blocks on which the field is estimated, mm.
+        allow_missing_keys: do not raise for an item without one of the keys.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        mask_key: str = "mask",
+        spacing: float = SPACING,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.mask_key = mask_key
+        self.correct = CorrectBias(spacing)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Correct the volumes of a copy of `data`."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self.correct(result[key], data.get(self.mask_key))
+        return result
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Undo the correction in a copy of `data`."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self.correct.inverse(result[key])
+        return result

@@ -1,0 +1,311 @@
+"""Linear registration of a T1 volume to the MNI152 template; no voxel is resampled.
+
+What is found is a map from the template's millimetres to the volume's. It is optimised by SimpleITK
+on blocks of voxels, on one thread and with a fixed seed: the same bits every time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from monai_vqbrain.transforms.bias import bias_at, log_bias
+from monai_vqbrain.transforms.blocks import Blocks, block_means
+from monai_vqbrain.transforms.grid import read_at
+from monai_vqbrain.transforms.intensity import PERCENTILE, brain_percentile
+from monai_vqbrain.transforms.simpleitk import simpleitk, steady, to_sitk
+from monai_vqbrain.transforms.template import template_brain, template_extent, template_image
+
+KINDS = ("rigid", "affine")
+UNIT = 50.0  # mm, a brain's radius: entries and shifts of a map are of one size in this unit
+SEED = 1  # of the jitter of regular samples; 0 would be the wall clock
+MARGIN = 10.0  # mm about the template's brain in which images are compared
+BIAS_MM, BIAS_ITERATIONS = 8.0, (30, 30, 30)
+HEAD_PERCENTILE = 98.0  # of a head's voxels; what is brighter is fat
+SCALP = 12.0  # mm from the brain's top to the head's
+START_MM = 8.0
+STARTS = ((-24, -12, 0, 12, 24), (-16, 0, 16), (-20, 0, 20))  # up, forward: mm; nodding: degrees
+TRIED = 3  # of the starts are followed to their end
+LEAST_ML, MOST_ML = 900, 2000  # a brain's volume
+LEAST_CORRELATION = 0.2  # brains that lie well have 0.35 to 0.7
+MOST_DEGREES, LEAST_SCALE, MOST_SCALE = 45, 0.7, 1.4
+
+
+class Step(NamedTuple):
+    """One optimisation.
+
+    Args:
+        mm: side of the blocks that are compared.
+        kind: "rigid" or "affine".
+        share: of the template's voxels that are looked at, evenly spread.
+        factor: it ends when an iteration gains less than this times 2e-16.
+        iterations: at most.
+    """
+
+    mm: float
+    kind: str
+    share: float = 1.0
+    factor: float = 1e11
+    iterations: int = 30
+
+
+STEPS = {
+    "rigid": (Step(4.0, "rigid"), Step(2.0, "rigid", share=0.3)),
+    "affine": (Step(4.0, "rigid"), Step(4.0, "affine"), Step(2.0, "affine", share=0.3)),
+}
+
+
+class Registration(NamedTuple):
+    """How a volume lies to the template.
+
+    Args:
+        matrix: (4, 4), the template's mm -> the volume's mm, both RAS.
+        correlation: of the two, flattened, in the template's brain; 1 is the same.
+    """
+
+    matrix: np.ndarray
+    correlation: float
+
+    def into_template(self, affine: np.ndarray) -> np.ndarray:
+        """(4, 4), voxel -> the template's mm, of a volume with this affine."""
+        return np.asarray(np.linalg.inv(self.matrix) @ affine)
+
+
+def register(
+    array: np.ndarray,
+    affine: np.ndarray,
+    brain: np.ndarray | None = None,
+    kind: str = "affine",
+    steps: tuple[Step, ...] | None = None,
+) -> Registration:
+    """Find where the template's points lie in a volume.
+
+    The volume is flattened first (a coarse N4) and compared with the template by their correlation
+    within 10 mm of the template's brain. A brain starts with its centre on the template's; a whole
+    head starts from the best of 45 places and nods.
+
+    Args:
+        array: (X, Y, Z), a T1 volume.
+        affine: (4, 4), voxel -> world, mm, RAS.
+        brain: (X, Y, Z) bool; None for a whole head, with its skull.
+        kind: "rigid" or "affine".
+        steps: by default those of `STEPS`.
+
+    Raises:
+        ImportError: SimpleITK is not installed.
+        ValueError: for an unknown kind, an image without contrast, or a result that cannot be: a
+            mirrored head, one turned by 45 degrees or more, an axis scaled by less than 0.7 or more
+            than 1.4, a head with a brain of less than 900 or more than 2,000 ml, or one that looks
+            unlike the template.
+
+    Source:
+        The correlation metric of ITKv4 (Avants et al. 2014) and the optimiser L-BFGS-B.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
+    steps = STEPS[kind] if steps is None else steps
+    finest = min(step.mm for step in steps)
+    image, inside = _head(array, affine, finest) if brain is None else _brain(
+        array, affine, brain, finest
+    )  # fmt: skip
+    image = _flat(image, inside)
+    with steady():
+        found = _head_start(image, inside) if brain is None else _brain_start(image.affine, inside)
+        for step in steps:
+            found = found if step.kind == "rigid" else _as_affine(found)
+            _optimise(_moving(image, step.mm), found, step)
+    matrix = _matrix(found)
+    result = Registration(matrix, correlation(image.values, image.affine, matrix))
+    _check(result, whole_head=brain is None)
+    return result
+
+
+def correlation(array: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> float:
+    """Pearson's correlation of a volume and the template, at every 2 mm in the template's brain.
+
+    Args:
+        array: (X, Y, Z).
+        affine: (4, 4), voxel -> world.
+        matrix: (4, 4), the template's mm -> world.
+    """
+    template, own = template_image()
+    brain, where = template_brain()
+    every = np.diag([2.0, 2.0, 2.0, 1.0])
+    values = template[::2, ::2, ::2]
+    there = read_at(brain, np.linalg.inv(where) @ own @ every, values.shape, order=0) > 0
+    here = read_at(array, np.linalg.inv(affine) @ matrix @ own @ every, values.shape)
+    return float(np.corrcoef(here[there], values[there])[0, 1])
+
+
+def _brain(
+    array: np.ndarray, affine: np.ndarray, brain: np.ndarray, mm: float
+) -> tuple[Blocks, np.ndarray]:
+    """A brain on blocks, its darkest voxels 0 and its brightest cut off; and where it is."""
+    means = block_means(array, affine, mm)
+    inside = block_means(brain, affine, mm).values >= 0.5
+    if not inside.any():
+        raise ValueError("the brain mask is empty: there is nothing to align")
+    values = means.values[inside]
+    low = min(0.0, brain_percentile(values, 100 - PERCENTILE))
+    high = brain_percentile(values, PERCENTILE)
+    cut = np.where(inside, np.clip(means.values, low, high) - np.float32(low), np.float32(0))
+    return Blocks(cut, means.affine), inside
+
+
+def _head(array: np.ndarray, affine: np.ndarray, mm: float) -> tuple[Blocks, np.ndarray]:
+    """A head on blocks, fat cut off; and where it is: the largest bright piece."""
+    means = block_means(array, affine, mm)
+    if means.values.min() == means.values.max():
+        raise ValueError("every voxel is the same: there is nothing to align")
+    labels, _ = ndimage.label(means.values > threshold_otsu(means.values) / 2)
+    inside = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    high = brain_percentile(means.values[inside], HEAD_PERCENTILE)
+    return Blocks(np.clip(means.values, 0, high), means.affine), inside
+
+
+def _flat(image: Blocks, inside: np.ndarray) -> Blocks:
+    field = log_bias(image.values, image.affine, inside, BIAS_MM, BIAS_ITERATIONS)
+    bias = bias_at(field, image.affine, image.values.shape)
+    return Blocks(image.values / bias, image.affine)
+
+
+def _brain_start(affine: np.ndarray, inside: np.ndarray) -> Any:
+    return _rigid(_middle(inside, affine) - _template_middle())
+
+
+def _head_start(image: Blocks, inside: np.ndarray) -> Any:
+    """The best of some starts about the place that the top of the head suggests."""
+    centre, top = _template_middle(), template_extent()[1][2] + SCALP
+    points = np.argwhere(inside) @ image.affine[:3, :3].T + image.affine[:3, 3]
+    highest = np.percentile(points[:, 2], 99.8)
+    upper = np.median(points[points[:, 2] > highest - 120], axis=0)
+    right, front, above = upper[0] - centre[0], upper[1] - centre[1], highest - top
+    starts = [
+        _rigid(np.array([right, front + forward, above + up]), nod)
+        for up, forward, nod in itertools.product(*STARTS)
+    ]
+    step = Step(START_MM, "rigid")
+    moving = _moving(image, step.mm)
+    worth = [_metric(moving, start, step) for start in starts]
+    tried = [starts[index] for index in np.argsort(worth, kind="stable")[:TRIED]]
+    ends = [_optimise(moving, start, step) for start in tried]
+    return tried[int(np.argmin(ends))]
+
+
+@lru_cache(1)
+def _template_middle() -> np.ndarray:
+    return _middle(*template_brain())
+
+
+def _middle(inside: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    return np.asarray(affine[:3, :3] @ np.argwhere(inside).mean(axis=0) + affine[:3, 3])
+
+
+def _rigid(shift: np.ndarray, nod: float = 0.0) -> Any:
+    """Template -> volume: turned by `nod` degrees about the template's middle, then shifted, mm."""
+    transform = simpleitk().Euler3DTransform()
+    transform.SetCenter((_template_middle() / UNIT).tolist())
+    transform.SetRotation(np.radians(nod), 0.0, 0.0)
+    transform.SetTranslation((shift / UNIT).tolist())
+    return transform
+
+
+def _as_affine(rigid: Any) -> Any:
+    transform = simpleitk().AffineTransform(3)
+    transform.SetCenter(rigid.GetCenter())
+    transform.SetMatrix(rigid.GetMatrix())
+    transform.SetTranslation(rigid.GetTranslation())
+    return transform
+
+
+def _matrix(transform: Any) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
+    centre = np.array(transform.GetCenter())
+    shift = centre + transform.GetTranslation() - matrix[:3, :3] @ centre
+    matrix[:3, 3] = shift * UNIT
+    return matrix
+
+
+def _moving(image: Blocks, mm: float) -> tuple[Any, Any]:
+    """The volume on blocks, and the way into it from the world.
+
+    The image keeps its voxels' order and sizes and nothing else; the rest of its affine is part of
+    the map, so that no direction or handedness can get lost.
+    """
+    blocks = block_means(image.values, image.affine, mm)
+    inverse = np.linalg.inv(blocks.affine)
+    own = simpleitk().AffineTransform(3)
+    own.SetMatrix((blocks.spacing[:, None] * inverse[:3, :3]).ravel().tolist())
+    own.SetTranslation((blocks.spacing * inverse[:3, 3] / UNIT).tolist())
+    return to_sitk(blocks.values, blocks.spacing / UNIT, (0, 0, 0)), own
+
+
+def _optimise(moving: tuple[Any, Any], transform: Any, step: Step) -> float:
+    """Improve `transform` in place; the metric's last value, less is better."""
+    method = _method(moving, transform, step)
+    method.Execute(_fixed(step.mm)[0], moving[0])
+    return float(method.GetMetricValue())
+
+
+def _metric(moving: tuple[Any, Any], transform: Any, step: Step) -> float:
+    method = _method(moving, transform, step)
+    return float(method.MetricEvaluate(_fixed(step.mm)[0], moving[0]))
+
+
+def _method(moving: tuple[Any, Any], transform: Any, step: Step) -> Any:
+    method = simpleitk().ImageRegistrationMethod()
+    method.SetMetricAsCorrelation()
+    method.SetMetricFixedMask(_fixed(step.mm)[1])
+    method.SetInterpolator(simpleitk().sitkLinear)
+    if step.share < 1:
+        method.SetMetricSamplingStrategy(method.REGULAR)
+        method.SetMetricSamplingPercentage(step.share, SEED)
+    method.SetMovingInitialTransform(moving[1])
+    method.SetInitialTransform(transform, inPlace=True)
+    method.SetOptimizerAsLBFGSB(
+        numberOfIterations=step.iterations,
+        maximumNumberOfFunctionEvaluations=3 * step.iterations,
+        costFunctionConvergenceFactor=step.factor,
+    )
+    return method
+
+
+@lru_cache
+def _fixed(mm: float) -> tuple[Any, Any]:
+    """The template and the mask of the comparison, on blocks."""
+    blocks = block_means(*template_image(), mm)
+    inside = block_means(*template_brain(), min(mm, 2.0))
+    away = ndimage.distance_transform_edt(inside.values < 0.5, sampling=inside.spacing)
+    near = read_at(
+        away, np.linalg.inv(inside.affine) @ blocks.affine, blocks.values.shape, fill=np.inf
+    )
+    spacing, origin = blocks.spacing / UNIT, blocks.affine[:3, 3] / UNIT
+    mask = (near <= MARGIN).astype(np.uint8)
+    return to_sitk(blocks.values, spacing, origin), to_sitk(mask, spacing, origin)
+
+
+def _check(result: Registration, whole_head: bool) -> None:
+    linear = result.matrix[:3, :3]
+    left, scales, right = np.linalg.svd(linear)
+    turn = np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1, 1)))
+    sizes = [*scales, *np.linalg.norm(linear, axis=0)]
+    volume = np.linalg.det(linear) * np.count_nonzero(template_brain()[0]) / 1000
+    if np.linalg.det(linear) <= 0:
+        found = "it mirrors the head"
+    elif turn >= MOST_DEGREES:
+        found = f"it turns the head by {turn:.0f} degrees"
+    elif min(sizes) < LEAST_SCALE or max(sizes) > MOST_SCALE:
+        found = f"it scales the template by {min(sizes):.2f} to {max(sizes):.2f}"
+    elif whole_head and not LEAST_ML <= volume <= MOST_ML:
+        found = f"the brain would have {volume:.0f} ml"
+    elif not result.correlation >= LEAST_CORRELATION:
+        found = f"its correlation with the template is {result.correlation:.2f}"
+    else:
+        return
+    raise ValueError(f"the alignment to MNI152 fails: {found}")

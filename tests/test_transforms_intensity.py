@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_vqbrain.transforms import ScaleBrainIntensity, ScaleBrainIntensityd
-from monai_vqbrain.transforms.intensity import brain_percentile
+from monai_vqbrain.transforms.intensity import brain_percentile, top_percentile
 
 RNG = np.random.default_rng(0)
 VALUES = {
@@ -76,3 +76,27 @@ def test_what_cannot_be_scaled_is_said() -> None:
         ScaleBrainIntensity()(-torch.ones(1, 4, 4))
     with pytest.raises(ValueError, match="need 0 <= floor < percentile <= 100, got floor 60, "):
         ScaleBrainIntensity(50, floor=60)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+@pytest.mark.parametrize("percentile", [50.0, 99.5, 100.0])
+@pytest.mark.parametrize("count", [1, 2, 70, 40_000])
+def test_top_percentile_is_numpys(dtype: type, percentile: float, count: int) -> None:
+    rng = np.random.default_rng(count)
+    brain = rng.normal(100, 30, count).clip(1, 250).astype(dtype)
+    among = np.zeros(3 * count + 5, dtype=dtype)
+    among[rng.permutation(len(among))[:count]] = brain
+    found = top_percentile(among, count, percentile)
+    assert found == pytest.approx(np.percentile(brain, percentile), rel=1e-6)
+
+
+def test_top_percentile_of_values_in_an_unlucky_order() -> None:
+    among = np.zeros(64 * 100)
+    among[::64] = 9.0  # all that is looked at first is high
+    among[1] = 5.0
+    assert top_percentile(among, 101, 0.0) == 5.0
+
+
+def test_top_percentile_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="the brain mask is empty"):
+        top_percentile(np.zeros(5), 0, 50.0)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
 from monai_vqbrain.stages.stacks import mask_of
 
 ROWS, COLUMNS = 24, 6
+FONT, GAP = 12, 4  # pixels
 OUTLINE = (1.0, 0.35, 0.1)
 
 
@@ -25,20 +26,22 @@ def write_montage(stacks: Sequence[Path], path: Path, axis: str) -> None:
         axis: "axial", "coronal" or "sagittal".
     """
     chosen = [stacks[i] for i in _evenly(len(stacks), ROWS)]
-    rows = [outlined(stack, COLUMNS) for stack in chosen]
-    width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, 2), (0, width - row.shape[1]), (0, 0))) for row in rows]
-    picture = np.concatenate(padded)
-    figure = Figure(figsize=(width / 100 + 2.2, picture.shape[0] / 100 + 0.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(picture, interpolation="nearest")
-    heights = np.cumsum([0] + [row.shape[0] for row in padded])
     names = [stack.name.removesuffix("_T1w.nii") for stack in chosen]
-    axes.set_yticks((heights[:-1] + heights[1:]) / 2, names, fontsize=7)
-    axes.set_xticks([])
+    font = ImageFont.load_default(FONT)
+    left = int(max(font.getlength(name) for name in names)) + 2 * GAP
     side = "the face" if axis == "sagittal" else "the person's right"
-    axes.set_title(f"{axis} slices in ascending order; {side} is on the right", fontsize=8)
-    figure.savefig(path, dpi=100)
+    title = f"{axis} slices in ascending order; {side} is on the right"
+    rows = [np.rint(255 * outlined(stack, COLUMNS)).astype(np.uint8) for stack in chosen]
+    top, width = 2 * FONT, max(*(row.shape[1] for row in rows), int(font.getlength(title)))
+    height = top + sum(row.shape[0] + GAP for row in rows)
+    picture = Image.new("RGB", (left + width, height), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((left, top / 2), title, "black", font, anchor="lm")
+    for name, row in zip(names, rows, strict=True):
+        picture.paste(Image.fromarray(row), (left, top))
+        draw.text((left - GAP, top + row.shape[0] / 2), name, "black", font, anchor="rm")
+        top += row.shape[0] + GAP
+    picture.save(path)
 
 
 def _evenly(count: int, most: int) -> list[int]:

@@ -100,9 +100,14 @@ def volume_to_slices(volume: Volume, brain: np.ndarray, extract: ExtractSlices) 
     Raises:
         ValueError: for an empty brain, or one without a single positive value.
     """
-    low, high = brain_limits(volume.array, brain)
-    array = np.where(brain, volume.array - np.float32(low), np.float32(0)) if low else volume.array
-    stack = extract.stack(array[None], volume.affine, brain)
+    box = brain_box(brain)
+    array, brain = volume.array[box].copy(order="K"), brain[box].copy(order="K")
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    low, high = brain_limits(array, brain)
+    if low:
+        array = np.where(brain, array - np.float32(low), np.float32(0))
+    stack = extract.stack(array[None], affine, brain)
     return SliceStack(to_unit(stack.image, 0.0, high - low), stack.mask, stack.grid)
 
 
@@ -116,11 +121,11 @@ def brain_limits(array: np.ndarray, brain: np.ndarray) -> tuple[float, float]:
     Raises:
         ValueError: for an empty brain, or one without a single positive value.
     """
-    box = brain_box(brain)
-    values = array[box][brain[box]]
-    below = 0 if values.dtype.kind == "u" else np.count_nonzero(values < 0)
-    normalised = below > NEGATIVE_SHARE * values.size
-    return ScaleBrainIntensity(floor=FLOOR if normalised else None).limits(values)
+    voxels = np.count_nonzero(brain)
+    below = 0 if array.dtype.kind == "u" else np.count_nonzero(array < 0)
+    if below > NEGATIVE_SHARE * voxels:
+        return ScaleBrainIntensity(floor=FLOOR).limits(array[brain])
+    return ScaleBrainIntensity().limits(array, voxels)
 
 
 def write_stack(stack: SliceStack, folder: Path, name: str) -> Path:

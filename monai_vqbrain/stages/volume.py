@@ -121,7 +121,7 @@ def read_volume(path: Path) -> Volume:
     """
     image = open_volume(path)
     try:
-        raw, slope, inter = _stored(image.dataobj)
+        raw, slope, inter = _stored(image)
     except UNREADABLE as error:
         raise UnusableVolumeError(f"is damaged ({_why(error)})", AGAIN) from error
     array = raw.reshape(raw.shape[:3])
@@ -138,10 +138,26 @@ def read_volume(path: Path) -> Volume:
     return Volume(array, np.asarray(image.affine, dtype=np.float64), is_oriented(image))
 
 
-def _stored(proxy: Any) -> tuple[np.ndarray, float, float]:
-    if isinstance(proxy, nib.arrayproxy.ArrayProxy):
-        return np.asanyarray(proxy.get_unscaled()), float(proxy.slope), float(proxy.inter)
-    return np.asanyarray(proxy), 1.0, 0.0
+def _stored(image: Any) -> tuple[np.ndarray, float, float]:
+    proxy = image.dataobj
+    if not isinstance(proxy, nib.arrayproxy.ArrayProxy):
+        return np.asanyarray(proxy), 1.0, 0.0
+    raw = _decompressed(image)
+    if raw is None:
+        raw = np.asanyarray(proxy.get_unscaled())
+    return raw, float(proxy.slope), float(proxy.inter)
+
+
+def _decompressed(image: Any) -> np.ndarray | None:
+    """The voxels of a .gz in one go, in half the time that nibabel takes; None if it is none."""
+    proxy, path = image.dataobj, image.file_map["image"].filename
+    if not str(path).endswith("gz"):
+        return None
+    needed = proxy.offset + int(np.prod(proxy.shape)) * proxy.dtype.itemsize
+    content = zlib.decompress(Path(path).read_bytes(), wbits=31, bufsize=needed)
+    if len(content) < needed:  # of several parts: nibabel joins them
+        return None
+    return np.ndarray(proxy.shape, proxy.dtype, content, proxy.offset, order=proxy.order)
 
 
 def find_brain(

@@ -36,16 +36,16 @@ def brain_extent(mask: np.ndarray, affine: np.ndarray) -> Extent:
     box = brain_box(mask)
     order = np.argsort([-abs(stride) for stride in mask.strides], kind="stable")
     lines = mask[box].transpose(order)  # contiguous along the last axis: argmax then runs fastest
-    rows = np.argwhere(lines.any(axis=-1))
-    length = lines.shape[-1]
-    first = lines.argmax(axis=-1)[rows[:, 0], rows[:, 1]]
-    last = length - 1 - lines[..., ::-1].argmax(axis=-1)[rows[:, 0], rows[:, 1]]
-    ends = np.concatenate([np.column_stack([rows, end]) for end in (first, last)])
-    voxels = np.empty_like(ends)
-    voxels[:, order] = ends
-    voxels += [side.start for side in box]
-    world = voxels @ affine[:3, :3].T + affine[:3, 3]
-    return world.min(axis=0), world.max(axis=0)
+    first = lines.argmax(axis=-1)
+    rows = np.nonzero(np.take_along_axis(lines, first[..., None], axis=-1)[..., 0])
+    last = lines.shape[-1] - 1 - lines[..., ::-1].argmax(axis=-1)
+    corner = affine[:3, :3] @ [side.start for side in box] + affine[:3, 3]
+    low, high = np.empty(3), np.empty(3)
+    for world, row in enumerate(affine[:3, :3]):
+        across = row[order[0]] * rows[0] + row[order[1]] * rows[1] + corner[world]
+        ends = [across + row[order[2]] * end[rows] for end in (first, last)]
+        low[world], high[world] = np.min(ends), np.max(ends)
+    return low, high
 
 
 def brain_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
@@ -63,21 +63,29 @@ def brain_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
     if mask.ndim != 3:
         raise ValueError(f"a brain mask has 3 dimensions here, got shape {mask.shape}")
     box = [slice(0, n) for n in mask.shape]
-    for axis in (0, 1, 2, 0, 1, 2):  # cutting along one axis may free the others of a speck
-        box[axis] = _span(mask, box, axis)
+    outermost_first = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
+    cut = [_cut(mask, box, axis) for axis in outermost_first]
+    if any(cut):  # without that speck another may stand alone
+        for axis in outermost_first:
+            _cut(mask, box, axis)
     return box[0], box[1], box[2]
 
 
-def _span(mask: np.ndarray, box: list[slice], axis: int) -> slice:
+def _cut(mask: np.ndarray, box: list[slice], axis: int) -> bool:
+    """Narrow the box along one axis; whether a speck was cut off."""
     others = tuple(a for a in range(3) if a != axis)
-    occupied = mask[tuple(box)].any(axis=others)
+    outer = max(others, key=lambda a: abs(mask.strides[a]))  # whole planes at a time are fast
+    occupied = mask[tuple(box)].any(axis=outer, keepdims=True).any(axis=others)
     steps = np.diff(occupied.astype(np.int8), prepend=0, append=0)
     starts, stops = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
     if len(starts) == 0:
         raise ValueError("the brain mask is empty: not one voxel is set")
-    if len(starts) > 1:
+    several = len(starts) > 1
+    if several:
         pieces = np.split(np.count_nonzero(mask[tuple(box)], axis=others), starts[1:])
         counts = np.array([piece.sum() for piece in pieces])
         kept = counts >= SPECK * counts.sum()
         starts, stops = starts[kept], stops[kept]
-    return slice(int(starts[0]) + box[axis].start, int(stops[-1]) + box[axis].start)
+    before = box[axis].start
+    box[axis] = slice(int(starts[0]) + before, int(stops[-1]) + before)
+    return several

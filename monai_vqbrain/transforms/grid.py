@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -237,14 +238,29 @@ def read_at(
     array: np.ndarray, matrix: np.ndarray, shape: Sequence[int], order: int = 1, fill: float = 0.0
 ) -> np.ndarray:
     """Interpolate `array` at `matrix` @ voxel for each voxel of `shape`; float32."""
-    return affine_transform(
+    result = np.full(tuple(shape), fill, dtype=np.float32)
+    window = _reached(array.shape, matrix, shape)
+    matrix = matrix.copy()
+    matrix[:3, 3] += matrix[:3, :3] @ [side.start for side in window]
+    result[window] = affine_transform(
         array.view(np.uint8) if array.dtype == bool else array,
         matrix[:3, :3],
         offset=matrix[:3, 3],
-        output_shape=tuple(shape),
+        output_shape=tuple(side.stop - side.start for side in window),
         output=np.float32,
         order=order,
         # "constant" gives `fill` for a coordinate of -1e-16, that is for whole border planes
         mode="grid-constant",
         cval=fill,
     )
+    return result
+
+
+def _reached(source: Sequence[int], matrix: np.ndarray, shape: Sequence[int]) -> tuple[slice, ...]:
+    """The box of `shape` outside which `matrix` leads more than a voxel out of `source`."""
+    corners = np.array(list(itertools.product(*((-1.0, float(n)) for n in source))))
+    inverse = np.linalg.inv(matrix)
+    there = corners @ inverse[:3, :3].T + inverse[:3, 3]
+    lowest, highest = np.floor(there.min(axis=0)), np.ceil(there.max(axis=0)) + 1
+    low, high = (np.clip(end, 0, shape).astype(int) for end in (lowest, highest))
+    return tuple(slice(first, max(first, last)) for first, last in zip(low, high, strict=True))

@@ -33,6 +33,19 @@ def solid(foreground: np.ndarray, closing: int = CLOSING, planar: bool = False) 
         >>> int(solid(ring, closing=0).sum())
         25
     """
+    box = tuple(_span(foreground, axis) for axis in range(foreground.ndim))
+    result = np.zeros_like(foreground)
+    result[box] = _solid(foreground[box], closing, planar)
+    return result
+
+
+def _span(foreground: np.ndarray, axis: int) -> slice:
+    others = tuple(other for other in range(foreground.ndim) if other != axis)
+    occupied = np.flatnonzero(foreground.any(axis=others))
+    return slice(occupied[0], occupied[-1] + 1) if len(occupied) else slice(0, 0)
+
+
+def _solid(foreground: np.ndarray, closing: int, planar: bool) -> np.ndarray:
     rank = 2 if planar else foreground.ndim
     structure = ndimage.generate_binary_structure(rank, 1)
     if planar:

@@ -54,9 +54,14 @@ def test_a_whole_head_is_seen_before_prepare_refuses_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_phantom(tmp_path / "heads", participants=1, resolution_mm=6, skull=True)
-    out = said(tmp_path / "heads", capsys)
+    out = said(tmp_path / "heads", capsys, align="none")
     assert "not skull-stripped" in out
-    assert "without a brain mask: skull-strip it, or put a mask" in out
+    assert "without a brain mask: use --align affine, skull-strip it, or put a mask" in out
+    out = said(tmp_path / "heads", capsys)
+    assert "align       affine: 1 whole heads were seen" in out
+    assert "0 with a mask file, 1 by alignment" in out
+    assert "the first 36 mm below the template's top" in out
+    assert "problems    none" in out
 
 
 def test_the_splits_are_those_that_prepare_makes(
@@ -64,7 +69,7 @@ def test_the_splits_are_those_that_prepare_makes(
 ) -> None:
     (source / "sub-5" / "anat" / "sub-5_T1w.nii.gz").unlink()
     lines = said(source, capsys).splitlines()
-    everybody = next(line.split()[1:] for line in lines if "everybody" in line)
+    everybody = next(line.split()[3:] for line in lines if "everybody" in line)
     folder = prepare(source, tmp_path / "run", PrepareOptions(size=(16, 16), spacing=8.0, count=2))
     table = (folder / "participants.tsv").read_text()
     assert [table.count(f"\t{s}\t") for s in ("training", "validation", "test")] == [

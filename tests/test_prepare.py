@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.stages.normalise import Normalisation, Notes
 from monai_vqbrain.stages.prepare import PrepareOptions, parse_positions, prepare
 from monai_vqbrain.stages.slice_tables import COLUMNS, make_datalist, slice_rows
 from monai_vqbrain.stages.stacks import Cut, cut_scan, volume_to_slices
@@ -363,10 +364,19 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     source = dataset(tmp_path / "bids", 1)
     for path in source.glob("sub-*/**/*.nii.gz"):
         spoil(path, lambda v: v + 1)
+    none = replace(SMALL, align="none")
     with pytest.raises(
-        VQBrainError, match=r"no volume is usable, the first: sub-00/.* not skull-stripped"
+        VQBrainError, match=r"no volume is usable, the first: sub-00/.* not skull-stripped.*all of"
     ):
-        prepare(source, tmp_path / "run", SMALL)
+        prepare(source, tmp_path / "run", none)
+    assert len(table(tmp_path / "run" / "2-slices", "problems")) == 2  # a volume each visit
+    good = dataset(tmp_path / "other", 1)
+    folder = prepare(good, tmp_path / "run", none)
+    assert len(table(folder)) == 2 * 4
+    before = table(folder, "problems")
+    with pytest.raises(VQBrainError, match=r"no volume is usable, the first: sub-00/.* into derivatives$"):
+        prepare(source, tmp_path / "run", none)
+    assert table(folder, "problems").equals(before)
 
 
 def test_positions_beside_the_brain_are_an_error(source: Path, tmp_path: Path) -> None:
@@ -444,15 +454,17 @@ def test_a_header_without_orientation_is_told_and_taken(tmp_path: Path) -> None:
     image.header.set_zooms((MM, MM, MM))
     nib.save(image, tmp_path / "a.nii.gz")
     scan = Scan(participant_id="p", path=tmp_path / "a.nii.gz", source="a.nii.gz")
-    cut = cut_scan(scan, SMALL.extract(), tmp_path / "out", tmp_path)
+    notes = Notes(tmp_path, "p", "")
+    cut = cut_scan(scan, SMALL.extract(), Normalisation(), tmp_path / "out", notes)
     assert len(cut.slices) == 4
     assert cut.problems[0].problem == "the header does not say which side is left"
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "align": ({"align": "rigid"}, "--align rigid is not available yet"),
-    "align typo": ({"align": "nnoe"}, "--align must be auto or none, got 'nnoe'"),
-    "bias": ({"bias": True}, "--bias is not available yet"),
+    "align typo": (
+        {"align": "nnoe"},
+        "--align must be auto or none or rigid or affine, got 'nnoe'",
+    ),
     "on_error": ({"on_error": "go"}, "--on-error must be skip or stop, got 'go'"),
     "axis": ({"axis": "up"}, "axis must be one of axial, coronal, sagittal, got 'up'"),
     "size": ({"size": (4, 128)}, "--size must be 8 pixels or more"),
@@ -490,7 +502,8 @@ def test_real_volumes_by_the_protocol(shared_data: Path, tmp_path: Path) -> None
     image = nib.load(path)
     points = nib.affines.apply_affine(image.affine, np.argwhere(np.asarray(image.dataobj) != 0))
     scan = Scan(participant_id="sub-04", path=path, source=path.name)
-    rows = cut_scan(scan, PrepareOptions().extract(), tmp_path, tmp_path).slices
+    notes = Notes(tmp_path, "sub-04", "")
+    rows = cut_scan(scan, PrepareOptions().extract(), Normalisation(), tmp_path, notes).slices
     assert len(rows) == 16
     assert rows[-1]["position_mm"] == pytest.approx(points[:, 2].max() - 36, abs=0.01)
     assert np.allclose(np.diff([row["position_mm"] for row in rows]), 3.6)
@@ -521,7 +534,7 @@ def cut_now(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def counted(scan: Scan, *others: Any) -> Cut:
-        if len(names) == 5 and (others[1].parent / "stop").exists():
+        if len(names) == 5 and (others[2].parent / "stop").exists():
             raise KeyboardInterrupt
         names.append(scan.name)
         return cut_scan(scan, *others)

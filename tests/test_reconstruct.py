@@ -463,7 +463,13 @@ def test_the_command_leaves_a_folder_an_image(
         record = json.loads((folder / "provenance.json").read_text())
         assert set(record["files"]) == {p.name for p in folder.iterdir()} - {"provenance.json"}
         assert record["made_from"]["3-vqvae"] == describe({"m": run.vqvae / "model.pt"})["m"]
-        assert record["options"] == {"axis": "axial", "size": [32, 32], "spacing": 6.0}
+        assert record["options"] == {
+            "axis": "axial",
+            "size": [32, 32],
+            "spacing": 6.0,
+            "how": {"align": "none", "bias": False},
+            "space": "",
+        }
         assert record["split"] is None
         assert record["notes"] == []
         with Image.open(folder / f"{name}.png") as panel:

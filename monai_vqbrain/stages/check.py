@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, read_cohort
 from monai_vqbrain.progress import progress
-from monai_vqbrain.stages.prepare import PrepareOptions
+from monai_vqbrain.stages.prepare import LOOKED_AT, PrepareOptions, common_space
 from monai_vqbrain.stages.stacks import not_oriented
 from monai_vqbrain.stages.volume import (
     UnusableVolumeError,
+    WholeHeadError,
     find_brain,
     is_oriented,
     open_volume,
     read_volume,
 )
 
+EVERYBODY = "everybody"
 MOST_LINES = 20  # problems shown
-VOXELS_READ = 5  # volumes whose voxels are looked at; one that is no brain is rarely alone
 
 
 def check(source: Path, options: PrepareOptions) -> None:
@@ -35,38 +37,65 @@ def check(source: Path, options: PrepareOptions) -> None:
         UsageError: the source is not one.
     """
     cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
-    geometries: Counter[str] = Counter()
-    problems = list(cohort.problems)
-    for number, scan in enumerate(progress(cohort.scans, "reading headers", len(cohort.scans))):
-        found = _look(scan, voxels=number < VOXELS_READ)
-        if isinstance(found, Problem):
-            problems.append(found)
-        else:
-            geometries[found] += 1
-    lines = [*_people(cohort), *_volumes(cohort, geometries), *_slices(options)]
-    lines += [*_splits(cohort, options.seed), *_problems(problems)]
+    scans = progress(cohort.scans, "reading headers", len(cohort.scans))
+    looks = [_look(scan, voxels=number < LOOKED_AT) for number, scan in enumerate(scans)]
+    align = options.align
+    if align == "auto":
+        align = "affine" if _are_heads(looks) else "none"
+    problems = [look.problem for look in looks if look.problem is not None]
+    if align == "none":
+        problems += [look.unaligned for look in looks if look.unaligned is not None]
+    space = common_space(align, cohort.scans)
+    lines = [*_people(cohort), *_volumes(cohort, looks), *_place(options, align, looks)]
+    lines += [*_slices(options, space), *_groups(cohort, options.seed)]
+    lines += _problems([*problems, *cohort.problems])
     lines += [f"note        {note}" for note in cohort.notes]
     click.echo("\n".join(lines))
 
 
-def _look(scan: Scan, voxels: bool) -> Problem | str:
-    """What is wrong with a header, or with the voxels too; else the geometry in words."""
+class Look(NamedTuple):
+    """What was seen of a scan.
+
+    Args:
+        geometry: in words; empty where there is none.
+        head: it is a whole head, as what comes from a scanner is.
+        problem: what is wrong with it.
+        unaligned: what is wrong with it if it is not aligned.
+    """
+
+    geometry: str = ""
+    head: bool = False
+    problem: Problem | None = None
+    unaligned: Problem | None = None
+
+
+def _are_heads(looks: Sequence[Look]) -> bool:
+    """Most of the first volumes are whole heads, as prepare will find."""
+    first = [look.head for look in looks[:LOOKED_AT] if look.geometry]
+    return sum(first) > len(first) / 2
+
+
+def _look(scan: Scan, voxels: bool) -> Look:
+    """Look at a header, and at the voxels too."""
     if scan.form == "pictures":
-        return f"{len(scan.files)} pictures of slices"
+        return Look(f"{len(scan.files)} pictures of slices")
     if scan.form == "dicom":
-        return f"{len(scan.files)} DICOM files, to be converted"
+        return Look(f"{len(scan.files)} DICOM files, to be converted", head=True)
     try:
         image = open_volume(scan.path)
-        if voxels:
-            find_brain(read_volume(scan.path), scan.mask_path, scan.space)
         if scan.mask_path is not None:
             open_volume(scan.mask_path)
+        problem = None if is_oriented(image) else not_oriented(scan)
+        voxel = " x ".join(f"{size:.3g}" for size in image.header.get_zooms()[:3])
+        seen = Look(f"{' x '.join(map(str, image.shape[:3]))} voxels of {voxel} mm", False, problem)
+        if voxels:
+            find_brain(read_volume(scan.path), scan.mask_path, scan.space)
+    except WholeHeadError as error:
+        unaligned = Problem(scan.source, error.problem, error.advice)
+        return seen._replace(head=True, unaligned=unaligned)
     except UnusableVolumeError as error:
-        return Problem(scan.source, error.problem, error.advice)
-    if not is_oriented(image):
-        return not_oriented(scan)
-    voxel = " x ".join(f"{size:.3g}" for size in image.header.get_zooms()[:3])
-    return f"{' x '.join(map(str, image.shape[:3]))} voxels of {voxel} mm"
+        return Look(problem=Problem(scan.source, error.problem, error.advice))
+    return seen
 
 
 def _people(cohort: Cohort) -> Iterator[str]:
@@ -81,7 +110,8 @@ def _people(cohort: Cohort) -> Iterator[str]:
         yield f"{role:<11} {what}; known for {known} of {len(cohort.scans)} volumes"
 
 
-def _volumes(cohort: Cohort, geometries: Counter[str]) -> Iterator[str]:
+def _volumes(cohort: Cohort, looks: Sequence[Look]) -> Iterator[str]:
+    geometries = Counter(look.geometry for look in looks if look.geometry)
     for geometry, count in geometries.most_common(3):
         yield f"volumes     {count} of {geometry}"
     if len(geometries) > 3:
@@ -92,37 +122,55 @@ def _volumes(cohort: Cohort, geometries: Counter[str]) -> Iterator[str]:
     masks = sum(scan.mask_path is not None for scan in cohort.scans)
     in_space = sum(scan.mask_path is None and scan.space != "" for scan in cohort.scans)
     rest = len(cohort.scans) - masks - in_space
-    yield f"brain       {masks} with a mask file, {rest} by their zero background "
+    way = "alignment" if _are_heads(looks) else "their zero background"
+    yield f"brain       {masks} with a mask file, {rest} by {way} "
     if in_space:
         yield f"            {in_space} by the same, or else by the template's brain"
-    seen = min(VOXELS_READ, len(cohort.scans))
+    seen = min(LOOKED_AT, len(cohort.scans))
     yield f"            (the first {seen} looked at; prepare looks at all)"
 
 
-def _slices(options: PrepareOptions) -> Iterator[str]:
+def _place(options: PrepareOptions, align: str, looks: Sequence[Look]) -> Iterator[str]:
+    heads = sum(look.head for look in looks)
+    why = ""
+    if options.align == "auto":
+        why = f": {heads} whole heads were seen" if heads else ": no whole head was seen"
+    yield f"align       {align}{why}"
+    if options.bias:
+        yield "bias        corrected by N4"
+
+
+def _slices(options: PrepareOptions, space: str) -> Iterator[str]:
     height, width = options.size
+    whose = "the template's brain" if space else "the brain"
     where = "16 a volume, 3.6 mm apart"
     if options.axis == "axial":
-        where += ", the first 36 mm below the brain's top"
+        where += f", the first 36 mm below {'the template' if space else 'the brain'}'s top"
     if options.count is not None:
-        where = f"{options.count} a volume, evenly spread within the brain"
+        where = f"{options.count} a volume, evenly spread within {whose}"
     if options.positions is not None:
-        where = f"at {options.positions} mm of the images' own space (the same place if aligned)"
+        mm = "MNI152" if space else "the images' own space (the same place if aligned)"
+        where = f"at {options.positions} mm of {mm}"
     yield f"slices      {options.axis}, {height} x {width} at {options.spacing:g} mm, {where}"
 
 
-def _splits(cohort: Cohort, seed: int) -> Iterator[str]:
+def _groups(cohort: Cohort, seed: int) -> Iterator[str]:
+    """People, sessions (by the diagnosis of the day) and splits of each diagnosis."""
     people = cohort.people()
     splits = assign_splits(people, seed, given=cohort.given_splits())
-    counts = Counter((p.diagnosis or "n/a", splits[p.participant_id]) for p in people)
-    groups = sorted({group for group, _ in counts})
-    wide = max(len(group) for group in [*groups, "everybody"])
-    yield f"{'people by diagnosis':<{wide + 12}}" + "".join(f"{split:>12}" for split in SPLITS)
-    for group in groups:
-        numbers = "".join(f"{counts[group, split]:>12}" for split in SPLITS)
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    for person in people:
+        for group in (person.diagnosis or "n/a", EVERYBODY):
+            table[group].update(["people", splits[person.participant_id]])
+    for scan in cohort.scans:
+        for group in (scan.diagnosis or "n/a", EVERYBODY):
+            table[group].update(["sessions"])
+    wide = max(len(group) for group in table)
+    columns = ("people", "sessions", *SPLITS)
+    yield f"{'diagnosis':<{wide + 12}}" + "".join(f"{name:>12}" for name in columns)
+    for group in sorted(table, key=lambda name: (name == EVERYBODY, name)):
+        numbers = "".join(f"{table[group][name]:>12}" for name in columns)
         yield f"            {group:<{wide}}{numbers}"
-    totals = "".join(f"{sum(counts[g, split] for g in groups):>12}" for split in SPLITS)
-    yield f"            {'everybody':<{wide}}{totals}"
 
 
 def _problems(problems: list[Problem]) -> Iterator[str]:

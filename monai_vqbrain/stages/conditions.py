@@ -57,8 +57,7 @@ def code_conditions(
 def position_column(run: RunFolder) -> str:
     """The column that says where a slice lies: mm say it in aligned volumes alone."""
     options = (read_provenance(run.slices) or {}).get("options", {})
-    aligned = options.get("align") in ("rigid", "affine")
-    return "position_mm" if aligned else "position_rel"
+    return "position_mm" if options.get("space") else "position_rel"
 
 
 def position_known(known: Known) -> str | None:

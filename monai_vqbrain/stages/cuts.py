@@ -15,6 +15,7 @@ from typing import Any
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.files import writing
 from monai_vqbrain.provenance import Described, describe
+from monai_vqbrain.stages.normalise import Normalisation, Notes
 from monai_vqbrain.stages.stacks import Cut, cut_scan, mask_of
 from monai_vqbrain.transforms import ExtractSlices
 
@@ -25,21 +26,30 @@ class Cutting:
 
     Args:
         extract: how to cut.
+        how: what is done to a volume before.
         work: the slices' folder that is being made; an interrupted run may have left some.
         before: the finished slices' folder of before, if there is one.
-        volumes: where a series of DICOM becomes a volume.
+        volumes: where what was made and found of volumes lies.
     """
 
     extract: ExtractSlices
+    how: Normalisation
     work: Path
     before: Path
     volumes: Path
 
-    def __call__(self, scan: Scan, digest: str) -> Cut:
-        """What became of one scan; `digest` is of all that decides that: images and options."""
+    def __call__(self, scan: Scan, digest: str, volume_digest: str) -> Cut:
+        """What became of one scan.
+
+        Args:
+            scan: the scan.
+            digest: of all that decides its slices: images and options.
+            volume_digest: of all that decides what is done to the volume before.
+        """
         cut = kept(scan, digest, self.work) or self._taken_over(scan, digest)
         if cut is None:
-            cut = cut_scan(scan, self.extract, self.work, self.volumes)
+            notes = Notes(self.volumes, scan.name, volume_digest)
+            cut = cut_scan(scan, self.extract, self.how, self.work, notes)
             if cut.slices:
                 keep(cut, digest, self.work)
         return cut

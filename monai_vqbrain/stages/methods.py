@@ -12,9 +12,12 @@ from monai_vqbrain.cohorts.splits import SPLITS
 MASKS = {
     "zero-background": "the voxels of the skull-stripped input that are not 0",
     "derivative": "the mask that came with the data",
-    "template": "the MNI152 template's",
+    "template": "the MNI152 template's, brought to each head",
     "pictures": "what is brighter than a picture's background",
 }
+
+
+PARAMETERS = {"rigid": "six", "affine": "twelve"}
 
 
 def how_normalised(rows: pd.DataFrame, options: Mapping[str, Any], pixel: float | None) -> str:
@@ -30,10 +33,11 @@ def how_normalised(rows: pd.DataFrame, options: Mapping[str, Any], pixel: float 
     frame = f" of {size[0]} × {size[1]} pixels" if size else ""
     spacing = f" at {pixel:g} mm" if pixel else ""
     origin = f"{_count(len(volumes), 'T1-weighted volume')} of {_count(people, 'participant')}"
+    where = f"centred on {_centre(options)} and sampled linearly, each voxel once"
     cut = [
         f"{origin} were brought to right-anterior-superior axes" + _alignment(options),
-        f"{_axes(rows)} slices{frame}{spacing} were centred on the brain and sampled linearly",
-        f"There were {_positions(rows)}",
+        f"{_axes(rows)} slices{frame}{spacing} were {where}",
+        f"There were {_positions(rows, options)}",
     ]
     if set(volumes["mask_source"]) == {"pictures"}:
         cut = [
@@ -111,21 +115,34 @@ def _ages(ages: pd.Series) -> str:
 
 
 def _alignment(options: Mapping[str, Any]) -> str:
-    align = options.get("align", "none")
-    if align in ("none", "auto"):
-        return " without registration to a template"
-    return f" and registered to the MNI152 template ({align})"
+    align, space = options.get("align", "none"), options.get("space", "")
+    if align in PARAMETERS:
+        return (
+            f" and aligned to the MNI152 template ({space}) by {PARAMETERS[align]} parameters, "
+            "which maximise the correlation of the images, flattened by a coarse N4, within 10 mm "
+            "of the template's brain (SimpleITK, L-BFGS-B, blocks of 4 and 2 mm)"
+        )
+    if space:
+        return f"; they came in the space of the template {space}"
+    return " without registration to a template"
+
+
+def _centre(options: Mapping[str, Any]) -> str:
+    return "the template's brain" if options.get("space") else "the brain"
 
 
 def _axes(rows: pd.DataFrame) -> str:
     return " and ".join(sorted(rows["axis"].unique())).capitalize()
 
 
-def _positions(rows: pd.DataFrame) -> str:
+def _positions(rows: pd.DataFrame, options: Mapping[str, Any]) -> str:
     volumes = rows.groupby("stack")["position_mm"]
     most = int(volumes.size().max())
     steps = volumes.apply(lambda p: p.sort_values().diff().median()).dropna()
     apart = f", {steps.median():.3g} mm apart" if len(steps) else ""
+    if options.get("space"):
+        first, last = rows["position_mm"].min(), rows["position_mm"].max()
+        return f"up to {most} a volume{apart}, at {first:g} to {last:g} mm of the template's space"
     low, high = rows["position_rel"].min(), rows["position_rel"].max()
     return (
         f"up to {most} a volume{apart}, between {100 * low:.0f} % and {100 * high:.0f} % of the "
@@ -143,7 +160,7 @@ def _masks(rows: pd.DataFrame) -> str:
 
 def _scaling(options: Mapping[str, Any]) -> str:
     percentile = options.get("percentile", 99.5)
-    bias = f"{'after' if options.get('bias') else 'without'} bias-field correction"
+    bias = "after N4 bias-field correction" if options.get("bias") else "without bias correction"
     return (
         f"Intensities were divided, {bias}, by the {percentile:g}th percentile of each volume's "
         "voxels inside the brain, clipped to [0, 1] and stored in 8 bits; where more than 1 % of "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import numpy as np
 from monai_vqbrain.cohorts import Scan, read_cohort
 from monai_vqbrain.cohorts.names import parse_name, stem
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.stages.normalise import Brain, Normalisation, normalise
 from monai_vqbrain.stages.stacks import brain_limits, not_oriented
-from monai_vqbrain.stages.volume import find_brain, open_volume, read_volume
+from monai_vqbrain.stages.volume import open_volume
 from monai_vqbrain.transforms import ExtractSlices, SliceGrid
 from monai_vqbrain.transforms.extent import brain_extent
 from monai_vqbrain.transforms.grid import at_indices, put_back, world_axes
 from monai_vqbrain.transforms.intensity import to_unit
+from monai_vqbrain.transforms.template import template_extent
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +68,23 @@ class Frame:
         axis: "axial", "coronal" or "sagittal".
         size: (W, H) pixels.
         spacing: mm of a pixel.
+        how: what is done to a volume before.
+        space: the template space of the slices; empty for the scanner's own.
     """
 
     axis: str
     size: tuple[int, int]
     spacing: float
+    how: Normalisation = field(default_factory=Normalisation)
+    space: str = ""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Frame:
         """The frame of the options that `prepare` keeps."""
         height, width = options["size"]
-        return cls(options["axis"], (width, height), float(options["spacing"]))
+        how = Normalisation(options["align"], options["bias"])
+        space = options.get("space", "")
+        return cls(options["axis"], (width, height), float(options["spacing"]), how, space)
 
 
 def volume_original(path: Path, frame: Frame) -> Original:
@@ -90,11 +99,18 @@ def volume_original(path: Path, frame: Frame) -> Original:
         ValueError: for an empty brain, or one without a single positive value.
     """
     image, mask_path = open_volume(path), brain_mask_of(path)
-    volume, brain, _ = find_brain(read_volume(path), mask_path)
+    found = normalise(path, frame.how, mask_path, space_of(path))
+    volume, brain = found.volume, found.inside
     low, high = brain_limits(volume.array, brain)
     array = np.where(brain, volume.array - np.float32(low), np.float32(0)) if low else volume.array
     positions = own_positions(brain, volume.affine, frame.axis)
-    extract = ExtractSlices(frame.axis, frame.size, frame.spacing, positions=positions)
+    extract = ExtractSlices(
+        frame.axis,
+        frame.size,
+        frame.spacing,
+        positions=positions,
+        frame=template_extent() if frame.space else None,
+    )
     stack = extract.stack(array[None], volume.affine, brain)
     worth = _worth(image)
     return Original(
@@ -107,8 +123,19 @@ def volume_original(path: Path, frame: Frame) -> Original:
         back=lambda s: put_back(s, stack.grid.affine, volume.affine, brain.shape),
         like=image,
         mask_path=mask_path,
-        notes=tuple(_notes(path, volume.oriented, outside(brain, volume.affine, stack.grid))),
+        notes=tuple(_notes(path, found, outside(brain, volume.affine, stack.grid))),
     )
+
+
+def space_of(path: Path) -> str:
+    """The template space that a file's name says it is in (`space-MNI...`); empty if none.
+
+    Example:
+        >>> space_of(Path("sub-01_ses-M00_space-MNI152NLin2009cSym_res-1x1x1_T1w.nii.gz"))
+        'MNI152NLin2009cSym'
+    """
+    found = re.search(r"space-(MNI[^_.]*)", path.name)
+    return found.group(1) if found else ""
 
 
 def own_positions(brain: np.ndarray, affine: np.ndarray, axis: str) -> np.ndarray:
@@ -178,9 +205,11 @@ def _worth(image: Any) -> float:
     return float(proxy.slope)
 
 
-def _notes(path: Path, oriented: bool, beside: float) -> list[str]:
+def _notes(path: Path, found: Brain, beside: float) -> list[str]:
     notes = []
-    if not oriented:
+    if found.corrected:
+        notes.append("its bias field was taken away, and is not in the reconstruction")
+    if not found.volume.oriented:
         problem = not_oriented(Scan(participant_id="", path=path))
         notes.append(f"{problem.problem}: {problem.advice}")
     if beside > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
 from monai_vqbrain.stages.cuts import Cutting, digests_of, inputs_of, remove_others
 from monai_vqbrain.stages.montage import write_montage
+from monai_vqbrain.stages.normalise import Normalisation, need_simpleitk
 from monai_vqbrain.stages.qc import write_qc
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.slice_tables import (
@@ -34,8 +35,13 @@ from monai_vqbrain.stages.slice_tables import (
 from monai_vqbrain.stages.stacks import Cut
 from monai_vqbrain.stages.workers import in_order
 from monai_vqbrain.transforms import ExtractSlices
+from monai_vqbrain.transforms.registration import KINDS
+from monai_vqbrain.transforms.template import SPACE, template_extent
 
-OF_PEOPLE = ("seed", "columns", "layout", "exclude")  # options that decide no slice
+ALIGN = ("auto", "none", *KINDS)
+OF_PEOPLE = ("seed", "columns", "layout", "exclude", "asked", "participants")  # decide no slice
+OF_VOLUMES = ("align", "bias")
+LOOKED_AT = 5  # volumes that decide what `auto` means: the geometry of all hangs on it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +53,13 @@ class PrepareOptions:
         axis: `axial`, `coronal` or `sagittal`.
         size: (H, W) pixels of a slice.
         spacing: size of a pixel, mm.
-        positions: `FROM:TO:STEP` along the axis, mm in the images' world space, ends included.
-        count: that many slices, evenly spread within the brain; by default 16, 3.6 mm apart.
-        align: `auto` or `none`: slices are cut where the images lie.
-        bias: correct the bias field.
+        positions: `FROM:TO:STEP` along the axis, mm, ends included: of MNI152 in aligned data, of
+            the images' world space in others.
+        count: that many slices, evenly spread within the brain (in aligned data within the
+            template's); by default 16, 3.6 mm apart.
+        align: to MNI152, `rigid` or `affine`; `none`: slices are cut where the images lie;
+            `auto`: `affine` where most of the first five volumes are whole heads, else `none`.
+        bias: correct the bias field (N4).
         columns: role (diagnosis, sex, age) -> column of the source.
         jobs: processes.
         dask: instead, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
@@ -59,7 +68,7 @@ class PrepareOptions:
         on_error: `skip` unusable volumes, or `stop` at the first.
 
     Raises:
-        UsageError: for a value that cannot be, or a way that is not available yet.
+        UsageError: for a value that cannot be, or a package that is not installed.
     """
 
     layout: str = "auto"
@@ -78,26 +87,24 @@ class PrepareOptions:
     on_error: str = "skip"
 
     def __post_init__(self) -> None:
-        if self.align in ("rigid", "affine"):
-            raise UsageError(
-                f"--align {self.align} is not available yet: align the images before, then use none"
-            )
-        if self.bias:
-            raise UsageError("--bias is not available yet: correct the bias field before")
-        for name, allowed in {"align": ("auto", "none"), "on_error": ("skip", "stop")}.items():
+        for name, allowed in {"align": ALIGN, "on_error": ("skip", "stop")}.items():
             if getattr(self, name) not in allowed:
                 option = name.replace("_", "-")
                 raise UsageError(
                     f"--{option} must be {' or '.join(allowed)}, got {getattr(self, name)!r}"
                 )
+        if self.align in KINDS:
+            need_simpleitk(f"--align {self.align}")
+        if self.bias:
+            need_simpleitk("--bias")
         if self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if self.positions is not None and self.count is not None:
             raise UsageError("--positions and --count exclude each other: give one of them")
         self.extract()
 
-    def extract(self) -> ExtractSlices:
-        """The transform that these options describe."""
+    def extract(self, in_template: bool = False) -> ExtractSlices:
+        """The transform that these options describe; in the template's space all brains alike."""
         height, width = self.size
         least = min(height / 8, width / 8, 1 if self.count is None else self.count)
         if least < 1 or not self.spacing > 0:
@@ -106,9 +113,11 @@ class PrepareOptions:
                 f"{height} x {width}, {self.spacing:g}, {self.count}"
             )
         where = None if self.positions is None else parse_positions(self.positions)
+        frame = template_extent() if in_template else None
+        size = (width, height)
         try:
             return ExtractSlices(
-                self.axis, (width, height), self.spacing, positions=where, count=self.count
+                self.axis, size, self.spacing, positions=where, count=self.count, frame=frame
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
@@ -143,24 +152,62 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
     cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
     _check_pictures(cohort, options)
     inputs = inputs_of(cohort.scans)
-    record = options.record() | {"participants": _digest(cohort)}
+    align = _align_first(folder, options)
+    try:
+        done = _prepare(cohort, inputs, replace(options, align=align), options.align, run, started)
+    except _WholeHeadFound:
+        need_simpleitk("whole heads must be aligned")
+        click.echo("they are whole heads: all volumes are aligned to MNI152 (--align affine)")
+        how = replace(options, align="affine")
+        done = _prepare(cohort, inputs, how, options.align, run, started)
+    return done
+
+
+class _WholeHeadFound(Exception):
+    """Most of the first volumes are whole heads, and nothing was said of alignment."""
+
+
+def _align_first(folder: Path, options: PrepareOptions) -> str:
+    """How to align, as far as known before a volume is read: `auto` stays what it has become."""
+    if options.align != "auto":
+        return options.align
+    before = (read_provenance(folder) or {}).get("options", {})
+    return str(before["align"]) if before.get("asked") == "auto" else "none"
+
+
+def _prepare(
+    cohort: Cohort,
+    inputs: Mapping[str, dict[str, Any]],
+    options: PrepareOptions,
+    asked: str,
+    run: Path,
+    started: float,
+) -> Path:
+    folder = RunFolder(run).slices
+    space = common_space(options.align, cohort.scans)
+    record = options.record() | {"participants": _digest(cohort), "asked": asked, "space": space}
     why = what_changed(folder, inputs, record)
     if why is None:
         click.echo(f"{folder} is up to date")
         return folder
     previous = _previous_splits(folder, cohort, options.seed)
-    how = {name: value for name, value in options.record().items() if name not in OF_PEOPLE}
+    how = {name: value for name, value in record.items() if name not in OF_PEOPLE}
     digests = digests_of(cohort.scans, inputs, how)
+    of_volumes = digests_of(cohort.scans, inputs, {name: how[name] for name in OF_VOLUMES})
+    items = list(zip(cohort.scans, digests, of_volumes, strict=True))
     with building(folder, go_on=True) as work:
-        cutting = Cutting(options.extract(), work, folder, RunFolder(run).volumes)
-        new = sum(not cutting.done(*one) for one in zip(cohort.scans, digests, strict=True))
-        click.echo(f"{folder}: {why}; {new} of {len(cohort.scans)} volumes to cut")
-        cuts = list(_cut_all(cohort.scans, digests, cutting, options))
+        normalisation = Normalisation(options.align, options.bias)
+        extract = options.extract(in_template=space != "")
+        cutting = Cutting(extract, normalisation, work, folder, RunFolder(run).volumes)
+        new = sum(not cutting.done(scan, digest) for scan, digest, _ in items)
+        click.echo(f"{folder}: {why}; {new} of {len(items)} volumes to cut")
+        cuts = list(_cut_all(items, cutting, options, asked))
         remove_others(cuts, work)
         problems = [*(p for cut in cuts for p in cut.problems), *cohort.problems]
         usable = [cut for cut in cuts if cut.slices]
         if not usable:
-            raise VQBrainError(f"no volume is usable, the first: {_line(problems[0])}")
+            where = _keep_problems(problems, folder)
+            raise VQBrainError(f"no volume is usable, the first: {_line(problems[0])}{where}")
         rows = _write_tables(cohort, usable, previous, options.seed, work)
         write_problems(problems, work / "problems.tsv")
         stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
@@ -179,12 +226,34 @@ def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
     _tell(rows, problems, folder)
     for note in cohort.notes:
         click.echo(f"note: {note}")
-    if options.positions is not None:
+    if options.positions is not None and not space:
         click.echo(
             "positions are mm of each image's own space: the same place in every brain only where "
-            "the images were aligned"
+            "the images were aligned (--align affine)"
         )
     return folder
+
+
+def _keep_problems(problems: Sequence[Problem], folder: Path) -> str:
+    """Write problems.tsv where no slices of before would be lost; and say where it is."""
+    if (folder / "slices.tsv").is_file():
+        return ""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_problems(problems, folder / "problems.tsv")
+    return f" (all of them: {folder / 'problems.tsv'})"
+
+
+def common_space(align: str, scans: Sequence[Scan]) -> str:
+    """The template space that all volumes are in when they are cut; empty if there is none.
+
+    Args:
+        align: `none`, `rigid` or `affine`.
+        scans: of one cohort.
+    """
+    if align in KINDS:
+        return SPACE
+    spaces = {scan.space for scan in scans if scan.form != "pictures"}
+    return spaces.pop() if len(spaces) == 1 and all(s.startswith("MNI") for s in spaces) else ""
 
 
 def parse_positions(text: str) -> np.ndarray:
@@ -210,11 +279,15 @@ def parse_positions(text: str) -> np.ndarray:
 
 
 def _cut_all(
-    scans: Sequence[Scan], digests: Sequence[str], cutting: Cutting, options: PrepareOptions
+    items: Sequence[tuple[Scan, str, str]], cutting: Cutting, options: PrepareOptions, asked: str
 ) -> Iterator[Cut]:
-    items = list(zip(scans, digests, strict=True))
     done = in_order(cutting, items, options.jobs, options.dask)
-    for cut in progress(done, "cutting volumes", len(scans)):
+    first: list[bool] = []  # whether it is a whole head, of those that hold a brain
+    for number, cut in enumerate(progress(done, "cutting volumes", len(items)), start=1):
+        if asked == "auto" and options.align == "none" and len(first) < LOOKED_AT:
+            first += [cut.whole_head] if cut.whole_head or cut.slices else []
+            if sum(first) > len(first) / 2 and (len(first) == LOOKED_AT or number == len(items)):
+                raise _WholeHeadFound
         if options.on_error == "stop" and not cut.slices:
             raise VQBrainError(_line(cut.problems[0]))
         yield cut

@@ -20,6 +20,8 @@ from monai_vqbrain.stages.stacks import Cut
 MEASURES = {
     "brain_ml": "brain, ml",
     "height_mm": "brain's extent across the slices, mm",
+    "shift_mm": "its middle across the slices, from the template's, mm",
+    "alignment": "correlation with the template",
     "area_percent": "brain in a slice's frame, %",
     "brightness": "mean in the brain, 0 to 1",
     "contrast": "standard deviation in the brain",
@@ -53,7 +55,8 @@ def write_qc(cuts: Sequence[Cut], folder: Path, qc: Path) -> pd.DataFrame:
         {**row, "mosaic": _mosaic(folder / cuts[index].slices[0]["stack"])}
         for index, row in zip(table.index, table.to_dict("records"), strict=True)
     ]
-    html = page("qc.html.j2", {"scans": scans, "measures": MEASURES})
+    known = {name: words for name, words in MEASURES.items() if table[name].notna().any()}
+    html = page("qc.html.j2", {"scans": scans, "measures": known})
     with writing(qc / "index.html") as path:
         path.write_text(html, encoding="utf-8")
     return table

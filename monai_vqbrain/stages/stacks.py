@@ -11,15 +11,16 @@ import numpy as np
 
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.stages.convert import converted
+from monai_vqbrain.stages.normalise import Normalisation, Notes, normalise
 from monai_vqbrain.stages.pictures import pictures_to_slices
 from monai_vqbrain.stages.volume import (
     UnusableVolumeError,
     Volume,
-    find_brain,
-    read_volume,
+    WholeHeadError,
 )
 from monai_vqbrain.transforms import ExtractSlices, ScaleBrainIntensity, SliceStack
 from monai_vqbrain.transforms.extent import brain_box
+from monai_vqbrain.transforms.grid import world_axes
 from monai_vqbrain.transforms.intensity import to_unit
 
 NEGATIVE_SHARE = 0.01  # of the brain's voxels: above it the image was normalised about its mean
@@ -36,22 +37,27 @@ class Cut:
         slices: one row a slice: stack, mask_source and where it lies; empty if it was unusable.
         problems: what is wrong with it.
         measures: what tells an odd scan, by name, see `qc.MEASURES`.
+        whole_head: it is unusable for being a whole head that was not to be aligned.
     """
 
     scan: Scan
     slices: tuple[dict[str, Any], ...] = ()
     problems: tuple[Problem, ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
+    whole_head: bool = False
 
 
-def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path, volumes: Path) -> Cut:
+def cut_scan(
+    scan: Scan, extract: ExtractSlices, how: Normalisation, folder: Path, notes: Notes
+) -> Cut:
     """Read a scan, cut it, write stack and mask below `folder`; what is wrong with it is returned.
 
     Args:
         scan: who and where.
         extract: how to cut.
+        how: what is done to the volume before.
         folder: the slices' folder; files go to `stacks/` in it.
-        volumes: where a series of DICOM becomes a volume.
+        notes: where what is found of a volume is kept; a series of DICOM becomes a volume there.
     """
     measures: dict[str, float] = {}
     try:
@@ -59,15 +65,15 @@ def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path, volumes: Path) ->
             stack, problems = pictures_to_slices(scan, extract.size, extract.spacing)
             mask_source = "pictures"
         else:
-            path = converted(scan, volumes) if scan.form == "dicom" else scan.path
-            volume, brain, mask_source = find_brain(read_volume(path), scan.mask_path, scan.space)
-            stack = volume_to_slices(volume, brain, extract)
-            problems = [] if volume.oriented else [not_oriented(scan)]
-            voxel = abs(np.linalg.det(volume.affine[:3, :3]))
-            measures["brain_ml"] = float(np.count_nonzero(brain) * voxel / 1000)
-            measures["height_mm"] = stack.grid.high - stack.grid.low
+            path = converted(scan, notes.folder) if scan.form == "dicom" else scan.path
+            brain = normalise(path, how, scan.mask_path, scan.space, notes)
+            mask_source = brain.mask_source
+            stack = volume_to_slices(brain.volume, brain.inside, extract)
+            problems = [] if brain.volume.oriented else [not_oriented(scan)]
+            measures |= brain.measures | _place(stack, extract)
     except UnusableVolumeError as error:
-        return Cut(scan, problems=(Problem(scan.source, error.problem, error.advice),))
+        problem = Problem(scan.source, error.problem, error.advice)
+        return Cut(scan, problems=(problem,), whole_head=isinstance(error, WholeHeadError))
     except ValueError as error:  # of the transforms, about this volume's numbers
         return Cut(scan, problems=(Problem(scan.source, str(error), "look at the image"),))
     written = write_stack(stack, folder / "stacks", scan.name).relative_to(folder).as_posix()
@@ -81,6 +87,17 @@ def cut_scan(scan: Scan, extract: ExtractSlices, folder: Path, volumes: Path) ->
     if inside.size:
         measures |= {"brightness": float(inside.mean()), "contrast": float(inside.std())}
     return Cut(scan, rows, tuple(problems), measures)
+
+
+def _place(stack: SliceStack, extract: ExtractSlices) -> dict[str, float]:
+    """How long the brain is along the slices' axis, and how far from where it should be."""
+    grid = stack.grid
+    measures = {"height_mm": grid.high - grid.low}
+    if extract.frame is not None:
+        along = world_axes(grid.axis)[2]
+        middle = sum(end[along] for end in extract.frame) / 2
+        measures["shift_mm"] = float((grid.low + grid.high) / 2 - middle)
+    return measures
 
 
 def volume_to_slices(volume: Volume, brain: np.ndarray, extract: ExtractSlices) -> SliceStack:
@@ -121,7 +138,7 @@ def brain_limits(array: np.ndarray, brain: np.ndarray) -> tuple[float, float]:
     Raises:
         ValueError: for an empty brain, or one without a single positive value.
     """
-    voxels = np.count_nonzero(brain)
+    voxels = int(np.count_nonzero(brain))
     below = 0 if array.dtype.kind == "u" else np.count_nonzero(array < 0)
     if below > NEGATIVE_SHARE * voxels:
         return ScaleBrainIntensity(floor=FLOOR).limits(array[brain])

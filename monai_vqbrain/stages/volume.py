@@ -40,6 +40,10 @@ class UnusableVolumeError(VQBrainError):
         self.problem, self.advice = problem, advice
 
 
+class WholeHeadError(UnusableVolumeError):
+    """A whole head without a brain mask: only its alignment says where the brain is."""
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """Voxels and their place.
@@ -179,11 +183,12 @@ def find_brain(
         or `template`.
 
     Raises:
-        UnusableVolumeError: there is no mask and no zero background, or the mask does not fit.
+        UnusableVolumeError: the mask does not fit, or there is no brain.
+        WholeHeadError: there is no mask and no zero background.
     """
     if mask_path is not None:
         inside = _mask(volume, mask_path)
-        return _stripped(volume, inside), inside, "derivative"
+        return stripped(volume, inside), inside, "derivative"
     array = volume.array
     brain = array != 0
     voxels = np.count_nonzero(brain)
@@ -205,10 +210,11 @@ def find_brain(
     _refuse_constant(array)
     if space.startswith("MNI"):
         inside = brain_in_template_space(volume.affine, array.shape)
-        return _stripped(volume, inside), inside, "template"
-    raise UnusableVolumeError(
+        return stripped(volume, inside), inside, "template"
+    raise WholeHeadError(
         f"not skull-stripped ({found}) and without a brain mask",
-        "skull-strip it, or put a mask *_desc-brain_mask.nii.gz into derivatives",
+        "use --align affine, skull-strip it, or put a mask *_desc-brain_mask.nii.gz into "
+        "derivatives",
     )
 
 
@@ -217,7 +223,8 @@ def _refuse_constant(array: np.ndarray) -> None:
         raise UnusableVolumeError(f"every voxel is {array.flat[0]:g}", "look at the image")
 
 
-def _stripped(volume: Volume, inside: np.ndarray) -> Volume:
+def stripped(volume: Volume, inside: np.ndarray) -> Volume:
+    """The volume, 0 outside the brain."""
     return replace(volume, array=np.where(inside, volume.array, volume.array.dtype.type(0)))
 
 

@@ -75,7 +75,8 @@ def _cut(mask: np.ndarray, box: list[slice], axis: int) -> bool:
     """Narrow the box along one axis; whether a speck was cut off."""
     others = tuple(a for a in range(3) if a != axis)
     outer = max(others, key=lambda a: abs(mask.strides[a]))  # whole planes at a time are fast
-    occupied = mask[tuple(box)].any(axis=outer, keepdims=True).any(axis=others)
+    seen = np.logical_or.reduce(mask[tuple(box)], axis=outer, keepdims=True)
+    occupied = np.logical_or.reduce(seen, axis=others)
     steps = np.diff(occupied.astype(np.int8), prepend=0, append=0)
     starts, stops = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
     if len(starts) == 0:

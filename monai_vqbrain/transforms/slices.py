@@ -13,7 +13,7 @@ from monai.config import NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
-from monai_vqbrain.transforms.extent import brain_extent
+from monai_vqbrain.transforms.extent import Extent, brain_extent
 from monai_vqbrain.transforms.grid import (
     SliceGrid,
     at_indices,
@@ -74,7 +74,8 @@ class ExtractSlices(Transform):
         positions: coordinates along the axis, mm in RAS world space, evenly spaced.
         indices: numbers of the volume's own slices along its array axis nearest to `axis`.
         count: that many slices, evenly spread within the brain.
-        centre: x, y, z, mm, in the middle of each slice; by default the brain's own middle.
+        frame: lowest and highest x, y, z, mm, by which slices are centred, begin and are spread;
+            by default the brain's own. One frame for all puts aligned brains on the same slices.
 
     Raises:
         ValueError: for an unknown axis, or more than one way to place the slices.
@@ -95,7 +96,7 @@ class ExtractSlices(Transform):
         positions: Sequence[float] | np.ndarray | None = None,
         indices: Sequence[int] | None = None,
         count: int | None = None,
-        centre: Sequence[float] | np.ndarray | None = None,
+        frame: Extent | None = None,
     ) -> None:
         world_axes(axis)
         given = {"positions": positions, "indices": indices, "count": count}
@@ -104,7 +105,7 @@ class ExtractSlices(Transform):
             raise ValueError(f"give one of positions, indices and count, got {' and '.join(asked)}")
         self.axis, self.size, self.spacing = axis, tuple(size), spacing
         self.positions, self.indices, self.count = positions, indices, count
-        self.centre = centre
+        self.frame = frame
 
     def __call__(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None
@@ -151,15 +152,17 @@ class ExtractSlices(Transform):
     def grid(self, foreground: np.ndarray, affine: np.ndarray) -> SliceGrid:
         """Where the slices of a volume with this brain lie."""
         extent = brain_extent(foreground, affine)
+        low, high = extent if self.frame is None else self.frame
         if self.positions is not None:
             positions = np.asarray(self.positions, dtype=float)
         elif self.indices is not None:
-            positions = at_indices(self.indices, extent, self.axis, (affine, foreground.shape))
+            positions = at_indices(self.indices, (low, high), self.axis, (affine, foreground.shape))
         elif self.count is not None:
-            positions = spread(*extent, self.axis, self.count)
+            positions = spread(low, high, self.axis, self.count)
         else:
-            positions = from_top(*extent, self.axis)
-        return slice_grid(extent, self.axis, positions, self.size, self.spacing, self.centre)
+            positions = from_top(low, high, self.axis)
+        middle = (low + high) / 2
+        return slice_grid(extent, self.axis, positions, self.size, self.spacing, middle)
 
     def inverse(self, slices: Sequence[torch.Tensor]) -> MetaTensor:
         """Stack slices (such as reconstructions) back into the space of their volume.

@@ -29,7 +29,7 @@ class ExtractSlicesd(MapTransform):
         axis: see `ExtractSlices`, as for all further arguments.
         size: (W, H) pixels.
         spacing: mm.
-        where: `positions`, `indices` or `count`, and `centre`.
+        where: `positions`, `indices` or `count`, and `frame`.
 
     Example:
         >>> volume = torch.zeros(1, 40, 40, 40)

@@ -1,0 +1,248 @@
+"""From a file to a brain in its place: read, found, aligned to MNI152, corrected for bias."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from monai_vqbrain.errors import UsageError
+from monai_vqbrain.files import writing
+from monai_vqbrain.stages.volume import (
+    UnusableVolumeError,
+    Volume,
+    WholeHeadError,
+    find_brain,
+    read_volume,
+    stripped,
+)
+from monai_vqbrain.transforms.bias import bias_at, log_bias
+from monai_vqbrain.transforms.blocks import Blocks
+from monai_vqbrain.transforms.registration import Registration, register
+from monai_vqbrain.transforms.simpleitk import MISSING, simpleitk
+from monai_vqbrain.transforms.template import SPACE, brain_in_template_space
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # what ITK calls millimetres, from RAS
+ADVICE = "look at the image; align it yourself and use --align none, or leave it out with --exclude"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What is done to every volume before it is cut.
+
+    Args:
+        align: `none`, `rigid` or `affine`.
+        bias: correct the bias field.
+    """
+
+    align: str = "none"
+    bias: bool = False
+
+    @property
+    def does_nothing(self) -> bool:
+        """Volumes stay as they are."""
+        return self.align == "none" and not self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """A brain in its place.
+
+    Args:
+        volume: 0 outside the brain; its affine leads to the template's mm where it was aligned.
+        inside: (X, Y, Z) bool.
+        mask_source: where that is from: `derivative`, `zero-background` or `template`.
+        measures: what tells an odd one, see `qc.MEASURES`.
+        corrected: its bias field was taken away.
+    """
+
+    volume: Volume
+    inside: np.ndarray
+    mask_source: str
+    measures: dict[str, float] = field(default_factory=dict)
+    corrected: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What takes time to find of a volume.
+
+    Args:
+        place: how it lies to the template; None if that was not asked.
+        head: the same by twelve parameters, of a whole head: its brain is the template's there.
+        bias: the logarithm of its bias field; None if that was not asked.
+    """
+
+    place: Registration | None = None
+    head: Registration | None = None
+    bias: Blocks | None = None
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Where the findings of a volume are kept, so that they are not made twice.
+
+    Args:
+        folder: the run's folder of volumes.
+        name: of the scan.
+        digest: of the image and of what is done to it.
+    """
+
+    folder: Path
+    name: str
+    digest: str
+
+    @property
+    def transform(self) -> Path:
+        """The map as ITK's tools read it, named as BIDS wants it."""
+        return self.folder / f"{self.name}_from-T1w_to-{SPACE}_mode-image_xfm.txt"
+
+    @property
+    def field(self) -> Path:
+        """The logarithm of the bias field, coarse."""
+        return self.folder / f"{self.name}_desc-logbias_T1w.nii.gz"
+
+    @property
+    def record(self) -> Path:
+        """Numbers and the digest."""
+        return self.folder / f"{self.name}_desc-normalisation_T1w.json"
+
+    def read(self) -> Findings | None:
+        """What was found of the same image in the same way; None if nothing was."""
+        note = json.loads(self.record.read_text()) if self.record.is_file() else {}
+        if note.get("digest") != self.digest:
+            return None
+        place, head = (
+            Registration(np.array(note[name]["matrix"]), note[name]["correlation"])
+            if note[name]
+            else None
+            for name in ("place", "head")
+        )
+        bias = None
+        if note["bias"]:
+            image: Any = nib.Nifti1Image.from_filename(self.field)
+            bias = Blocks(np.asarray(image.dataobj, dtype=np.float32), np.array(note["bias"]))
+        return Findings(place, head, bias)
+
+    def write(self, found: Findings) -> None:
+        """Keep what was found."""
+        if found.place is not None:
+            _write_transform(found.place.matrix, self.transform)
+        if found.bias is not None:
+            with writing(self.field) as path:
+                nib.save(nib.Nifti1Image(found.bias.values, found.bias.affine), path)
+        note = {
+            "digest": self.digest,
+            "place": _numbers(found.place),
+            "head": _numbers(found.head),
+            "bias": None if found.bias is None else found.bias.affine.tolist(),
+        }
+        with writing(self.record) as path:
+            path.write_text(json.dumps(note, indent=1) + "\n")
+
+
+def _numbers(found: Registration | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"matrix": found.matrix.tolist(), "correlation": found.correlation}
+
+
+def _write_transform(matrix: np.ndarray, target: Path) -> None:
+    sitk, lps = simpleitk(), LPS @ matrix @ LPS
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(lps[:3, :3].ravel().tolist())
+    transform.SetTranslation(lps[:3, 3].tolist())
+    with writing(target) as path:
+        sitk.WriteTransform(transform, str(path))
+
+
+def normalise(
+    path: Path,
+    how: Normalisation,
+    mask_path: Path | None = None,
+    space: str = "",
+    notes: Notes | None = None,
+) -> Brain:
+    """Read a volume, find its brain, and do to it what is asked.
+
+    Args:
+        path: any file that nibabel reads.
+        how: what is done.
+        mask_path: a mask on the image's grid.
+        space: see Scan.
+        notes: where findings are kept.
+
+    Raises:
+        UnusableVolumeError: as `read_volume` and `find_brain`; the alignment fails.
+        WholeHeadError: of a whole head that is not to be aligned.
+    """
+    volume = read_volume(path)
+    brain, source = None, "template"
+    try:
+        volume, brain, source = find_brain(volume, mask_path, space)
+    except WholeHeadError:
+        if how.align == "none":
+            raise
+    found = Findings()
+    if not how.does_nothing:
+        found = (notes.read() if notes else None) or _kept(_find(volume, brain, how), notes)
+    return _apply(found, volume, brain, source)
+
+
+def _kept(found: Findings, notes: Notes | None) -> Findings:
+    if notes is not None:
+        notes.write(found)
+    return found
+
+
+def _find(volume: Volume, brain: np.ndarray | None, how: Normalisation) -> Findings:
+    place = head = bias = None
+    try:
+        if brain is None:
+            head = register(volume.array, volume.affine)
+            brain = _brain_of_head(volume, head)
+            volume = stripped(volume, brain)
+        if how.align == "affine" and head is not None:
+            place = head
+        elif how.align != "none":
+            place = register(volume.array, volume.affine, brain, how.align)
+        if how.bias:
+            bias = log_bias(volume.array, volume.affine, brain)
+    except ValueError as error:
+        raise UnusableVolumeError(str(error), ADVICE) from error
+    return Findings(place, head, bias)
+
+
+def _brain_of_head(volume: Volume, head: Registration) -> np.ndarray:
+    return brain_in_template_space(head.into_template(volume.affine), volume.array.shape)
+
+
+def _apply(found: Findings, volume: Volume, brain: np.ndarray | None, source: str) -> Brain:
+    if brain is None:
+        assert found.head is not None  # for the type checker: a whole head was registered
+        brain = _brain_of_head(volume, found.head)
+        volume = stripped(volume, brain)
+    own = volume.affine
+    measures = {"brain_ml": float(np.count_nonzero(brain) * abs(np.linalg.det(own[:3, :3])) / 1000)}
+    if found.bias is not None:
+        flat = volume.array / bias_at(found.bias, own, volume.array.shape)
+        volume = replace(volume, array=np.asarray(flat, dtype=np.float32))
+    if found.place is not None:
+        volume = replace(volume, affine=found.place.into_template(own))
+        measures["alignment"] = found.place.correlation
+    return Brain(volume, brain, source, measures, corrected=found.bias is not None)
+
+
+def need_simpleitk(what: str) -> None:
+    """Say in time that SimpleITK is missing.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if find_spec("SimpleITK") is None:
+        raise UsageError(f"{what}: {MISSING}")

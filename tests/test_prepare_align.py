@@ -1,0 +1,240 @@
+"""prepare with alignment: whole heads and brains on the same slices, and what is kept of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.transform import Rotation
+
+from monai_vqbrain.cohorts import make_phantom
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.provenance import read_provenance
+from monai_vqbrain.stages.conditions import position_column
+from monai_vqbrain.stages.normalise import Normalisation
+from monai_vqbrain.stages.original import Frame, space_of, volume_original
+from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.transforms.registration import register
+from monai_vqbrain.transforms.template import SPACE, template_extent
+
+SMALL = PrepareOptions(size=(64, 64), spacing=3.6)
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three simulated heads, each turned and moved."""
+    source = make_phantom(
+        tmp_path_factory.mktemp("heads") / "p", 3, seed=3, skull=True, second_sessions=0
+    )
+    rng = np.random.default_rng(0)
+    for path in sorted(source.glob("sub-*/ses-01/anat/*_T1w.nii.gz")):
+        image = nib.load(path)
+        pose = np.eye(4)
+        pose[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-12, 12, 3), degrees=True).as_matrix()
+        pose[:3, 3] = rng.uniform(-30, 30, 3)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), pose @ image.affine), path)
+    return source
+
+
+@pytest.fixture(scope="module")
+def run(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The heads, prepared as nobody said how; do not change it."""
+    out = tmp_path_factory.mktemp("aligned") / "run"
+    prepare(heads, out, SMALL)
+    return out
+
+
+def table(run: Path, name: str = "slices.tsv") -> pd.DataFrame:
+    return pd.read_csv(run / "2-slices" / name, sep="\t")
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each registration that is really made: its kind."""
+    made: list[str] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        made.append(args[3] if len(args) > 3 else "affine")
+        return register(*args, **kwargs)
+
+    monkeypatch.setattr("monai_vqbrain.stages.normalise.register", counted)
+    return made
+
+
+def test_whole_heads_are_aligned_without_being_asked(run: Path) -> None:
+    slices = table(run)
+    assert len(slices) == 3 * 16
+    assert set(slices["mask_source"]) == {"template"}
+    options = (read_provenance(run / "2-slices") or {})["options"]
+    assert (options["align"], options["asked"], options["space"]) == ("affine", "auto", SPACE)
+    assert position_column(RunFolder(run)) == "position_mm"
+
+
+def test_the_slices_lie_at_the_same_millimetres_in_every_brain(run: Path) -> None:
+    """From 36 mm below the template's top downwards, centred on its brain."""
+    stacks = [nib.load(path) for path in sorted((run / "2-slices/stacks").glob("*_T1w.nii"))]
+    for stack in stacks:
+        assert np.array_equal(stack.affine, stacks[0].affine)
+    low, high = template_extent()
+    middle = nib.affines.apply_affine(stacks[0].affine, (np.array(stacks[0].shape) - 1) / 2)
+    assert np.allclose(middle[:2], ((low + high) / 2)[:2], atol=1e-3)
+    top = nib.affines.apply_affine(stacks[0].affine, [0, 0, 15])[2]
+    assert top == pytest.approx(high[2] - 36, abs=1e-3)
+    images = [stack.get_fdata().ravel() for stack in stacks]
+    assert min(np.corrcoef(images)[np.triu_indices(3, 1)]) > 0.9
+
+
+def test_the_map_is_kept_as_simpleitk_reads_it(run: Path, heads: Path) -> None:
+    import SimpleITK as sitk  # noqa: N813
+
+    name = "sub-phantom02_ses-01"
+    path = run / "1-volumes" / f"{name}_from-T1w_to-{SPACE}_mode-image_xfm.txt"
+    there = sitk.ReadTransform(str(path))
+    note = json.loads((run / f"1-volumes/{name}_desc-normalisation_T1w.json").read_text())
+    matrix = np.array(note["place"]["matrix"])
+    point = np.array([20.0, -30.0, 40.0])
+    flip = np.array([-1, -1, 1])
+    expected = nib.affines.apply_affine(matrix, point)
+    assert np.allclose(flip * there.TransformPoint((flip * point).tolist()), expected)
+
+
+def test_scores_of_the_alignment_stand_in_the_qc_table(run: Path) -> None:
+    qc = table(run, "qc/qc.tsv")
+    assert qc["alignment"].between(0.4, 1).all()
+    assert qc["shift_mm"].abs().max() < 3
+    assert qc["brain_ml"].between(900, 2000).all()
+    page = (run / "2-slices/qc/index.html").read_text()
+    assert "correlation with the template" in page
+
+
+def test_brains_and_heads_of_the_same_people_get_the_same_slices(run: Path, tmp_path: Path) -> None:
+    """Those without a skull lie upright: only alignment brings the two together."""
+    bare = make_phantom(tmp_path / "bare", 3, seed=3, second_sessions=0)
+    prepare(bare, tmp_path / "run", replace(SMALL, align="affine"))
+    assert set(table(tmp_path / "run")["mask_source"]) == {"zero-background"}
+    for path in sorted((run / "2-slices/stacks").glob("*_T1w.nii")):
+        of_head, of_brain = (
+            nib.load(folder / "2-slices/stacks" / path.name) for folder in (run, tmp_path / "run")
+        )
+        assert np.array_equal(of_head.affine, of_brain.affine)
+        inside = of_brain.get_fdata() > 0
+        both = of_head.get_fdata()[inside], of_brain.get_fdata()[inside]
+        assert np.corrcoef(*both)[0, 1] > 0.85
+
+
+def test_nothing_is_aligned_twice(
+    heads: Path, tmp_path: Path, registered: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(heads, tmp_path, SMALL)
+    assert registered == ["affine"] * 3
+    assert "they are whole heads: all volumes are aligned" in capsys.readouterr().out
+    prepare(heads, tmp_path, SMALL)
+    assert "is up to date" in capsys.readouterr().out
+    prepare(heads, tmp_path, replace(SMALL, axis="sagittal"))
+    assert registered == ["affine"] * 3
+    assert set(table(tmp_path)["axis"]) == {"sagittal"}
+    prepare(heads, tmp_path, replace(SMALL, align="rigid"))
+    assert registered[3:] == ["affine", "rigid"] * 3
+
+
+def test_a_whole_head_that_is_not_to_be_aligned_is_refused(heads: Path, tmp_path: Path) -> None:
+    with pytest.raises(VQBrainError, match="not skull-stripped .*: use --align affine, skull-st"):
+        prepare(heads, tmp_path, replace(SMALL, align="none"))
+
+
+def test_an_alignment_that_fails_is_one_line(heads: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for number, scale in enumerate((1.0, 1.0, 1.0, 1.15)):
+        old = sorted(heads.glob("sub-*/ses-01/anat/*_T1w.nii.gz"))[number % 3]
+        image = nib.load(old)
+        new = source / f"p{number}_T1w.nii.gz"
+        new.parent.mkdir(exist_ok=True)
+        larger = np.diag([scale] * 3 + [1]) @ image.affine
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), larger), new)
+    prepare(source, tmp_path / "run", SMALL)
+    problems = table(tmp_path / "run", "problems.tsv").set_index("path")
+    problem = problems.loc["p3_T1w.nii.gz"]
+    assert "the alignment to MNI152 fails: the brain would have 2" in problem["problem"]
+    assert "--exclude" in problem["advice"]
+    assert len(table(tmp_path / "run")) == 3 * 16
+
+
+def test_bias_is_corrected_and_its_field_kept(tmp_path: Path) -> None:
+    source = make_phantom(tmp_path / "p", 1, seed=5, resolution_mm=3, second_sessions=0)
+    left = np.linspace(0.6, 1.4, 70)
+    for path in source.glob("sub-*/ses-01/anat/*_T1w.nii.gz"):
+        image = nib.load(path)
+        array = np.asarray(image.dataobj)
+        shaded = (array * left[: array.shape[0], None, None]).astype(np.float32)
+        nib.save(nib.Nifti1Image(shaded, image.affine), path)
+    ratio = {}
+    for bias in (False, True):
+        run = tmp_path / f"run-{bias}"
+        prepare(source, run, replace(SMALL, bias=bias))
+        image = nib.load(next((run / "2-slices/stacks").glob("*_T1w.nii"))).get_fdata()
+        halves = [half[half > 0].mean() for half in (image[:32], image[32:])]
+        ratio[bias] = halves[1] / halves[0]
+    assert ratio[False] > 1.15
+    assert abs(ratio[True] - 1) < 0.05
+    assert len(list((run / "1-volumes").glob("*_desc-logbias_T1w.nii.gz"))) == 1
+    note = json.loads(next((run / "1-volumes").glob("*_desc-normalisation_T1w.json")).read_text())
+    assert note["place"] is None
+    assert (read_provenance(run / "2-slices") or {})["options"]["space"] == ""
+
+
+def test_counts_and_positions_are_the_templates(heads: Path, tmp_path: Path) -> None:
+    prepare(heads, tmp_path / "a", replace(SMALL, count=4))
+    low, high = template_extent()
+    spread = low[2] + (np.arange(4) + 0.5) * (high[2] - low[2]) / 4
+    for _, rows in table(tmp_path / "a").groupby("stack"):
+        assert np.allclose(rows["position_mm"], spread, atol=1e-3)
+    prepare(heads, tmp_path / "a", replace(SMALL, positions="-10:20:10"))
+    for _, rows in table(tmp_path / "a").groupby("stack"):
+        assert rows["position_mm"].tolist() == [-10, 0, 10, 20]
+
+
+def test_a_volume_to_reconstruct_is_aligned_as_the_run_is(run: Path, heads: Path) -> None:
+    path = next(heads.glob("sub-phantom02/ses-01/anat/*_T1w.nii.gz"))
+    frame = Frame.of((read_provenance(run / "2-slices") or {})["options"])
+    assert frame.how == Normalisation("affine", False)
+    original = volume_original(path, frame)
+    stack = nib.load(run / "2-slices/stacks/sub-phantom02_ses-01_axial_T1w.nii")
+    positions = np.array([place["position_mm"] for place in original.places])
+    for index in (2, 8, 13):
+        at = stack.affine[2, 3] + index * stack.affine[2, 2]
+        near = int(np.abs(positions - at).argmin())
+        mine, theirs = original.slices[..., near], stack.get_fdata()[..., index]
+        assert np.corrcoef(mine.ravel(), theirs.ravel())[0, 1] > 0.97
+    back = original.back(original.slices)
+    inside = original.brain & (original.unit > 0)
+    assert np.corrcoef(back[inside], original.unit[inside])[0, 1] > 0.8
+
+
+def test_the_space_of_an_image_stands_in_its_name() -> None:
+    assert space_of(Path("sub-1_space-MNI152NLin2009cSym_T1w.nii.gz")) == "MNI152NLin2009cSym"
+    assert space_of(Path("sub-1_space-scanner_T1w.nii.gz")) == ""
+
+
+@pytest.mark.parametrize("options", [{"align": "affine"}, {"align": "rigid"}, {"bias": True}])
+def test_simpleitk_is_asked_for_in_time(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("monai_vqbrain.stages.normalise.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"need SimpleITK: pip install 'monai-vqbrain\[align\]'"):
+        PrepareOptions(**options)
+
+
+@pytest.mark.slow
+def test_two_processes_align_to_the_same_bits(run: Path, heads: Path, tmp_path: Path) -> None:
+    prepare(heads, tmp_path, replace(SMALL, jobs=2))
+    for path in (run / "2-slices/stacks").glob("*.nii"):
+        assert (tmp_path / "2-slices/stacks" / path.name).read_bytes() == path.read_bytes()

@@ -1,12 +1,17 @@
-"""What it costs to prepare a volume: CPU-seconds and memory, without alignment.
+"""What it costs to prepare a volume: CPU-seconds and memory; and how well it is aligned.
 
-    python benchmarks/prepare.py --data ds002748 --json figures.json
+    python benchmarks/prepare.py --data ds002748 --also ixi-hh --json figures.json
 
 A lap loads a volume with nibabel (decompressed, as stored), prepares it as the command does (read,
 cut, scaled, stack, mask and table row written and renamed; the pictures of qc/ apart), and sends
 it through MONAI's whole-volume chain for the same slices: LoadImaged, EnsureChannelFirstd,
 Orientationd, Spacingd, ScaleIntensityRangePercentilesd, ResizeWithPadOrCropd. All in one process
 after the imports, on one thread. Time and peak memory of whole runs are those of new processes.
+
+Alignment is that of `prepare --align affine`, of as many volumes from each of the two cohorts,
+beside a careful setting: down to 1 mm instead of 2, all points, and until nothing is gained any
+more. Both are judged by the correlation of the volume as it is with the template, within the
+template's brain.
 """
 
 from __future__ import annotations
@@ -39,14 +44,31 @@ from monai.transforms import (
 from quantizer import resident
 from standings import aligned, command_line, keep, machine, short
 
-from monai_vqbrain.cohorts import read_cohort
+from monai_vqbrain.cohorts import Scan, read_cohort
 from monai_vqbrain.stages import prepare as stage
+from monai_vqbrain.stages.volume import find_brain, read_volume
+from monai_vqbrain.transforms import LoadSliced
+from monai_vqbrain.transforms.registration import (
+    STEPS,
+    Step,
+    correlation,
+    register,
+)
 
 COUNTS = (12, 48)  # volumes of the whole runs
+CAREFUL = tuple(
+    Step(mm, kind, factor=1e7, iterations=200)
+    for mm, kind in ((4.0, "rigid"), (4.0, "affine"), (2.0, "affine"), (1.0, "affine"))
+)
+SLICES = (16, 160)  # of two stacks, a slice of which is read
 GOALS = (  # figure, words, must, whether less is better
     ("cpu_over_load", "preparing a volume, to loading it", 3.0, True),
     ("speedup_monai", "MONAI's whole-volume chain, to ours", 2.0, False),
     ("memory_growth", "peak memory, 48 volumes to 12", 1.1, True),
+    ("slice_growth", "reading a slice, of 160 to of 16", 1.2, True),
+    ("align_cpu_seconds", "aligning a volume, CPU-seconds", 5.0, True),
+    ("align_ncc_loss", "correlation lost to careful alignment", 0.01, True),
+    ("align_ncc_loss_most", "the same, the worst volume", 0.03, True),
 )
 
 
@@ -62,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for count in COUNTS:
         found |= whole_run(args.data, count)
     found["memory_growth"] = found[f"peak_mb_{COUNTS[1]}"] / found[f"peak_mb_{COUNTS[0]}"]
+    found |= one_slice()
+    found |= alignment([args.data, args.also], args.aligned)
     print(table(found))
     found |= {"machine": machine(), "volumes": args.volumes, "threads": 1}
     print(found["machine"])
@@ -73,11 +97,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__ or "")
     add = parser.add_argument
     add("--data", type=Path, required=True, help="ds002748, or another skull-stripped BIDS dataset")
+    add("--also", type=Path, required=True, help="ixi-hh, or another one, to be aligned too")
+    add("--aligned", type=int, default=6, help="volumes of each cohort that are aligned")
     add("--volumes", type=int, default=12, help="laps, each with another volume")
     add("--alone", type=int, default=0, help="only prepare so many, and say seconds and peak MB")
     args = parser.parse_args(arguments)
-    if args.volumes < 1 or args.alone < 0:
-        parser.error("--volumes must be 1 or more")
+    if args.volumes < 1 or args.aligned < 1 or args.alone < 0:
+        parser.error("--volumes and --aligned must be 1 or more")
     return args
 
 
@@ -148,10 +174,61 @@ def monai_chain() -> Compose:
 
 def whole_run(data: Path, count: int) -> dict[str, float]:
     """CPU-seconds and peak memory of a new process that prepares so many volumes."""
-    command = [sys.executable, __file__, "--data", str(data), "--alone", str(count)]
+    command = [sys.executable, __file__, "--data", str(data), "--also", str(data)]
+    command += ["--alone", str(count)]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     spent, peak = map(float, run.stdout.split()[-2:])
     return {f"run_cpu_seconds_{count}": spent, f"peak_mb_{count}": peak}
+
+
+def one_slice() -> dict[str, float]:
+    """CPU-milliseconds to read one slice of a short and of a long stack, as training does."""
+    spent = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in SLICES:
+            path = str(Path(folder) / f"{count}.nii")
+            values = np.random.default_rng(0).integers(0, 255, (128, 128, count), dtype=np.uint8)
+            nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+            items = [{"image": path, "label": path, "index": i % count} for i in range(1600)]
+            load = LoadSliced()
+            load(items[0])
+            spent.append(
+                1000 / len(items) * seconds(lambda load=load, items=items: [*map(load, items)])
+            )
+    return {
+        **{f"slice_ms_of_{count}": ms for count, ms in zip(SLICES, spent, strict=True)},
+        "slice_growth": spent[1] / spent[0],
+    }
+
+
+def alignment(cohorts: Sequence[Path], volumes: int) -> dict[str, float]:
+    """CPU-seconds of aligning a volume in memory, and the correlation that care would add."""
+    spent: dict[str, list[float]] = {"fast": [], "careful": []}
+    worth: dict[str, list[float]] = {"fast": [], "careful": []}
+    for scan in [scan for cohort in cohorts for scan in evenly(read_cohort(cohort).scans, volumes)]:
+        volume, brain, _ = find_brain(read_volume(scan.path), scan.mask_path)
+        for way, steps in (("fast", STEPS["affine"]), ("careful", CAREFUL)):
+            if not spent[way]:  # the template is loaded once
+                register(volume.array, volume.affine, brain, steps=steps)
+            began = time.process_time()
+            found = register(volume.array, volume.affine, brain, steps=steps)
+            spent[way].append(time.process_time() - began)
+            worth[way].append(correlation(volume.array, volume.affine, found.matrix))
+    losses = [slow - fast for fast, slow in zip(worth["fast"], worth["careful"], strict=True)]
+    return {
+        "align_cpu_seconds": median(spent["fast"]),
+        "align_cpu_seconds_most": max(spent["fast"]),
+        "careful_cpu_seconds": median(spent["careful"]),
+        "align_ncc": median(worth["fast"]),
+        "careful_ncc": median(worth["careful"]),
+        "align_ncc_loss": median(losses),
+        "align_ncc_loss_most": max(losses),
+    }
+
+
+def evenly(scans: Sequence[Scan], count: int) -> list[Scan]:
+    """So many scans, spread over all."""
+    return [scans[round(i)] for i in np.linspace(0, len(scans) - 1, count)]
 
 
 def table(found: Mapping[str, float]) -> str:
@@ -162,11 +239,17 @@ def table(found: Mapping[str, float]) -> str:
     for count in COUNTS:
         spent, peak = found[f"run_cpu_seconds_{count}"], found[f"peak_mb_{count}"]
         runs.append([str(count), f"{spent:.1f}", f"{peak:.0f}"])
+    ways = [["one affine alignment", "CPU-seconds", "most", "correlation"]]
+    ways.append([
+        "as prepare does", short(found["align_cpu_seconds"]),
+        short(found["align_cpu_seconds_most"]), f"{found['align_ncc']:.4f}",
+    ])  # fmt: skip
+    ways.append(["careful", short(found["careful_cpu_seconds"]), "", f"{found['careful_ncc']:.4f}"])
     goals = [["", "found", "must", ""]]
     for name, words, must, less in GOALS:
         met = found[name] <= must if less else found[name] >= must
         goals.append([words, short(found[name]), short(must), "met" if met else "missed"])
-    return f"\n{aligned(one)}\n\n{aligned(runs)}\n\n{aligned(goals)}"
+    return "".join(f"\n{aligned(rows)}\n" for rows in (one, runs, ways, goals))
 
 
 if __name__ == "__main__":

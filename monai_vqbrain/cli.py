@@ -147,13 +147,14 @@ def prepare_options(command: Command) -> Command:
         click.option("--spacing", type=click.FloatRange(0, min_open=True), default=1.8,
                      show_default=True, metavar="MM", help="Side of a pixel."),
         click.option("--positions", metavar="FROM:TO:STEP",
-                     help="Slice positions in mm; the default is 16 slices 3.6 mm apart, the "
-                     "first 36 mm below the brain's top."),
+                     help="Slice positions in mm, of MNI152 in aligned data; the default is 16 "
+                     "slices 3.6 mm apart, the first 36 mm below the brain's top."),
         click.option("--count", type=click.IntRange(1), metavar="N",
                      help="Instead: so many slices, spread evenly over the brain."),
         click.option("--align", type=click.Choice(["auto", "none", "rigid", "affine"]),
-                     default="auto", show_default=True, help="Registration to MNI space."),
-        click.option("--bias", is_flag=True, help="Correct the bias field."),
+                     default="auto", show_default=True,
+                     help="Bring all brains to MNI152; auto does so (affine) with whole heads."),
+        click.option("--bias", is_flag=True, help="Correct the bias field (N4)."),
         click.option("--column", "columns", multiple=True, callback=_columns,
                      metavar="NAME=COLUMN", help="Which column holds diagnosis, sex or age."),
         click.option("--exclude", type=click.Path(dir_okay=False, exists=True, path_type=Path),
@@ -217,6 +218,7 @@ def prepare(source: Path, run: Path, **options: Any) -> None:
     \b
     Example: vqbrain prepare my-bids my-run
              vqbrain prepare ADNI my-run --axis coronal --count 32
+             vqbrain prepare ADNI my-run --align affine --positions -40:60:2 --jobs 8
     """
     from monai_vqbrain.stages.prepare import PrepareOptions
     from monai_vqbrain.stages.prepare import prepare as run_prepare

@@ -374,7 +374,9 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     folder = prepare(good, tmp_path / "run", none)
     assert len(table(folder)) == 2 * 4
     before = table(folder, "problems")
-    with pytest.raises(VQBrainError, match=r"no volume is usable, the first: sub-00/.* into derivatives$"):
+    with pytest.raises(
+        VQBrainError, match=r"no volume is usable, the first: sub-00/.* into derivatives$"
+    ):
         prepare(source, tmp_path / "run", none)
     assert table(folder, "problems").equals(before)
 

@@ -37,15 +37,26 @@ def test_it_ends_in_a_table_and_the_same_as_json(
 ) -> None:
     monkeypatch.setattr(benchmark, "COUNTS", (3, 4))
     file = tmp_path / "figures.json"
-    benchmark.main(["--data", str(people), "--volumes", "2", "--json", str(file)])
+    monkeypatch.setattr(benchmark, "CAREFUL", benchmark.CAREFUL[:2])
+    cohorts = ["--data", str(people), "--also", str(people)]
+    benchmark.main([*cohorts, "--volumes", "2", "--aligned", "1", "--json", str(file)])
     figures = json.loads(file.read_text())
     assert figures["cpu_over_load"] > 1
     assert figures["speedup_monai"] > 0
     assert figures["memory_growth"] == figures["peak_mb_4"] / figures["peak_mb_3"]
     assert figures["run_cpu_seconds_3"] > 0
+    assert figures["slice_growth"] == figures["slice_ms_of_160"] / figures["slice_ms_of_16"]
+    assert abs(figures["align_ncc_loss"]) < 0.03
+    assert 0 < figures["align_cpu_seconds"] <= figures["align_cpu_seconds_most"]
     shown = capsys.readouterr().out
     assert f"{figures['prepare_cpu_seconds']:.3f}" in shown
     assert "preparing a volume, to loading it" in shown
+    assert "correlation lost to careful alignment" in shown
+
+
+def test_volumes_are_chosen_from_end_to_end(benchmark: Any) -> None:
+    assert benchmark.evenly(list("abcde"), 3) == ["a", "c", "e"]
+    assert benchmark.evenly(list("abcde"), 1) == ["a"]
 
 
 def test_cohorts_are_whole_again_afterwards(benchmark: Any, people: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from monai_vqbrain.cohorts import read_cohort
 from monai_vqbrain.cohorts.walk import walk
 
 
@@ -40,18 +44,69 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     ]
 
 
+def lock(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Root may read everything, so permissions are played."""
+    inside = os.scandir
+
+    def refuse(folder: Any = ".") -> Any:
+        if Path(folder).name == name:
+            raise PermissionError(13, "Permission denied")
+        return inside(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+def bids(root: Path) -> None:
+    touch(root, "sub-1/anat/sub-1_T1w.nii.gz", "sub-2/anat/sub-2_T1w.nii.gz")
+
+
+def loni(root: Path) -> None:
+    for number in (1, 2):
+        touch(
+            root, f"ADNI/00{number}_S_0001/MPRAGE/2010-01-01_00_00_00.0/I{number}/a_I{number}.nii"
+        )
+
+
+def ad_nc(root: Path) -> None:
+    touch(root, "train/AD/1_1.jpeg", "train/NC/2_1.jpeg")
+
+
+def oasis(root: Path) -> None:
+    touch(root, "keras_png_slices_train/case_001_slice_0.nii.png")
+    touch(root, "keras_png_slices_test/case_002_slice_0.nii.png")
+
+
+@pytest.mark.parametrize(
+    ("make", "locked", "path"),
+    [
+        (bids, "sub-2", "sub-2"),
+        (loni, "I2", "ADNI/002_S_0001/MPRAGE/2010-01-01_00_00_00.0/I2"),
+        (ad_nc, "NC", "train/NC"),
+        (oasis, "keras_png_slices_test", "keras_png_slices_test"),
+    ],
+)
+def test_every_layout_says_what_is_locked_and_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], None],
+    locked: str,
+    path: str,
+) -> None:
+    make(tmp_path)
+    assert len(read_cohort(tmp_path).scans) == 2
+    assert "Permission denied" not in str(read_cohort(tmp_path).problems)
+    lock(monkeypatch, locked)
+    cohort = read_cohort(tmp_path, make.__name__)
+    said = {problem.path: problem.problem for problem in cohort.problems}
+    assert said[path] == "cannot be read (Permission denied)"
+    assert len(cohort.scans) == 1
+
+
 def test_a_folder_that_cannot_be_read_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "a.nii", "locked/b.nii")
-    inside = Path.iterdir
-
-    def refuse(folder: Path) -> object:  # root may read everything, so permissions show nothing
-        if folder.name == "locked":
-            raise PermissionError(13, "Permission denied")
-        return inside(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    lock(monkeypatch, "locked")
     files, (problem,) = walk(tmp_path)
     assert [path.name for path in files] == ["a.nii"]
     assert (problem.path, problem.problem) == ("locked", "cannot be read (Permission denied)")

@@ -23,6 +23,7 @@ from monai_vqbrain.cohorts.columns import (
     records,
 )
 from monai_vqbrain.cohorts.names import is_dicom_name, is_nifti, is_repeat, is_t1, stem
+from monai_vqbrain.cohorts.walk import entries
 from monai_vqbrain.errors import VQBrainError
 
 PARTICIPANT = "[0-9][0-9][0-9]_S_[0-9]*"  # site, roster id
@@ -122,7 +123,7 @@ def _images(source: Path) -> Iterable[Image]:
     """<participant>/<series>/<date>/<leaf>/<file>: whatever lies at this depth."""
     for top in TREE:
         for leaf in sorted(source.glob(f"{top}{PARTICIPANT}/*/*/*")):
-            files = sorted(leaf.iterdir()) if leaf.is_dir() else []
+            files = entries(leaf)
             dicom = tuple(file for file in files if is_dicom_name(file))
             for path in [file for file in files if is_nifti(file)] or [leaf] * bool(dicom):
                 participant, series, date = leaf.parts[-4:-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.columns import check_asked
+from monai_vqbrain.cohorts.walk import entries
 
 GROUPS = {"AD": "AD", "NC": "CN"}
 AD_NC = re.compile(r"(?P<id>\d+)_(?P<slice>\d+)\.jpe?g", re.IGNORECASE)
@@ -104,7 +105,7 @@ def _oasis(source: Path) -> Iterator[Picture]:
 
 
 def _pictures(folder: Path, names: re.Pattern[str], split: str, group: str) -> Iterator[Picture]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in entries(folder):
         if match := names.fullmatch(path.name):
             yield Picture(path, split, group, int(match["id"]), int(match["slice"]))
 

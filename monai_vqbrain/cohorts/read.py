@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from monai_vqbrain.cohorts.dicom import is_dicom, read_dicom
 from monai_vqbrain.cohorts.folder import is_folder, read_folder
 from monai_vqbrain.cohorts.loni import is_loni, read_loni
 from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
+from monai_vqbrain.cohorts.walk import walk
 from monai_vqbrain.errors import UsageError
 
 
@@ -60,11 +62,18 @@ def read_cohort(
     names = [layout] if layout != "auto" else list(LAYOUTS)
     for name in names:
         if LAYOUTS[name].recognise(source):
-            return LAYOUTS[name].read(source, columns)
+            return _with_unread(LAYOUTS[name].read(source, columns))
     as_what = "a source of T1 volumes" if layout == "auto" else f"the layout {layout!r}"
     raise UsageError(
         f"{source} is not {as_what}: {_there_is(source)}, no NIfTI or DICOM that could be read"
     )
+
+
+def _with_unread(cohort: Cohort) -> Cohort:
+    """The cohort with a line for every folder and link that its reader has passed over."""
+    said = {problem.path for problem in cohort.problems}
+    unread = [problem for problem in walk(cohort.root)[1] if problem.path not in said]
+    return replace(cohort, problems=(*cohort.problems, *unread))
 
 
 def _there_is(source: Path) -> str:

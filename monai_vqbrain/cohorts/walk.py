@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from monai_vqbrain.cohorts.cohort import Problem
@@ -26,19 +27,32 @@ def walk(source: Path) -> tuple[list[Path], list[Problem]]:
     def enter(folder: Path, above: frozenset[Path]) -> None:
         here = above | {folder.resolve()}
         try:
-            paths = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             say(folder, f"cannot be read ({error.strerror})", "allow yourself to read it")
             return
-        for path in paths:
-            if path.is_symlink() and not path.exists():
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name[0] == ".":
+                continue
+            if not entry.is_symlink():  # known without another look at the disk
+                enter(path, here) if entry.is_dir() else files.append(path)
+            elif not path.exists():
                 say(path, "a symbolic link that leads nowhere", "get the file, or take it away")
             elif not path.is_dir():
                 files.append(path)
-            elif path.is_symlink() and path.resolve() in here:
+            elif path.resolve() in here:
                 say(path, "a symbolic link that leads back to a folder above it", "take it away")
             else:
                 enter(path, here)
 
     enter(source, frozenset())
     return files, problems
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in order; nothing where it is none, or cannot be read (`walk` says)."""
+    try:
+        return sorted(folder / entry.name for entry in os.scandir(folder))
+    except OSError:
+        return []

@@ -51,7 +51,7 @@ def walk(source: Path) -> tuple[list[Path], list[Problem]]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, in order; nothing where it is none, or cannot be read (`walk` says)."""
+    """What lies in a folder, in order; nothing where it is none or cannot be read."""
     try:
         return sorted(folder / entry.name for entry in os.scandir(folder))
     except OSError:

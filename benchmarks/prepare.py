@@ -46,6 +46,7 @@ from standings import aligned, command_line, keep, machine, short
 
 from monai_vqbrain.cohorts import Scan, read_cohort
 from monai_vqbrain.stages import prepare as stage
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.volume import find_brain, read_volume
 from monai_vqbrain.transforms import LoadSliced
 from monai_vqbrain.transforms.registration import (
@@ -131,7 +132,7 @@ def laps(data: Path, volumes: int) -> dict[str, float]:
 def prepare(data: Path, volumes: int) -> None:
     """Prepare the first volumes of a cohort into a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as folder, only(volumes):
-        stage.prepare(data, Path(folder) / "run", stage.PrepareOptions())
+        stage.prepare(data, Path(folder) / "run", PrepareOptions())
 
 
 @contextmanager

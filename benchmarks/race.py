@@ -18,7 +18,8 @@ from monai.transforms import Compose
 from racers import Racer
 
 from monai_vqbrain import metrics
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.slice_tables import LEAST_BRAIN
 from monai_vqbrain.stages.tables import read_slices, read_slices_table, read_table, where

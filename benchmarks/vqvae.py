@@ -32,7 +32,8 @@ from standings import BUDGETS, LONGEST, RACES, SHORT
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.run import RunFolder
 
 PARTS = (*RACES, "budgets")

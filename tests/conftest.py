@@ -43,7 +43,8 @@ def shared_data() -> Path:
 def prepared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with the 32x32 slices of nine simulated people; copy it before you change it."""
     from monai_vqbrain.cohorts import make_phantom
-    from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+    from monai_vqbrain.stages.prepare import prepare
+    from monai_vqbrain.stages.prepare_options import PrepareOptions
 
     folder = tmp_path_factory.mktemp("prepared")
     source = make_phantom(folder / "people", participants=9, resolution_mm=4, second_sessions=0)

@@ -11,7 +11,8 @@ import pytest
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.stages.check import check
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 
 
 @pytest.fixture(name="source")

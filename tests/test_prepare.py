@@ -21,7 +21,8 @@ from scipy.ndimage import gaussian_filter
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.stages.normalise import Normalisation, Notes
-from monai_vqbrain.stages.prepare import PrepareOptions, parse_positions, prepare
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.prepare_options import PrepareOptions, parse_positions
 from monai_vqbrain.stages.slice_tables import COLUMNS, make_datalist, slice_rows
 from monai_vqbrain.stages.stacks import Cut, cut_scan, volume_to_slices
 from monai_vqbrain.stages.volume import Volume, find_brain, read_volume

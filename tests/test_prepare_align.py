@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages.conditions import position_column
 from monai_vqbrain.stages.normalise import Normalisation
 from monai_vqbrain.stages.original import Frame, space_of, volume_original
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.transforms.registration import register
 from monai_vqbrain.transforms.template import SPACE, template_extent
@@ -148,6 +150,26 @@ def test_nothing_is_aligned_twice(
 def test_a_whole_head_that_is_not_to_be_aligned_is_refused(heads: Path, tmp_path: Path) -> None:
     with pytest.raises(VQBrainError, match="not skull-stripped .*: use --align affine, skull-st"):
         prepare(heads, tmp_path, replace(SMALL, align="none"))
+
+
+def test_stopping_at_the_first_problem_does_not_stop_at_a_whole_head(
+    heads: Path, tmp_path: Path
+) -> None:
+    prepare(heads, tmp_path / "run", replace(SMALL, on_error="stop"))
+    assert set(table(tmp_path / "run")["mask_source"]) == {"template"}
+
+
+def test_a_single_head_among_brains_moves_nobody(heads: Path, tmp_path: Path) -> None:
+    source = make_phantom(tmp_path / "p", 4, resolution_mm=4, second_sessions=0)
+    head = next(heads.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz"))
+    shutil.copyfile(head, next(source.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz")))
+    prepare(source, tmp_path / "run", SMALL)
+    problems = table(tmp_path / "run", "problems.tsv")
+    assert len(problems) == 1
+    assert problems["advice"][0].startswith("use --align affine, skull-strip it")
+    assert set(table(tmp_path / "run")["mask_source"]) == {"zero-background"}
+    with pytest.raises(VQBrainError, match="sub-phantom01.* not skull-stripped"):
+        prepare(source, tmp_path / "run2", replace(SMALL, on_error="stop"))
 
 
 def test_an_alignment_that_fails_is_one_line(heads: Path, tmp_path: Path) -> None:

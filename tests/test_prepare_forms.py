@@ -20,11 +20,12 @@ from monai_vqbrain.stages.check import check
 from monai_vqbrain.stages.convert import converted
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.evaluate import evaluate
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.sample import SampleOptions, sample
 from monai_vqbrain.stages.train import train
 from monai_vqbrain.stages.volume import UnusableVolumeError, read_volume
-from monai_vqbrain.transforms.template import template_brain
+from monai_vqbrain.transforms.template import template_brain, template_extent, template_image
 
 FRAME = PrepareOptions(size=(32, 32))
 
@@ -99,6 +100,8 @@ def test_pictures_go_all_the_way_to_the_report(ad_nc: Path, tmp_path: Path) -> N
 def test_pictures_are_not_cut_otherwise(ad_nc: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="axial slices as they come: leave out --axis"):
         prepare(ad_nc, tmp_path / "run", PrepareOptions(axis="coronal"))
+    with pytest.raises(UsageError, match="--count, --align and --bias"):
+        prepare(ad_nc, tmp_path / "run", PrepareOptions(align="affine"))
 
 
 def test_check_tells_of_pictures(ad_nc: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +154,30 @@ def test_a_real_series_becomes_the_volume_that_dcm2niix_makes(series: Path, tmp_
     made = path.stat().st_mtime_ns
     assert converted(scan, tmp_path / "volumes") == path
     assert path.stat().st_mtime_ns == made  # and not made again
+
+
+def test_a_real_series_goes_in_as_one_aligned_volume(series: Path, tmp_path: Path) -> None:
+    pytest.importorskip("dcm2niix")
+    pytest.importorskip("pydicom")
+    folder = prepare(series, tmp_path / "run", PrepareOptions())
+    slices = pd.read_csv(folder / "slices.tsv", sep="\t")
+    assert len(slices) == 16
+    assert set(slices["mask_source"]) == {"template"}
+    assert slices["position_mm"].iloc[-1] == pytest.approx(template_extent()[1][2] - 36)
+    qc = pd.read_csv(folder / "qc" / "qc.tsv", sep="\t").iloc[0]
+    assert 900 < qc["brain_ml"] < 2000
+    assert qc["alignment"] > 0.5
+    made = nib.load(next((tmp_path / "run" / "1-volumes").glob("*_T1w.nii.gz")))
+    assert made.shape == (274, 384, 384)
+    stack = nib.load(folder / slices["stack"][0])
+    template, affine = template_image()
+    here = np.argwhere(np.ones(stack.shape)) @ stack.affine[:3, :3].T + stack.affine[:3, 3]
+    there = (here - affine[:3, 3]) / np.diag(affine)[:3]
+    inside = np.all((there >= 0) & (there < np.array(template.shape) - 1), axis=1)
+    theirs = template[tuple(np.rint(there[inside]).astype(int).T)]
+    mine = stack.get_fdata().ravel()[inside]
+    brain = (theirs > 0) & (mine > 0)
+    assert np.corrcoef(mine[brain], theirs[brain])[0, 1] > 0.5
 
 
 def test_what_dcm2niix_cannot_convert_is_unusable(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from scipy import stats
 from monai_vqbrain.cli import vqbrain
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.qc import robust_distance
 
 SMALL = {"size": (32, 32), "spacing": 6.0, "count": 4}

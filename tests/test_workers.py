@@ -16,7 +16,8 @@ import pytest
 
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.workers import in_order
 
 SMALL = PrepareOptions(size=(32, 32), spacing=6.0, count=4)

@@ -11,7 +11,8 @@ import click
 
 from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, read_cohort
 from monai_vqbrain.progress import progress
-from monai_vqbrain.stages.prepare import LOOKED_AT, PrepareOptions, common_space
+from monai_vqbrain.stages.normalise import LOOKED_AT, common_space, mostly_heads
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.stacks import not_oriented
 from monai_vqbrain.stages.volume import (
     UnusableVolumeError,
@@ -71,8 +72,7 @@ class Look(NamedTuple):
 
 def _are_heads(looks: Sequence[Look]) -> bool:
     """Most of the first volumes are whole heads, as prepare will find."""
-    first = [look.head for look in looks[:LOOKED_AT] if look.geometry]
-    return sum(first) > len(first) / 2
+    return mostly_heads([look.head for look in looks if look.geometry])
 
 
 def _look(scan: Scan, voxels: bool) -> Look:

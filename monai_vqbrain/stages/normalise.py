@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.files import writing
 from monai_vqbrain.stages.volume import (
@@ -23,11 +25,12 @@ from monai_vqbrain.stages.volume import (
 )
 from monai_vqbrain.transforms.bias import bias_at, log_bias
 from monai_vqbrain.transforms.blocks import Blocks
-from monai_vqbrain.transforms.registration import Registration, register
+from monai_vqbrain.transforms.registration import KINDS, Registration, register
 from monai_vqbrain.transforms.simpleitk import MISSING, simpleitk
 from monai_vqbrain.transforms.template import SPACE, brain_in_template_space
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # what ITK calls millimetres, from RAS
+LOOKED_AT = 5  # volumes that decide what `auto` means: the geometry of all hangs on it
 ADVICE = "look at the image; align it yourself and use --align none, or leave it out with --exclude"
 
 
@@ -236,6 +239,29 @@ def _apply(found: Findings, volume: Volume, brain: np.ndarray | None, source: st
         volume = replace(volume, affine=found.place.into_template(own))
         measures["alignment"] = found.place.correlation
     return Brain(volume, brain, source, measures, corrected=found.bias is not None)
+
+
+def common_space(align: str, scans: Sequence[Scan]) -> str:
+    """The template space that all volumes are in when they are cut; empty if there is none.
+
+    Args:
+        align: `none`, `rigid` or `affine`.
+        scans: of one cohort.
+    """
+    if align in KINDS:
+        return SPACE
+    spaces = {scan.space for scan in scans if scan.form != "pictures"}
+    return spaces.pop() if len(spaces) == 1 and all(s.startswith("MNI") for s in spaces) else ""
+
+
+def mostly_heads(seen: Sequence[bool]) -> bool:
+    """Whether `auto` means to align: most of the first volumes are whole heads.
+
+    Args:
+        seen: whether it is a head, of each volume that holds a brain, in order.
+    """
+    first = seen[:LOOKED_AT]
+    return sum(first) > len(first) / 2
 
 
 def need_simpleitk(what: str) -> None:

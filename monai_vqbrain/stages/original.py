@@ -22,6 +22,7 @@ from monai_vqbrain.transforms import ExtractSlices, SliceGrid
 from monai_vqbrain.transforms.extent import brain_extent
 from monai_vqbrain.transforms.grid import at_indices, put_back, world_axes
 from monai_vqbrain.transforms.intensity import to_unit
+from monai_vqbrain.transforms.registration import KINDS
 from monai_vqbrain.transforms.template import template_extent
 
 
@@ -82,7 +83,8 @@ class Frame:
     def of(cls, options: Mapping[str, Any]) -> Frame:
         """The frame of the options that `prepare` keeps."""
         height, width = options["size"]
-        how = Normalisation(options["align"], options["bias"])
+        align = options["align"] if options["align"] in KINDS else "none"
+        how = Normalisation(align, options["bias"])
         space = options.get("space", "")
         return cls(options["axis"], (width, height), float(options["spacing"]), how, space)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from monai_vqbrain.cohorts import make_phantom
-from monai_vqbrain.stages.prepare import PrepareOptions, prepare
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.run import RunFolder
 
 PARTICIPANTS = 60

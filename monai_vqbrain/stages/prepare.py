@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, read_cohort
 from monai_vqbrain.errors import UsageError, VQBrainError
@@ -20,7 +19,14 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
 from monai_vqbrain.stages.cuts import Cutting, digests_of, inputs_of, remove_others
 from monai_vqbrain.stages.montage import write_montage
-from monai_vqbrain.stages.normalise import Normalisation, need_simpleitk
+from monai_vqbrain.stages.normalise import (
+    LOOKED_AT,
+    Normalisation,
+    common_space,
+    mostly_heads,
+    need_simpleitk,
+)
+from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.qc import write_qc
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.stages.slice_tables import (
@@ -34,100 +40,10 @@ from monai_vqbrain.stages.slice_tables import (
 )
 from monai_vqbrain.stages.stacks import Cut
 from monai_vqbrain.stages.workers import in_order
-from monai_vqbrain.transforms import ExtractSlices
 from monai_vqbrain.transforms.registration import KINDS
-from monai_vqbrain.transforms.template import SPACE, template_extent
 
-ALIGN = ("auto", "none", *KINDS)
 OF_PEOPLE = ("seed", "columns", "layout", "exclude", "asked", "participants")  # decide no slice
 OF_VOLUMES = ("align", "bias")
-LOOKED_AT = 5  # volumes that decide what `auto` means: the geometry of all hangs on it
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareOptions:
-    """How to make slices.
-
-    Args:
-        layout: `auto`, or a layout of `cohorts.LAYOUTS`.
-        axis: `axial`, `coronal` or `sagittal`.
-        size: (H, W) pixels of a slice.
-        spacing: size of a pixel, mm.
-        positions: `FROM:TO:STEP` along the axis, mm, ends included: of MNI152 in aligned data, of
-            the images' world space in others.
-        count: that many slices, evenly spread within the brain (in aligned data within the
-            template's); by default 16, 3.6 mm apart.
-        align: to MNI152, `rigid` or `affine`; `none`: slices are cut where the images lie;
-            `auto`: `affine` where most of the first five volumes are whole heads, else `none`.
-        bias: correct the bias field (N4).
-        columns: role (diagnosis, sex, age) -> column of the source.
-        jobs: processes.
-        dask: instead, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
-        seed: of the splits.
-        exclude: participants, or scans by `participant_id[_session_id]`, to leave out.
-        on_error: `skip` unusable volumes, or `stop` at the first.
-
-    Raises:
-        UsageError: for a value that cannot be, or a package that is not installed.
-    """
-
-    layout: str = "auto"
-    axis: str = "axial"
-    size: tuple[int, int] = (128, 128)
-    spacing: float = 1.8
-    positions: str | None = None
-    count: int | None = None
-    align: str = "auto"
-    bias: bool = False
-    columns: Mapping[str, str] | None = None
-    jobs: int = 1
-    dask: str | None = None
-    seed: int = 0
-    exclude: Sequence[str] = ()
-    on_error: str = "skip"
-
-    def __post_init__(self) -> None:
-        for name, allowed in {"align": ALIGN, "on_error": ("skip", "stop")}.items():
-            if getattr(self, name) not in allowed:
-                option = name.replace("_", "-")
-                raise UsageError(
-                    f"--{option} must be {' or '.join(allowed)}, got {getattr(self, name)!r}"
-                )
-        if self.align in KINDS:
-            need_simpleitk(f"--align {self.align}")
-        if self.bias:
-            need_simpleitk("--bias")
-        if self.jobs < 1:
-            raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
-        if self.positions is not None and self.count is not None:
-            raise UsageError("--positions and --count exclude each other: give one of them")
-        self.extract()
-
-    def extract(self, in_template: bool = False) -> ExtractSlices:
-        """The transform that these options describe; in the template's space all brains alike."""
-        height, width = self.size
-        least = min(height / 8, width / 8, 1 if self.count is None else self.count)
-        if least < 1 or not self.spacing > 0:
-            raise UsageError(
-                "--size must be 8 pixels or more, --spacing above 0 mm, --count 1 or more, got "
-                f"{height} x {width}, {self.spacing:g}, {self.count}"
-            )
-        where = None if self.positions is None else parse_positions(self.positions)
-        frame = template_extent() if in_template else None
-        size = (width, height)
-        try:
-            return ExtractSlices(
-                self.axis, size, self.spacing, positions=where, count=self.count, frame=frame
-            )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-
-    def record(self) -> dict[str, Any]:
-        """What the result depends on, for provenance."""
-        values = asdict(self)
-        values["columns"] = dict(self.columns or {})
-        values["exclude"] = sorted(self.exclude)
-        return {key: values[key] for key in values if key not in ("jobs", "dask", "on_error")}
 
 
 def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
@@ -243,54 +159,26 @@ def _keep_problems(problems: Sequence[Problem], folder: Path) -> str:
     return f" (all of them: {folder / 'problems.tsv'})"
 
 
-def common_space(align: str, scans: Sequence[Scan]) -> str:
-    """The template space that all volumes are in when they are cut; empty if there is none.
-
-    Args:
-        align: `none`, `rigid` or `affine`.
-        scans: of one cohort.
-    """
-    if align in KINDS:
-        return SPACE
-    spaces = {scan.space for scan in scans if scan.form != "pictures"}
-    return spaces.pop() if len(spaces) == 1 and all(s.startswith("MNI") for s in spaces) else ""
-
-
-def parse_positions(text: str) -> np.ndarray:
-    """Read `FROM:TO:STEP` in mm, both ends included.
-
-    Raises:
-        UsageError: for anything else.
-
-    Example:
-        >>> parse_positions("-10:5:5").tolist()
-        [-10.0, -5.0, 0.0, 5.0]
-    """
-    try:
-        first, last, step = (float(part) for part in text.split(":"))
-        count = int(np.floor((last - first) / step + 1e-6)) + 1
-    except (ValueError, ZeroDivisionError, OverflowError):
-        count = 0
-    if not 1 <= count <= 10_000:
-        raise UsageError(
-            f"--positions must be FROM:TO:STEP in mm, such as -20:40:3.6, got {text!r}"
-        )
-    return first + step * np.arange(count)
-
-
 def _cut_all(
     items: Sequence[tuple[Scan, str, str]], cutting: Cutting, options: PrepareOptions, asked: str
 ) -> Iterator[Cut]:
+    undecided = asked == "auto" and options.align == "none"
+    held: list[Cut] = []
     done = in_order(cutting, items, options.jobs, options.dask)
-    first: list[bool] = []  # whether it is a whole head, of those that hold a brain
     for number, cut in enumerate(progress(done, "cutting volumes", len(items)), start=1):
-        if asked == "auto" and options.align == "none" and len(first) < LOOKED_AT:
-            first += [cut.whole_head] if cut.whole_head or cut.slices else []
-            if sum(first) > len(first) / 2 and (len(first) == LOOKED_AT or number == len(items)):
+        held.append(cut)
+        if undecided:
+            heads = [cut.whole_head for cut in held if cut.whole_head or cut.slices]
+            if len(heads) < LOOKED_AT and number < len(items):
+                continue
+            if mostly_heads(heads):
                 raise _WholeHeadFound
-        if options.on_error == "stop" and not cut.slices:
-            raise VQBrainError(_line(cut.problems[0]))
-        yield cut
+            undecided = False
+        for one in held:
+            if options.on_error == "stop" and not one.slices:
+                raise VQBrainError(_line(one.problems[0]))
+            yield one
+        held.clear()
 
 
 def _write_tables(
@@ -327,10 +215,11 @@ def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:
     """Pictures are slices already: nothing can be said of how to cut them."""
     if not any(scan.form == "pictures" for scan in cohort.scans):
         return
-    if options.axis != "axial" or options.positions is not None or options.count is not None:
+    where = options.axis != "axial" or options.positions is not None or options.count is not None
+    if where or options.align in KINDS or options.bias:
         raise UsageError(
-            f"{cohort.layout} is made of axial slices as they come: leave out --axis, --positions "
-            "and --count"
+            f"{cohort.layout} is made of axial slices as they come: leave out --axis, --positions, "
+            "--count, --align and --bias"
         )
 
 

@@ -29,7 +29,8 @@ class AlignToTemplate(InvertibleTransform, Transform):
         whole_head: the volumes have a skull; a mask is not asked for then.
 
     Raises:
-        ValueError: for an unknown kind.
+        ValueError: for an unknown kind, or a whole head and "rigid": a template that is not sized
+            as this person's head is finds neither place nor brain.
 
     Example:
         >>> from monai_vqbrain.transforms.template import template_image
@@ -47,6 +48,8 @@ class AlignToTemplate(InvertibleTransform, Transform):
     def __init__(self, kind: str = "affine", whole_head: bool = False) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
+        if whole_head and kind != "affine":
+            raise ValueError(f"a whole head must be aligned by kind 'affine', got {kind!r}")
         self.kind, self.whole_head = kind, whole_head
 
     def register(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> Registration:
@@ -106,8 +109,7 @@ class AlignToTemplated(MapTransform, InvertibleTransform):
         allow_missing_keys: do not raise for an item without one of the keys.
 
     Raises:
-        ValueError: for an unknown kind, or a whole head and "rigid": the template's brain is not
-            this person's then.
+        ValueError: as `AlignToTemplate`.
     """
 
     def __init__(
@@ -119,8 +121,6 @@ class AlignToTemplated(MapTransform, InvertibleTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if whole_head and kind != "affine":
-            raise ValueError(f"a whole head must be aligned by kind 'affine', got {kind!r}")
         self.mask_key = mask_key
         self.align = AlignToTemplate(kind, whole_head)
 

@@ -29,7 +29,12 @@ BIAS_MM, BIAS_ITERATIONS = 8.0, (30, 30, 30)
 HEAD_PERCENTILE = 98.0  # of a head's voxels; what is brighter is fat
 SCALP = 12.0  # mm from the brain's top to the head's
 START_MM = 8.0
-STARTS = ((-24, -12, 0, 12, 24), (-16, 0, 16), (-20, 0, 20))  # up, forward: mm; nodding: degrees
+STARTS = (  # up, forward: mm; nodding: degrees; size: the scalp of small heads lies in the template
+    (-24, -12, 0, 12, 24),
+    (-16, 0, 16),
+    (-20, 0, 20),
+    (0.85, 0.93, 1.0),
+)
 TRIED = 3  # of the starts are followed to their end
 LEAST_ML, MOST_ML = 900, 2000  # a brain's volume
 LEAST_CORRELATION = 0.2  # brains that lie well have 0.35 to 0.7
@@ -87,7 +92,7 @@ def register(
 
     The volume is flattened first (a coarse N4) and compared with the template by their correlation
     within 10 mm of the template's brain. A brain starts with its centre on the template's; a whole
-    head starts from the best of 45 places and nods.
+    head starts from the best of 135 places, nods and sizes.
 
     Args:
         array: (X, Y, Z), a T1 volume.
@@ -98,17 +103,21 @@ def register(
 
     Raises:
         ImportError: SimpleITK is not installed.
-        ValueError: for an unknown kind, an image without contrast, or a result that cannot be: a
-            mirrored head, one turned by 45 degrees or more, an axis scaled by less than 0.7 or more
-            than 1.4, a head with a brain of less than 900 or more than 2,000 ml, or one that looks
-            unlike the template.
+        ValueError: for an unknown kind, a whole head and "rigid", an image without contrast, or a
+            result that cannot be: a mirrored head, one turned by 45 degrees or more, an axis scaled
+            by less than 0.7 or more than 1.4, a head with a brain of less than 900 or more than
+            2,000 ml, or one that looks unlike the template.
 
     Source:
         The correlation metric of ITKv4 (Avants et al. 2014) and the optimiser L-BFGS-B.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
+    if brain is None and kind != "affine":
+        raise ValueError(f"a whole head must be aligned by kind 'affine', got {kind!r}")
     steps = STEPS[kind] if steps is None else steps
+    if brain is None:  # its start has a size of its own
+        steps = tuple(step for step in steps if step.kind != "rigid")
     finest = min(step.mm for step in steps)
     image, inside = _head(array, affine, finest) if brain is None else _brain(
         array, affine, brain, finest
@@ -186,15 +195,18 @@ def _head_start(image: Blocks, inside: np.ndarray) -> Any:
     upper = np.median(points[points[:, 2] > highest - 120], axis=0)
     right, front, above = upper[0] - centre[0], upper[1] - centre[1], highest - top
     starts = [
-        _rigid(np.array([right, front + forward, above + up]), nod)
-        for up, forward, nod in itertools.product(*STARTS)
+        (_rigid(np.array([right, front + forward, above + up]), nod), size)
+        for up, forward, nod, size in itertools.product(*STARTS)
     ]
+    moving = _moving(image, START_MM)
     step = Step(START_MM, "rigid")
-    moving = _moving(image, step.mm)
-    worth = [_metric(moving, start, step) for start in starts]
+    worth = [_metric(moving, rigid, step, size) for rigid, size in starts]
     tried = [starts[index] for index in np.argsort(worth, kind="stable")[:TRIED]]
-    ends = [_optimise(moving, start, step) for start in tried]
-    return tried[int(np.argmin(ends))]
+    ends = [_optimise(moving, rigid, step, size) for rigid, size in tried]
+    rigid, size = tried[int(np.argmin(ends))]
+    start = _as_affine(rigid)
+    start.SetMatrix([size * entry for entry in start.GetMatrix()])
+    return start
 
 
 @lru_cache(1)
@@ -215,11 +227,11 @@ def _rigid(shift: np.ndarray, nod: float = 0.0) -> Any:
     return transform
 
 
-def _as_affine(rigid: Any) -> Any:
+def _as_affine(other: Any) -> Any:
     transform = simpleitk().AffineTransform(3)
-    transform.SetCenter(rigid.GetCenter())
-    transform.SetMatrix(rigid.GetMatrix())
-    transform.SetTranslation(rigid.GetTranslation())
+    transform.SetCenter(other.GetCenter())
+    transform.SetMatrix(other.GetMatrix())
+    transform.SetTranslation(other.GetTranslation())
     return transform
 
 
@@ -246,22 +258,22 @@ def _moving(image: Blocks, mm: float) -> tuple[Any, Any]:
     return to_sitk(blocks.values, blocks.spacing / UNIT, (0, 0, 0)), own
 
 
-def _optimise(moving: tuple[Any, Any], transform: Any, step: Step) -> float:
+def _optimise(moving: tuple[Any, Any], transform: Any, step: Step, size: float = 1.0) -> float:
     """Improve `transform` in place; the metric's last value, less is better."""
-    method = _method(moving, transform, step)
-    method.Execute(_fixed(step.mm)[0], moving[0])
+    method = _method(moving, transform, step, size)
+    method.Execute(_fixed(step.mm, size)[0], moving[0])
     return float(method.GetMetricValue())
 
 
-def _metric(moving: tuple[Any, Any], transform: Any, step: Step) -> float:
-    method = _method(moving, transform, step)
-    return float(method.MetricEvaluate(_fixed(step.mm)[0], moving[0]))
+def _metric(moving: tuple[Any, Any], transform: Any, step: Step, size: float) -> float:
+    method = _method(moving, transform, step, size)
+    return float(method.MetricEvaluate(_fixed(step.mm, size)[0], moving[0]))
 
 
-def _method(moving: tuple[Any, Any], transform: Any, step: Step) -> Any:
+def _method(moving: tuple[Any, Any], transform: Any, step: Step, size: float) -> Any:
     method = simpleitk().ImageRegistrationMethod()
     method.SetMetricAsCorrelation()
-    method.SetMetricFixedMask(_fixed(step.mm)[1])
+    method.SetMetricFixedMask(_fixed(step.mm, size)[1])
     method.SetInterpolator(simpleitk().sitkLinear)
     if step.share < 1:
         method.SetMetricSamplingStrategy(method.REGULAR)
@@ -277,15 +289,17 @@ def _method(moving: tuple[Any, Any], transform: Any, step: Step) -> Any:
 
 
 @lru_cache
-def _fixed(mm: float) -> tuple[Any, Any]:
-    """The template and the mask of the comparison, on blocks."""
+def _fixed(mm: float, size: float = 1.0) -> tuple[Any, Any]:
+    """The template, sized about its middle, and the mask of the comparison, on blocks."""
     blocks = block_means(*template_image(), mm)
     inside = block_means(*template_brain(), min(mm, 2.0))
     away = ndimage.distance_transform_edt(inside.values < 0.5, sampling=inside.spacing)
     near = read_at(
         away, np.linalg.inv(inside.affine) @ blocks.affine, blocks.values.shape, fill=np.inf
     )
-    spacing, origin = blocks.spacing / UNIT, blocks.affine[:3, 3] / UNIT
+    middle = _template_middle()
+    spacing = size * blocks.spacing / UNIT
+    origin = (middle + size * (blocks.affine[:3, 3] - middle)) / UNIT
     mask = (near <= MARGIN).astype(np.uint8)
     return to_sitk(blocks.values, spacing, origin), to_sitk(mask, spacing, origin)
 

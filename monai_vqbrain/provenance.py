@@ -94,7 +94,8 @@ def what_changed(folder: Path, made_from: Described, options: Mapping[str, Any])
         return f"{missing[0]} is gone"
     for name in sorted(made_from.keys() | record["made_from"].keys()):
         if made_from.get(name) != record["made_from"].get(name):
-            return f"{name} changed"
+            gone, new = name not in made_from, name not in record["made_from"]
+            return f"{name} {'is not used now' if gone else 'is new' if new else 'changed'}"
     asked = json.loads(json.dumps(dict(options)))
     for name in sorted(asked.keys() | record["options"].keys()):
         if asked.get(name) != record["options"].get(name):

@@ -59,10 +59,21 @@ def test_a_whole_head_is_seen_before_prepare_refuses_it(
     assert "not skull-stripped" in out
     assert "without a brain mask: use --align affine, skull-strip it, or put a mask" in out
     out = said(tmp_path / "heads", capsys)
-    assert "align       affine: 1 whole heads were seen" in out
+    assert "align       affine: 1 are whole heads" in out
     assert "0 with a mask file, 1 by alignment" in out
-    assert "the first 36 mm below the template's top" in out
+    assert "the first 36 mm below the template's brain's top" in out
     assert "problems    none" in out
+
+
+def test_what_auto_means_is_decided_by_volumes_that_hold_a_brain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heads = make_phantom(tmp_path / "heads", participants=8, resolution_mm=8, skull=True)
+    for path in sorted(heads.glob("sub-*/ses-01/anat/*_T1w.nii.gz"))[:4]:
+        path.write_bytes(b"nothing")
+    out = said(heads, capsys)
+    assert "align       affine: 5 are whole heads" in out
+    assert out.count("problem     ") == 4
 
 
 def test_the_splits_are_those_that_prepare_makes(

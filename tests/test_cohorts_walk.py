@@ -103,6 +103,16 @@ def test_every_layout_says_what_is_locked_and_goes_on(
         assert len(cohort.scans) == 1
 
 
+def test_links_that_were_never_fetched_are_said_of_t1_alone(tmp_path: Path) -> None:
+    bids(tmp_path)
+    (tmp_path / "sub-1" / "func").mkdir()
+    (tmp_path / "sub-1" / "func" / "sub-1_bold.nii.gz").symlink_to("annex/objects/x")
+    (tmp_path / "sub-1" / "anat" / "sub-1_acq-2_T1w.nii.gz").symlink_to("annex/objects/y")
+    said = [problem.path for problem in read_cohort(tmp_path, "bids").problems]
+    assert "sub-1/anat/sub-1_acq-2_T1w.nii.gz" in said
+    assert not any("bold" in path for path in said)
+
+
 def test_a_folder_that_cannot_be_read_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -335,6 +336,41 @@ def test_a_locked_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "access", lambda p, mode: "sub-01" not in str(p) and access(p, mode))
     folder = prepare(source, tmp_path / "run", SMALL)
     assert "cannot be opened ([Errno 13]" in table(folder, "problems")["problem"][0]
+
+
+def test_a_brain_of_separate_planes_ends_no_run(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "bids", 3)
+    striped = np.zeros((24, 24, 256), dtype=np.uint8)
+    striped[4:20, 4:20, 1:-1:2] = np.random.default_rng(0).integers(50, 200, (16, 16, 127))
+    affine = np.diag([8.0, 8.0, 1.0, 1.0])
+    nib.save(nib.Nifti1Image(striped, affine), source / "sub-01/anat/sub-01_T1w.nii.gz")
+    folder = prepare(source, tmp_path / "run", SMALL)
+    assert len(table(folder)) > 2 * 4
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_header_that_lies_about_its_size_is_one_line(tmp_path: Path, ending: str) -> None:
+    source = dataset(tmp_path / "bids", 3)
+    path = source / "sub-01/anat/sub-01_T1w.nii.gz"
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), dtype=np.float64), np.eye(4))
+    header = bytearray(image.to_bytes())
+    header[42:48] = np.array([32767] * 3, dtype="<i2").tobytes()  # dim[1:4]
+    path.unlink()
+    content = gzip.compress(bytes(header)) if ending == ".nii.gz" else bytes(header)
+    path.with_name(f"sub-01_T1w{ending}").write_bytes(content)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    (row,) = table(folder, "problems").to_dict("records")
+    assert row["problem"].startswith("is damaged (")
+    assert len(table(folder)) > 4
+
+
+def test_leaving_out_all_of_training_is_said(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "bids", 4)
+    folder = prepare(source, tmp_path / "run", SMALL)
+    people = table(folder, "participants")
+    training = list(people["participant_id"][people["split"] == "training"])
+    with pytest.raises(VQBrainError, match="nobody who is left is in the training split"):
+        prepare(source, tmp_path / "run", replace(SMALL, exclude=training))
 
 
 def test_an_affine_that_places_nothing_is_one_line(tmp_path: Path) -> None:

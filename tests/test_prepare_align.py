@@ -20,13 +20,14 @@ from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages.conditions import position_column
-from monai_vqbrain.stages.normalise import Normalisation
+from monai_vqbrain.stages.normalise import Findings, Normalisation, Notes
 from monai_vqbrain.stages.original import Frame, space_of, volume_original
 from monai_vqbrain.stages.prepare import prepare
 from monai_vqbrain.stages.prepare_options import PrepareOptions
 from monai_vqbrain.stages.run import RunFolder
 from monai_vqbrain.transforms.bias import log_bias
-from monai_vqbrain.transforms.registration import register
+from monai_vqbrain.transforms.blocks import Blocks
+from monai_vqbrain.transforms.registration import Registration, register
 from monai_vqbrain.transforms.template import SPACE, template_extent
 
 SMALL = PrepareOptions(size=(64, 64), spacing=3.6)
@@ -78,7 +79,7 @@ def test_whole_heads_are_aligned_without_being_asked(run: Path) -> None:
     assert len(slices) == 2 * 16
     assert set(slices["mask_source"]) == {"template"}
     options = (read_provenance(run / "2-slices") or {})["options"]
-    assert (options["align"], options["asked"], options["space"]) == ("affine", "auto", SPACE)
+    assert (options["align"], options["align_asked"], options["space"]) == ("affine", "auto", SPACE)
     assert position_column(RunFolder(run)) == "position_mm"
 
 
@@ -158,8 +159,9 @@ def test_a_whole_head_that_is_not_to_be_aligned_is_refused(heads: Path, tmp_path
 
 
 def test_stopping_at_the_first_problem_does_not_stop_at_a_whole_head(
-    heads: Path, tmp_path: Path
+    run: Path, heads: Path, tmp_path: Path
 ) -> None:
+    shutil.copytree(run / "1-volumes", tmp_path / "run" / "1-volumes")  # aligned already
     prepare(heads, tmp_path / "run", replace(SMALL, on_error="stop"))
     assert set(table(tmp_path / "run")["mask_source"]) == {"template"}
 
@@ -190,6 +192,59 @@ def test_an_alignment_that_fails_is_one_line(heads: Path, tmp_path: Path) -> Non
     assert "the alignment to MNI152 fails: the brain would have 2" in problem["problem"]
     assert "--exclude" in problem["advice"]
     assert len(table(tmp_path / "run")) == 16
+
+
+def test_a_slab_is_one_line(heads: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    good = nib.load(next(heads.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz")))
+    for name, depth in (("p1", None), ("p2", 10)):
+        part = np.asarray(good.dataobj)[..., :depth]
+        nib.save(nib.Nifti1Image(part, good.affine), source / f"{name}_T1w.nii.gz")
+    prepare(source, tmp_path / "run", replace(SMALL, align="affine"))
+    problem = table(tmp_path / "run", "problems.tsv").set_index("path").loc["p2_T1w.nii.gz"]
+    assert "x 20 mm: to be aligned each side must have 64 to 640 mm" in problem["problem"]
+
+
+def test_notes_that_cannot_be_read_are_made_anew(
+    run: Path, heads: Path, tmp_path: Path, registered: list[str]
+) -> None:
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    note = again / "1-volumes" / "sub-phantom01_ses-01_desc-normalisation_T1w.json"
+    note.write_text(note.read_text()[:50])
+    prepare(heads, again, replace(SMALL, axis="coronal"))
+    assert registered == ["affine"]
+    assert len(table(again)) == 2 * 16
+
+
+def test_bias_of_z_scores_is_refused(tmp_path: Path) -> None:
+    source = make_phantom(tmp_path / "p", 2, resolution_mm=4, second_sessions=0)
+    path = next(source.glob("sub-phantom02/ses-01/anat/*_T1w.nii.gz"))
+    image = nib.load(path)
+    array = np.asarray(image.dataobj, dtype=np.float32)
+    array[array > 0] -= array[array > 0].mean()
+    nib.save(nib.Nifti1Image(array, image.affine), path)
+    prepare(source, tmp_path / "run", replace(SMALL, bias=True))
+    (row,) = table(tmp_path / "run", "problems.tsv").to_dict("records")
+    assert "of its brain are negative: a bias field multiplies" in row["problem"]
+    assert row["advice"] == "leave out --bias, or this image with --exclude"
+    assert not list((tmp_path / "run/1-volumes").glob("sub-phantom02*"))
+
+
+def test_what_was_found_otherwise_before_goes(tmp_path: Path) -> None:
+    notes = Notes(tmp_path, "sub-1", "digest")
+    field = Blocks(np.zeros((4, 4, 4), dtype=np.float32), np.eye(4))
+    notes.write(Findings(place=Registration(np.eye(4), 0.5), bias=field))
+    found = notes.read()
+    assert found is not None
+    assert found.place is not None
+    assert np.array_equal(found.place.matrix, np.eye(4))
+    assert found.bias is not None
+    assert len(list(tmp_path.iterdir())) == 3
+    notes.write(Findings())
+    assert [path.name for path in tmp_path.iterdir()] == [notes.record.name]
+    assert replace(notes, digest="another").read() is None
 
 
 def test_bias_is_corrected_and_its_field_kept(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +15,7 @@ import pytest
 from conftest import tiny_prior, tiny_vqvae
 from PIL import Image
 
-from monai_vqbrain.cohorts import Scan, read_cohort
+from monai_vqbrain.cohorts import Scan, make_phantom, read_cohort
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.stages.check import check
 from monai_vqbrain.stages.convert import converted
@@ -128,6 +129,18 @@ def test_a_head_in_mni_space_gets_the_templates_brain(tmp_path: Path) -> None:
     millilitres = mask.get_fdata()[..., 8].sum() * 4 / 1000  # of a plane 1 mm thick
     plane = round(table["position_mm"][8] - own[2, 3])
     assert millilitres == pytest.approx(brain[..., plane].sum() / 1000, rel=0.03)
+
+
+def test_a_head_in_mni_space_that_is_aligned_anew_has_its_brain_there(tmp_path: Path) -> None:
+    heads = make_phantom(tmp_path / "p", 1, seed=4, skull=True, second_sessions=0)
+    name = "sub-A_ses-M000_space-MNI152NLin2009cSym_desc-Crop_res-1x1x1_T1w.nii.gz"
+    path = tmp_path / "caps" / "subjects" / "sub-A" / "ses-M000" / "t1_linear" / name
+    path.parent.mkdir(parents=True)
+    next(heads.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz")).rename(path)
+    folder = prepare(tmp_path / "caps", tmp_path / "run", replace(FRAME, align="affine"))
+    (millilitres,) = pd.read_csv(folder / "qc" / "qc.tsv", sep="\t")["brain_ml"]
+    assert abs(millilitres - np.count_nonzero(template_brain()[0]) / 1000) > 20
+    assert set(pd.read_csv(folder / "slices.tsv", sep="\t")["mask_source"]) == {"template"}
 
 
 @pytest.fixture(scope="module")

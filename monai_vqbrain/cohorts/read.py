@@ -13,8 +13,9 @@ from monai_vqbrain.cohorts.cohort import Cohort
 from monai_vqbrain.cohorts.dicom import is_dicom, read_dicom
 from monai_vqbrain.cohorts.folder import is_folder, read_folder
 from monai_vqbrain.cohorts.loni import is_loni, read_loni
+from monai_vqbrain.cohorts.names import is_t1
 from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
-from monai_vqbrain.cohorts.walk import walk
+from monai_vqbrain.cohorts.walk import NOWHERE, walk
 from monai_vqbrain.errors import UsageError
 
 
@@ -70,9 +71,13 @@ def read_cohort(
 
 
 def _with_unread(cohort: Cohort) -> Cohort:
-    """The cohort with a line for every folder and link that its reader has passed over."""
+    """The cohort with a line for every folder and T1 link that its reader has passed over."""
     said = {problem.path for problem in cohort.problems}
-    unread = [problem for problem in walk(cohort.root)[1] if problem.path not in said]
+    unread = [
+        problem
+        for problem in walk(cohort.root)[1]
+        if problem.path not in said and not (problem.problem == NOWHERE and not is_t1(problem.path))
+    ]
     return replace(cohort, problems=(*cohort.problems, *unread))
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from monai_vqbrain.cohorts.cohort import Problem
 
+NOWHERE = "a symbolic link that leads nowhere"
+
 
 def walk(source: Path) -> tuple[list[Path], list[Problem]]:
     """List all files below a folder, symbolic links followed, hidden names left out.
@@ -38,7 +40,7 @@ def walk(source: Path) -> tuple[list[Path], list[Problem]]:
             if not entry.is_symlink():  # known without another look at the disk
                 enter(path, here) if entry.is_dir() else files.append(path)
             elif not path.exists():
-                say(path, "a symbolic link that leads nowhere", "get the file, or take it away")
+                say(path, NOWHERE, "get the file, or take it away")
             elif not path.is_dir():
                 files.append(path)
             elif path.resolve() in here:

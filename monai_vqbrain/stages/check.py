@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from monai_vqbrain.stages.volume import (
     open_volume,
     read_volume,
 )
+from monai_vqbrain.transforms.simpleitk import MISSING
 
 EVERYBODY = "everybody"
 MOST_LINES = 20  # problems shown
@@ -38,8 +40,9 @@ def check(source: Path, options: PrepareOptions) -> None:
         UsageError: the source is not one.
     """
     cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
-    scans = progress(cohort.scans, "reading headers", len(cohort.scans))
-    looks = [_look(scan, voxels=number < LOOKED_AT) for number, scan in enumerate(scans)]
+    looks: list[Look] = []
+    for scan in progress(cohort.scans, "reading headers", len(cohort.scans)):
+        looks.append(_look(scan, voxels=sum(look.seen for look in looks) < LOOKED_AT))
     align = options.align
     if align == "auto":
         align = "affine" if _are_heads(looks) else "none"
@@ -47,7 +50,7 @@ def check(source: Path, options: PrepareOptions) -> None:
     if align == "none":
         problems += [look.unaligned for look in looks if look.unaligned is not None]
     space = common_space(align, cohort.scans)
-    lines = [*_people(cohort), *_volumes(cohort, looks), *_place(options, align, looks)]
+    lines = [*_people(cohort), *_volumes(cohort, looks), *_place(options, align, space, looks)]
     lines += [*_slices(options, space), *_groups(cohort, options.seed)]
     lines += _problems([*problems, *cohort.problems])
     lines += [f"note        {note}" for note in cohort.notes]
@@ -60,19 +63,21 @@ class Look(NamedTuple):
     Args:
         geometry: in words; empty where there is none.
         head: it is a whole head, as what comes from a scanner is.
+        seen: its voxels were read, or it is taken for a head.
         problem: what is wrong with it.
         unaligned: what is wrong with it if it is not aligned.
     """
 
     geometry: str = ""
     head: bool = False
+    seen: bool = False
     problem: Problem | None = None
     unaligned: Problem | None = None
 
 
 def _are_heads(looks: Sequence[Look]) -> bool:
     """Most of the first volumes are whole heads, as prepare will find."""
-    return mostly_heads([look.head for look in looks if look.geometry])
+    return mostly_heads([look.head for look in looks if look.seen])
 
 
 def _look(scan: Scan, voxels: bool) -> Look:
@@ -80,22 +85,24 @@ def _look(scan: Scan, voxels: bool) -> Look:
     if scan.form == "pictures":
         return Look(f"{len(scan.files)} pictures of slices")
     if scan.form == "dicom":
-        return Look(f"{len(scan.files)} DICOM files, to be converted", head=True)
+        return Look(f"{len(scan.files)} DICOM files, to be converted", head=True, seen=True)
     try:
         image = open_volume(scan.path)
         if scan.mask_path is not None:
             open_volume(scan.mask_path)
         problem = None if is_oriented(image) else not_oriented(scan)
         voxel = " x ".join(f"{size:.3g}" for size in image.header.get_zooms()[:3])
-        seen = Look(f"{' x '.join(map(str, image.shape[:3]))} voxels of {voxel} mm", False, problem)
+        look = Look(
+            f"{' x '.join(map(str, image.shape[:3]))} voxels of {voxel} mm", problem=problem
+        )
         if voxels:
             find_brain(read_volume(scan.path), scan.mask_path, scan.space)
     except WholeHeadError as error:
         unaligned = Problem(scan.source, error.problem, error.advice)
-        return seen._replace(head=True, unaligned=unaligned)
+        return look._replace(head=True, seen=True, unaligned=unaligned)
     except UnusableVolumeError as error:
         return Look(problem=Problem(scan.source, error.problem, error.advice))
-    return seen
+    return look._replace(seen=voxels)
 
 
 def _people(cohort: Cohort) -> Iterator[str]:
@@ -123,19 +130,23 @@ def _volumes(cohort: Cohort, looks: Sequence[Look]) -> Iterator[str]:
     in_space = sum(scan.mask_path is None and scan.space != "" for scan in cohort.scans)
     rest = len(cohort.scans) - masks - in_space
     way = "alignment" if _are_heads(looks) else "their zero background"
-    yield f"brain       {masks} with a mask file, {rest} by {way} "
+    yield f"brain       {masks} with a mask file, {rest} by {way}"
     if in_space:
         yield f"            {in_space} by the same, or else by the template's brain"
     seen = min(LOOKED_AT, len(cohort.scans))
     yield f"            (the first {seen} looked at; prepare looks at all)"
 
 
-def _place(options: PrepareOptions, align: str, looks: Sequence[Look]) -> Iterator[str]:
+def _place(options: PrepareOptions, align: str, space: str, looks: Sequence[Look]) -> Iterator[str]:
     heads = sum(look.head for look in looks)
     why = ""
     if options.align == "auto":
-        why = f": {heads} whole heads were seen" if heads else ": no whole head was seen"
+        why = f": {heads} are whole heads" if heads else ": no whole head was seen"
+        if space and align == "none":
+            why = f": all are in the space {space}"
     yield f"align       {align}{why}"
+    if align != "none" and find_spec("SimpleITK") is None:
+        yield f"            {MISSING}"
     if options.bias:
         yield "bias        corrected by N4"
 
@@ -145,7 +156,7 @@ def _slices(options: PrepareOptions, space: str) -> Iterator[str]:
     whose = "the template's brain" if space else "the brain"
     where = "16 a volume, 3.6 mm apart"
     if options.axis == "axial":
-        where += f", the first 36 mm below {'the template' if space else 'the brain'}'s top"
+        where += f", the first 36 mm below {whose}'s top"
     if options.count is not None:
         where = f"{options.count} a volume, evenly spread within {whose}"
     if options.positions is not None:

@@ -12,7 +12,8 @@ from monai_vqbrain.cohorts.splits import SPLITS
 MASKS = {
     "zero-background": "the voxels of the skull-stripped input that are not 0",
     "derivative": "the mask that came with the data",
-    "template": "the MNI152 template's, brought to each head",
+    "template": "the MNI152 template's, brought to each head by twelve parameters unless the head "
+    "came in the template's space",
     "pictures": "what is brighter than a picture's background",
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,8 @@ from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.files import writing
 from monai_vqbrain.stages.volume import (
+    NEGATIVE_SHARE,
+    UNREADABLE,
     UnusableVolumeError,
     Volume,
     WholeHeadError,
@@ -31,7 +34,10 @@ from monai_vqbrain.transforms.template import SPACE, brain_in_template_space
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # what ITK calls millimetres, from RAS
 LOOKED_AT = 5  # volumes that decide what `auto` means: the geometry of all hangs on it
-ADVICE = "look at the image; align it yourself and use --align none, or leave it out with --exclude"
+ALIGN_ADVICE = (
+    "look at the image; align it yourself and use --align none, or leave it out with --exclude"
+)
+BIAS_ADVICE = "leave out --bias, or this image with --exclude"
 
 
 @dataclass(frozen=True)
@@ -116,24 +122,24 @@ class Notes:
         return self.folder / f"{self.name}_desc-normalisation_T1w.json"
 
     def read(self) -> Findings | None:
-        """What was found of the same image in the same way; None if nothing was."""
-        note = json.loads(self.record.read_text()) if self.record.is_file() else {}
-        if note.get("digest") != self.digest:
+        """What was found of the same image in the same way; None if nothing can be read of it."""
+        try:
+            note = json.loads(self.record.read_text())
+            if note["digest"] != self.digest:
+                return None
+            place, head = (_registration(note[name]) for name in ("place", "head"))
+            bias = None
+            if note["bias"]:
+                image: Any = nib.Nifti1Image.from_filename(self.field)
+                bias = Blocks(np.asarray(image.dataobj, dtype=np.float32), np.array(note["bias"]))
+        except (*UNREADABLE, KeyError, TypeError):
             return None
-        place, head = (
-            Registration(np.array(note[name]["matrix"]), note[name]["correlation"])
-            if note[name]
-            else None
-            for name in ("place", "head")
-        )
-        bias = None
-        if note["bias"]:
-            image: Any = nib.Nifti1Image.from_filename(self.field)
-            bias = Blocks(np.asarray(image.dataobj, dtype=np.float32), np.array(note["bias"]))
         return Findings(place, head, bias)
 
     def write(self, found: Findings) -> None:
-        """Keep what was found."""
+        """Keep what was found, and nothing of what was found otherwise before."""
+        for path in (self.transform, self.field, self.record):
+            path.unlink(missing_ok=True)
         if found.place is not None:
             _write_transform(found.place.matrix, self.transform)
         if found.bias is not None:
@@ -147,6 +153,12 @@ class Notes:
         }
         with writing(self.record) as path:
             path.write_text(json.dumps(note, indent=1) + "\n")
+
+
+def _registration(numbers: dict[str, Any] | None) -> Registration | None:
+    if numbers is None:
+        return None
+    return Registration(np.array(numbers["matrix"]), float(numbers["correlation"]))
 
 
 def _numbers(found: Registration | None) -> dict[str, Any] | None:
@@ -186,7 +198,8 @@ def normalise(
     """
     volume = read_volume(path)
     brain, source = None, "template"
-    try:
+    try:  # a head that is aligned anew has its brain where the new map says
+        space = space if how.align == "none" else ""
         volume, brain, source = find_brain(volume, mask_path, space)
     except WholeHeadError:
         if how.align == "none":
@@ -205,7 +218,7 @@ def _kept(found: Findings, notes: Notes | None) -> Findings:
 
 def _find(volume: Volume, brain: np.ndarray | None, how: Normalisation) -> Findings:
     place = head = bias = None
-    try:
+    with _said(ALIGN_ADVICE):
         if brain is None:
             head = register(volume.array, volume.affine)
             brain = _brain_of_head(volume, head)
@@ -214,11 +227,21 @@ def _find(volume: Volume, brain: np.ndarray | None, how: Normalisation) -> Findi
             place = head
         elif how.align != "none":
             place = register(volume.array, volume.affine, brain, how.align)
+    with _said(BIAS_ADVICE):
         if how.bias:
+            below = np.count_nonzero(volume.array < 0) / np.count_nonzero(brain)
+            if below > NEGATIVE_SHARE:
+                raise ValueError(f"{below:.0%} of its brain are negative: a bias field multiplies")
             bias = log_bias(volume.array, volume.affine, brain)
-    except ValueError as error:
-        raise UnusableVolumeError(str(error), ADVICE) from error
     return Findings(place, head, bias)
+
+
+@contextmanager
+def _said(advice: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UnusableVolumeError(str(error), advice) from error
 
 
 def _brain_of_head(volume: Volume, head: Registration) -> np.ndarray:

@@ -19,7 +19,7 @@ from monai_vqbrain.stages.normalise import Brain, Normalisation, normalise
 from monai_vqbrain.stages.stacks import brain_limits, not_oriented
 from monai_vqbrain.stages.volume import open_volume
 from monai_vqbrain.transforms import ExtractSlices, SliceGrid
-from monai_vqbrain.transforms.extent import brain_extent
+from monai_vqbrain.transforms.extent import brain_box, brain_extent
 from monai_vqbrain.transforms.grid import at_indices, put_back, world_axes
 from monai_vqbrain.transforms.intensity import to_unit
 from monai_vqbrain.transforms.registration import KINDS
@@ -103,7 +103,8 @@ def volume_original(path: Path, frame: Frame) -> Original:
     image, mask_path = open_volume(path), brain_mask_of(path)
     found = normalise(path, frame.how, mask_path, space_of(path))
     volume, brain = found.volume, found.inside
-    low, high = brain_limits(volume.array, brain)
+    box = brain_box(brain)
+    low, high = brain_limits(volume.array[box], brain[box])
     array = np.where(brain, volume.array - np.float32(low), np.float32(0)) if low else volume.array
     positions = own_positions(brain, volume.affine, frame.axis)
     extract = ExtractSlices(

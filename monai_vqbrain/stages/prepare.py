@@ -42,7 +42,14 @@ from monai_vqbrain.stages.stacks import Cut
 from monai_vqbrain.stages.workers import in_order
 from monai_vqbrain.transforms.registration import KINDS
 
-OF_PEOPLE = ("seed", "columns", "layout", "exclude", "asked", "participants")  # decide no slice
+OF_PEOPLE = (
+    "seed",
+    "columns",
+    "layout",
+    "exclude",
+    "align_asked",
+    "participants",
+)  # decide no slice
 OF_VOLUMES = ("align", "bias")
 
 
@@ -88,7 +95,7 @@ def _align_first(folder: Path, options: PrepareOptions) -> str:
     if options.align != "auto":
         return options.align
     before = (read_provenance(folder) or {}).get("options", {})
-    return str(before["align"]) if before.get("asked") == "auto" else "none"
+    return str(before["align"]) if before.get("align_asked") == "auto" else "none"
 
 
 def _prepare(
@@ -101,7 +108,11 @@ def _prepare(
 ) -> Path:
     folder = RunFolder(run).slices
     space = common_space(options.align, cohort.scans)
-    record = options.record() | {"participants": _digest(cohort), "asked": asked, "space": space}
+    record = options.record() | {
+        "participants": _digest(cohort),
+        "align_asked": asked,
+        "space": space,
+    }
     why = what_changed(folder, inputs, record)
     if why is None:
         click.echo(f"{folder} is up to date")
@@ -187,6 +198,11 @@ def _write_tables(
     cut_people = {cut.scan.participant_id for cut in usable}
     people = [p for p in cohort.people() if p.participant_id in cut_people]
     splits = assign_splits(people, seed, previous, cohort.given_splits())
+    if "training" not in splits.values():
+        raise VQBrainError(
+            "nobody who is left is in the training split, and nobody is moved between splits: "
+            "use another --seed, or another run folder"
+        )
     rows = slice_rows(usable, splits)
     kind = "simulated brains" if cohort.simulated else "brain MRI"
     datalist = make_datalist(rows, f"T1-weighted {kind}, slices in [0, 1]; label: brain mask")

@@ -14,6 +14,7 @@ from monai_vqbrain.stages.convert import converted
 from monai_vqbrain.stages.normalise import Normalisation, Notes, normalise
 from monai_vqbrain.stages.pictures import pictures_to_slices
 from monai_vqbrain.stages.volume import (
+    NEGATIVE_SHARE,
     UnusableVolumeError,
     Volume,
     WholeHeadError,
@@ -23,7 +24,6 @@ from monai_vqbrain.transforms.extent import brain_box
 from monai_vqbrain.transforms.grid import world_axes
 from monai_vqbrain.transforms.intensity import to_unit
 
-NEGATIVE_SHARE = 0.01  # of the brain's voxels: above it the image was normalised about its mean
 FLOOR = 0.5  # percentile that becomes 0 then
 NOWHERE = {"position_mm": None, "position_rel": None}
 
@@ -132,7 +132,7 @@ def brain_limits(array: np.ndarray, brain: np.ndarray) -> tuple[float, float]:
     """The intensities that prepare makes 0 and 1.
 
     Args:
-        array: (X, Y, Z), 0 outside the brain.
+        array: (X, Y, Z), 0 outside the brain; prepare gives the brain's box, without specks.
         brain: (X, Y, Z) bool.
 
     Raises:

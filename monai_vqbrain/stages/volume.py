@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass, replace
@@ -19,9 +20,11 @@ from monai_vqbrain.transforms.template import brain_in_template_space
 ZERO_SHARE = 0.1  # of the voxels must be 0 for the background to count as zero
 LEAST_ML = 200  # less foreground than this is no brain (a newborn's has 350)
 HEAD_ML = 2500  # more foreground than this is a head, not a brain (brains with CSF: 900 to 2000 ml)
+NEGATIVE_SHARE = 0.01  # of the brain's voxels: above it the image was normalised about its mean
+MOST_AT_ONCE = 2**28  # bytes: a header may lie
 AGAIN = "get the file again"
 UNREADABLE = (
-    OSError, EOFError, ValueError, ImportError, zlib.error, struct.error,
+    OSError, EOFError, ValueError, ImportError, MemoryError, zlib.error, struct.error,
     ImageFileError, HeaderDataError, HeaderTypeError,
 )  # fmt: skip
 SAME_MM = 1e-2  # affines that differ by less are one grid
@@ -157,8 +160,8 @@ def _decompressed(image: Any) -> np.ndarray | None:
     proxy, path = image.dataobj, image.file_map["image"].filename
     if not str(path).endswith("gz"):
         return None
-    needed = proxy.offset + int(np.prod(proxy.shape)) * proxy.dtype.itemsize
-    content = zlib.decompress(Path(path).read_bytes(), wbits=31, bufsize=needed)
+    needed = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
+    content = zlib.decompress(Path(path).read_bytes(), wbits=31, bufsize=min(needed, MOST_AT_ONCE))
     if len(content) < needed:  # of several parts: nibabel joins them
         return None
     return np.ndarray(proxy.shape, proxy.dtype, content, proxy.offset, order=proxy.order)

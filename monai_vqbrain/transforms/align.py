@@ -58,6 +58,8 @@ class AlignToTemplate(InvertibleTransform, Transform):
         if array.ndim != 4:
             raise ValueError(f"expected a volume (C, X, Y, Z), got shape {array.shape}")
         inside = (array if mask is None else torch.as_tensor(mask).cpu().numpy())[0] != 0
+        if inside.shape != array.shape[1:]:
+            raise ValueError(f"the mask has shape {inside.shape}, the volume {array.shape[1:]}")
         return register(
             array[0], affine_of(img), None if self.whole_head else inside, kind=self.kind
         )
@@ -101,7 +103,8 @@ class AlignToTemplated(MapTransform, InvertibleTransform):
     """Dictionary version of `AlignToTemplate`: all volumes move as the first one does.
 
     Args:
-        keys: volumes of one person in one space; the first is compared with the template.
+        keys: volumes of one person in one space; the first is compared with the template. One
+            without an affine has the first one's voxels.
         mask_key: the brain mask's key. Where the item has none, the brain is where the first
             volume is not 0. An aligned whole head gets the template's brain as its mask.
         kind: "rigid" or "affine".
@@ -130,7 +133,10 @@ class AlignToTemplated(MapTransform, InvertibleTransform):
         lead = result[self.first_key(result)]
         found = self.align.register(lead, data.get(self.mask_key))
         for key in self._moved(result):
-            result[key] = self.align.move(result[key], found)
+            volume = result[key]
+            if not isinstance(volume, MetaTensor):  # such as a mask made by hand
+                volume = MetaTensor(volume, affine=torch.from_numpy(affine_of(lead)))
+            result[key] = self.align.move(volume, found)
         if self.align.whole_head:
             brain = brain_in_template_space(found.into_template(affine_of(lead)), lead.shape[1:])
             mask = MetaTensor(

@@ -20,6 +20,7 @@ from monai_vqbrain.transforms.slices import affine_of
 SPACING = 4.0  # mm; a bias field is smooth
 ITERATIONS = (50, 50, 50, 50)  # at most, of each of four ever finer grids of B-splines
 TOLERANCE = 1e-3
+LEAST_BLOCKS = 4  # along each side
 KEPT = "log_bias"
 
 
@@ -52,8 +53,11 @@ def log_bias(
     part = block_means(inside, affine, mm)
     mean = block_means(np.where(inside, array, array.dtype.type(0)), affine, mm)
     full = (part.values > 0.5) & (mean.values > 0)
-    if np.count_nonzero(full) < 100:
-        raise ValueError(f"too little tissue for a bias field: {np.count_nonzero(full)} blocks")
+    if np.count_nonzero(full) < 100 or min(full.shape) < LEAST_BLOCKS:
+        raise ValueError(
+            f"too little tissue for a bias field: {np.count_nonzero(full)} of "
+            f"{' x '.join(map(str, full.shape))} blocks of {mm:g} mm"
+        )
     values = np.where(full, mean.values / np.maximum(part.values, 0.5), np.float32(0))
     with steady():
         n4 = simpleitk().N4BiasFieldCorrectionImageFilter()
@@ -120,10 +124,12 @@ class CorrectBias(InvertibleTransform, Transform):
         if array.ndim != 4:
             raise ValueError(f"expected a volume (C, X, Y, Z), got shape {array.shape}")
         tissue = (array[0] if mask is None else torch.as_tensor(mask).cpu().numpy()[0]) != 0
+        if tissue.shape != array.shape[1:]:
+            raise ValueError(f"the mask has shape {tissue.shape}, the volume {array.shape[1:]}")
         affine = affine_of(img)
         field = log_bias(array[0], affine, tissue, self.spacing)
         meta = dict(img.meta) if isinstance(img, MetaTensor) else {}
-        flat = array / bias_at(field, affine, array.shape[1:])
+        flat = (array / bias_at(field, affine, array.shape[1:])).astype(np.float32)
         result = MetaTensor(torch.from_numpy(flat), meta=meta)
         if isinstance(img, MetaTensor):
             result.applied_operations = list(img.applied_operations)
@@ -135,7 +141,9 @@ class CorrectBias(InvertibleTransform, Transform):
         kept = self.pop_transform(data)["extra_info"][KEPT]
         field = Blocks(kept["values"].numpy(), kept["affine"].numpy())
         bias = torch.from_numpy(bias_at(field, affine_of(data), tuple(data.shape[1:])))
-        return MetaTensor(data * bias.to(data.device), meta=dict(data.meta))
+        result = MetaTensor(torch.as_tensor(data) * bias.to(data.device), meta=dict(data.meta))
+        result.applied_operations = list(data.applied_operations)
+        return result
 
 
 class CorrectBiasd(MapTransform, InvertibleTransform):

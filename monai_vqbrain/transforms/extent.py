@@ -85,7 +85,7 @@ def _cut(mask: np.ndarray, box: list[slice], axis: int) -> bool:
     if several:
         pieces = np.split(np.count_nonzero(mask[tuple(box)], axis=others), starts[1:])
         counts = np.array([piece.sum() for piece in pieces])
-        kept = counts >= SPECK * counts.sum()
+        kept = counts >= min(SPECK * counts.sum(), counts.max())
         starts, stops = starts[kept], stops[kept]
     before = box[axis].start
     box[axis] = slice(int(starts[0]) + before, int(stops[-1]) + before)

@@ -36,6 +36,7 @@ STARTS = (  # up, forward: mm; nodding: degrees; size: the scalp of small heads 
     (0.85, 0.93, 1.0),
 )
 TRIED = 3  # of the starts are followed to their end
+LEAST_MM, MOST_MM = 64, 640  # sides of a volume that holds enough of one brain
 LEAST_ML, MOST_ML = 900, 2000  # a brain's volume
 LEAST_CORRELATION = 0.2  # brains that lie well have 0.35 to 0.7
 MOST_DEGREES, LEAST_SCALE, MOST_SCALE = 45, 0.7, 1.4
@@ -103,10 +104,10 @@ def register(
 
     Raises:
         ImportError: SimpleITK is not installed.
-        ValueError: for an unknown kind, a whole head and "rigid", an image without contrast, or a
-            result that cannot be: a mirrored head, one turned by 45 degrees or more, an axis scaled
-            by less than 0.7 or more than 1.4, a head with a brain of less than 900 or more than
-            2,000 ml, or one that looks unlike the template.
+        ValueError: for an unknown kind, a whole head and "rigid", an image without contrast or of a
+            size that is no head's, or a result that cannot be: a mirrored head, one turned by 45
+            degrees or more, an axis scaled by less than 0.7 or more than 1.4, a head with a brain
+            of less than 900 or more than 2,000 ml, or one that looks unlike the template.
 
     Source:
         The correlation metric of ITKv4 (Avants et al. 2014) and the optimiser L-BFGS-B.
@@ -115,6 +116,12 @@ def register(
         raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
     if brain is None and kind != "affine":
         raise ValueError(f"a whole head must be aligned by kind 'affine', got {kind!r}")
+    sides = np.linalg.norm(affine[:3, :3], axis=0) * array.shape
+    if min(sides) < LEAST_MM or max(sides) > MOST_MM:
+        raise ValueError(
+            f"the volume measures {' x '.join(f'{side:.0f}' for side in sides)} mm: to be aligned "
+            f"each side must have {LEAST_MM} to {MOST_MM} mm"
+        )
     steps = STEPS[kind] if steps is None else steps
     if brain is None:  # its start has a size of its own
         steps = tuple(step for step in steps if step.kind != "rigid")
@@ -169,12 +176,14 @@ def _brain(
 def _head(array: np.ndarray, affine: np.ndarray, mm: float) -> tuple[Blocks, np.ndarray]:
     """A head on blocks, fat cut off; and where it is: the largest bright piece."""
     means = block_means(array, affine, mm)
-    if means.values.min() == means.values.max():
+    air = np.percentile(means.values, 1)
+    values = np.maximum(means.values - air, 0)
+    if not values.any():
         raise ValueError("every voxel is the same: there is nothing to align")
-    labels, _ = ndimage.label(means.values > threshold_otsu(means.values) / 2)
+    labels, _ = ndimage.label(values > threshold_otsu(values) / 2)
     inside = labels == np.bincount(labels.ravel())[1:].argmax() + 1
-    high = brain_percentile(means.values[inside], HEAD_PERCENTILE)
-    return Blocks(np.clip(means.values, 0, high), means.affine), inside
+    high = brain_percentile(values[inside], HEAD_PERCENTILE)
+    return Blocks(np.minimum(values, high), means.affine), inside
 
 
 def _flat(image: Blocks, inside: np.ndarray) -> Blocks:

@@ -317,10 +317,3 @@ def test_simpleitk_is_asked_for_in_time(
     monkeypatch.setattr("monai_vqbrain.stages.normalise.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"need SimpleITK: pip install 'monai-vqbrain\[align\]'"):
         PrepareOptions(**options)
-
-
-@pytest.mark.slow
-def test_two_processes_align_to_the_same_bits(run: Path, heads: Path, tmp_path: Path) -> None:
-    prepare(heads, tmp_path, replace(SMALL, jobs=2))
-    for path in (run / "2-slices/stacks").glob("*.nii"):
-        assert (tmp_path / "2-slices/stacks" / path.name).read_bytes() == path.read_bytes()

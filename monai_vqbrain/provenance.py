@@ -95,7 +95,7 @@ def what_changed(folder: Path, made_from: Described, options: Mapping[str, Any])
     for name in sorted(made_from.keys() | record["made_from"].keys()):
         if made_from.get(name) != record["made_from"].get(name):
             gone, new = name not in made_from, name not in record["made_from"]
-            return f"{name} {'is not used now' if gone else 'is new' if new else 'changed'}"
+            return f"{name} {'is no longer used' if gone else 'is new' if new else 'changed'}"
     asked = json.loads(json.dumps(dict(options)))
     for name in sorted(asked.keys() | record["options"].keys()):
         if asked.get(name) != record["options"].get(name):

@@ -217,7 +217,7 @@ def test_a_run_without_codes_has_no_conditions(tmp_path: Path) -> None:
 
 def test_position_is_in_mm_in_aligned_runs(run: RunFolder) -> None:
     path = run.slices / "provenance.json"
-    path.write_text(path.read_text().replace('"align": "none"', '"align": "affine"'))
+    path.write_text(path.read_text().replace('"space": ""', '"space": "MNI"'))
     assert conditions.position_column(run) == "position_mm"
 
 

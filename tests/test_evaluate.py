@@ -189,7 +189,7 @@ def test_evaluate_writes_the_report_folder_and_then_only_what_changed(
     (run.samples / "provenance.json").unlink()
     stage.evaluate(run.path)
     assert len(runs) == 2
-    assert "6-samples changed" in capsys.readouterr().out
+    assert "6-samples is no longer used" in capsys.readouterr().out
 
 
 def test_codes_of_another_vqvae_are_refused(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from scipy.ndimage import gaussian_filter
 
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UsageError, VQBrainError
-from monai_vqbrain.stages.normalise import Normalisation, Notes
+from monai_vqbrain.stages.findings import Notes
+from monai_vqbrain.stages.normalise import Normalisation
 from monai_vqbrain.stages.prepare import prepare
 from monai_vqbrain.stages.prepare_options import PrepareOptions, parse_positions
 from monai_vqbrain.stages.slice_tables import COLUMNS, make_datalist, slice_rows
@@ -191,7 +192,7 @@ def test_a_second_time_nothing_is_done_and_a_change_is_named(
     assert capsys.readouterr().out == f"{folder} is up to date\n"
     assert (folder / "provenance.json").read_text() == before
     prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
-    assert "count was 4, is 3; 5 of 5 volumes to cut" in capsys.readouterr().out
+    assert "count was 4, is 3; 5 of 5 volumes to cut (layout bids)" in capsys.readouterr().out
     nib.save(brain_image(99), source / "sub-01/anat/sub-01_T1w.nii.gz")
     prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
     assert "sub-01/anat/sub-01_T1w.nii.gz changed" in capsys.readouterr().out

@@ -20,7 +20,8 @@ from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages.conditions import position_column
-from monai_vqbrain.stages.normalise import Findings, Normalisation, Notes
+from monai_vqbrain.stages.findings import Findings, Notes
+from monai_vqbrain.stages.normalise import Normalisation
 from monai_vqbrain.stages.original import Frame, space_of, volume_original
 from monai_vqbrain.stages.prepare import prepare
 from monai_vqbrain.stages.prepare_options import PrepareOptions

@@ -57,7 +57,7 @@ def test_a_stage_that_has_not_finished(tmp_path: Path) -> None:
     ("drop", "content", "options", "why"),
     [
         ((), "other", {}, "4-codes changed"),
-        (("4-codes",), "codes", {}, "4-codes changed"),  # no longer there
+        (("4-codes",), "codes", {}, "4-codes is no longer used"),
         ((), "codes", {"seed": 1}, "seed was 0, is 1"),
         ((), "codes", {"size": (32, 32)}, r"size was [64, 64], is [32, 32]"),
         ((), "codes", {"minutes": 2.5}, "minutes was None, is 2.5"),
@@ -72,3 +72,9 @@ def test_what_changed_is_named(
     files["4-codes"].write_text(content)
     now = {name: path for name, path in files.items() if name not in drop}
     assert what_changed(tmp_path, describe(now), OPTIONS | options) == why
+
+
+def test_a_file_that_has_come_is_new(tmp_path: Path) -> None:
+    files = finished(tmp_path)
+    more = {**files, "6-samples": files["4-codes"]}
+    assert what_changed(tmp_path, describe(more), OPTIONS) == "6-samples is new"

@@ -15,7 +15,8 @@ from typing import Any
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.files import writing
 from monai_vqbrain.provenance import Described, describe
-from monai_vqbrain.stages.normalise import Normalisation, Notes
+from monai_vqbrain.stages.findings import Notes
+from monai_vqbrain.stages.normalise import Normalisation
 from monai_vqbrain.stages.stacks import Cut, cut_scan, mask_of
 from monai_vqbrain.transforms import ExtractSlices
 

@@ -127,7 +127,9 @@ def _prepare(
         extract = options.extract(in_template=space != "")
         cutting = Cutting(extract, normalisation, work, folder, RunFolder(run).volumes)
         new = sum(not cutting.done(scan, digest) for scan, digest, _ in items)
-        click.echo(f"{folder}: {why}; {new} of {len(items)} volumes to cut")
+        click.echo(
+            f"{folder}: {why}; {new} of {len(items)} volumes to cut (layout {cohort.layout})"
+        )
         cuts = list(_cut_all(items, cutting, options, asked))
         remove_others(cuts, work)
         problems = [*(p for cut in cuts for p in cut.problems), *cohort.problems]

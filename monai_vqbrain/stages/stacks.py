@@ -11,7 +11,8 @@ import numpy as np
 
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.stages.convert import converted
-from monai_vqbrain.stages.normalise import Normalisation, Notes, normalise
+from monai_vqbrain.stages.findings import Notes
+from monai_vqbrain.stages.normalise import Normalisation, normalise
 from monai_vqbrain.stages.pictures import pictures_to_slices
 from monai_vqbrain.stages.volume import (
     NEGATIVE_SHARE,

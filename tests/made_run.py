@@ -71,7 +71,14 @@ def make_slices(run: RunFolder, simulated: bool) -> tuple[pd.DataFrame, np.ndarr
     table.to_csv(run.slices / "slices.tsv", sep="\t", index=False)
     problems = "path\tproblem\tadvice\nsub-99.nii\tempty\tremove it\n"
     (run.slices / "problems.tsv").write_text(problems)
-    options = {"axis": "axial", "size": [SIZE, SIZE], "spacing": 1.8, "align": "none", "seed": 0}
+    options = {
+        "axis": "axial",
+        "size": [SIZE, SIZE],
+        "spacing": 1.8,
+        "align": "none",
+        "space": "",
+        "seed": 0,
+    }
     finish(run.slices, options | {"percentile": 99.5, "bias": False}, simulated=simulated)
     return table, np.stack(images)
 

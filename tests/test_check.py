@@ -59,9 +59,9 @@ def test_a_whole_head_is_seen_before_prepare_refuses_it(
     assert "not skull-stripped" in out
     assert "without a brain mask: use --align affine, skull-strip it, or put a mask" in out
     out = said(tmp_path / "heads", capsys)
-    assert "align       affine: 1 are whole heads" in out
+    assert "align       affine: 1 of those seen are whole heads" in out
     assert "0 with a mask file, 1 by alignment" in out
-    assert "the first 36 mm below the template's brain's top" in out
+    assert "the first 36 mm below the top of the template's brain" in out
     assert "problems    none" in out
 
 
@@ -72,7 +72,7 @@ def test_what_auto_means_is_decided_by_volumes_that_hold_a_brain(
     for path in sorted(heads.glob("sub-*/ses-01/anat/*_T1w.nii.gz"))[:4]:
         path.write_bytes(b"nothing")
     out = said(heads, capsys)
-    assert "align       affine: 5 are whole heads" in out
+    assert "align       affine: 5 of those seen are whole heads" in out
     assert out.count("problem     ") == 4
 
 

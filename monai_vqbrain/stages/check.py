@@ -141,7 +141,7 @@ def _place(options: PrepareOptions, align: str, space: str, looks: Sequence[Look
     heads = sum(look.head for look in looks)
     why = ""
     if options.align == "auto":
-        why = f": {heads} are whole heads" if heads else ": no whole head was seen"
+        why = f": {heads} of those seen are whole heads" if heads else ": no whole head was seen"
         if space and align == "none":
             why = f": all are in the space {space}"
     yield f"align       {align}{why}"
@@ -156,7 +156,8 @@ def _slices(options: PrepareOptions, space: str) -> Iterator[str]:
     whose = "the template's brain" if space else "the brain"
     where = "16 a volume, 3.6 mm apart"
     if options.axis == "axial":
-        where += f", the first 36 mm below {whose}'s top"
+        top = "the top of the template's brain" if space else "the brain's top"
+        where += f", the first 36 mm below {top}"
     if options.count is not None:
         where = f"{options.count} a volume, evenly spread within {whose}"
     if options.positions is not None:

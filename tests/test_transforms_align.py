@@ -195,7 +195,9 @@ def test_wrong_arguments_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         register(flat, affine, np.zeros((8, 8, 8), dtype=bool))
     with pytest.raises(ValueError, match=r"expected a volume \(C, X, Y, Z\), got shape"):
         AlignToTemplate()(torch.zeros(8, 8, 8))
-    with pytest.raises(ValueError, match=r"the mask has shape \(4, 4, 4\), the volume \(8, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"mask has shape \(1, 4, 4, 4\), the volume \(1, 8, 8, 8\)"
+    ):
         AlignToTemplate()(torch.zeros(1, 8, 8, 8), torch.ones(1, 4, 4, 4))
     with pytest.raises(ValueError, match="a whole head must be aligned by kind 'affine'"):
         AlignToTemplated("image", kind="rigid", whole_head=True)

@@ -85,7 +85,9 @@ def test_wrong_arguments_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         CorrectBias()(torch.ones(1, 8, 8, 8))
     with pytest.raises(ValueError, match="bias field: 300 of 10 x 10 x 3 blocks of 4 mm"):
         CorrectBias()(torch.ones(1, 40, 40, 12))
-    with pytest.raises(ValueError, match=r"the mask has shape \(4, 4, 4\), the volume \(8, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"mask has shape \(1, 4, 4, 4\), the volume \(1, 8, 8, 8\)"
+    ):
         CorrectBias()(torch.ones(1, 8, 8, 8), torch.ones(1, 4, 4, 4))
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(ImportError, match=r"need SimpleITK: pip install 'monai-vqbrain\[align\]'"):

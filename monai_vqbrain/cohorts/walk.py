@@ -29,11 +29,11 @@ def walk(source: Path) -> tuple[list[Path], list[Problem]]:
     def enter(folder: Path, above: frozenset[Path]) -> None:
         here = above | {folder.resolve()}
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            found = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             say(folder, f"cannot be read ({error.strerror})", "allow yourself to read it")
             return
-        for entry in entries:
+        for entry in found:
             path = folder / entry.name
             if entry.name[0] == ".":
                 continue

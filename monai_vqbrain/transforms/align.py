@@ -12,7 +12,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.transforms.transform import Transform
 
 from monai_vqbrain.transforms.registration import KINDS, Registration, register
-from monai_vqbrain.transforms.slices import affine_of
+from monai_vqbrain.transforms.slices import affine_of, volume_and_mask, with_meta_of
 from monai_vqbrain.transforms.template import SPACE, brain_in_template_space
 
 MATRIX = "template_to_volume"
@@ -54,15 +54,9 @@ class AlignToTemplate(InvertibleTransform, Transform):
 
     def register(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> Registration:
         """How a volume lies to the template; arguments and errors as of `__call__`."""
-        array = torch.as_tensor(img).cpu().numpy()
-        if array.ndim != 4:
-            raise ValueError(f"expected a volume (C, X, Y, Z), got shape {array.shape}")
-        inside = (array if mask is None else torch.as_tensor(mask).cpu().numpy())[0] != 0
-        if inside.shape != array.shape[1:]:
-            raise ValueError(f"the mask has shape {inside.shape}, the volume {array.shape[1:]}")
-        return register(
-            array[0], affine_of(img), None if self.whole_head else inside, kind=self.kind
-        )
+        array, inside = volume_and_mask(img, mask)
+        brain = None if self.whole_head else inside[0]
+        return register(array[0], affine_of(img), brain, kind=self.kind)
 
     def __call__(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> MetaTensor:
         """Align one volume.
@@ -82,20 +76,16 @@ class AlignToTemplate(InvertibleTransform, Transform):
 
     def move(self, img: NdarrayOrTensor, found: Registration) -> MetaTensor:
         """Give a volume the affine that a registration has found."""
-        meta = dict(img.meta) if isinstance(img, MetaTensor) else {}
         into = torch.from_numpy(found.into_template(affine_of(img)))
-        moved = MetaTensor(torch.as_tensor(img), meta=meta | {"affine": into, "template": SPACE})
-        if isinstance(img, MetaTensor):
-            moved.applied_operations = list(img.applied_operations)
+        moved = with_meta_of(img, torch.as_tensor(img), affine=into, template=SPACE)
         return self.push_transform(moved, extra_info={MATRIX: torch.from_numpy(found.matrix)})
 
     def inverse(self, data: MetaTensor) -> MetaTensor:
         """Give an aligned volume its own affine again."""
         matrix = torch.as_tensor(self.pop_transform(data)["extra_info"][MATRIX]).double()
-        meta = {key: value for key, value in data.meta.items() if key != "template"}
         back = matrix @ data.affine.double()
-        result = MetaTensor(torch.as_tensor(data), meta=meta | {"affine": back})
-        result.applied_operations = list(data.applied_operations)
+        result = with_meta_of(data, torch.as_tensor(data), affine=back)
+        del result.meta["template"]
         return result
 
 
@@ -138,10 +128,9 @@ class AlignToTemplated(MapTransform, InvertibleTransform):
                 volume = MetaTensor(volume, affine=torch.from_numpy(affine_of(lead)))
             result[key] = self.align.move(volume, found)
         if self.align.whole_head:
-            brain = brain_in_template_space(found.into_template(affine_of(lead)), lead.shape[1:])
-            mask = MetaTensor(
-                torch.from_numpy(brain)[None], affine=torch.from_numpy(affine_of(lead))
-            )
+            own = affine_of(lead)
+            brain = brain_in_template_space(found.into_template(own), lead.shape[1:])
+            mask = MetaTensor(torch.from_numpy(brain)[None], affine=torch.from_numpy(own))
             result[self.mask_key] = self.align.move(mask, found)
         return result
 

@@ -15,7 +15,7 @@ from monai.transforms.transform import Transform
 from monai_vqbrain.transforms.blocks import Blocks, block_means
 from monai_vqbrain.transforms.grid import read_at
 from monai_vqbrain.transforms.simpleitk import simpleitk, steady, to_sitk
-from monai_vqbrain.transforms.slices import affine_of
+from monai_vqbrain.transforms.slices import affine_of, volume_and_mask, with_meta_of
 
 SPACING = 4.0  # mm; a bias field is smooth
 ITERATIONS = (50, 50, 50, 50)  # at most, of each of four ever finer grids of B-splines
@@ -120,19 +120,11 @@ class CorrectBias(InvertibleTransform, Transform):
             ImportError: SimpleITK is not installed.
             ValueError: not a volume, or too little tissue.
         """
-        array = torch.as_tensor(img).cpu().numpy()
-        if array.ndim != 4:
-            raise ValueError(f"expected a volume (C, X, Y, Z), got shape {array.shape}")
-        tissue = (array[0] if mask is None else torch.as_tensor(mask).cpu().numpy()[0]) != 0
-        if tissue.shape != array.shape[1:]:
-            raise ValueError(f"the mask has shape {tissue.shape}, the volume {array.shape[1:]}")
+        array, tissue = volume_and_mask(img, mask)
         affine = affine_of(img)
-        field = log_bias(array[0], affine, tissue, self.spacing)
-        meta = dict(img.meta) if isinstance(img, MetaTensor) else {}
+        field = log_bias(array[0], affine, tissue[0], self.spacing)
         flat = (array / bias_at(field, affine, array.shape[1:])).astype(np.float32)
-        result = MetaTensor(torch.from_numpy(flat), meta=meta)
-        if isinstance(img, MetaTensor):
-            result.applied_operations = list(img.applied_operations)
+        result = with_meta_of(img, torch.from_numpy(flat))
         kept = {"values": torch.from_numpy(field.values), "affine": torch.from_numpy(field.affine)}
         return self.push_transform(result, extra_info={KEPT: kept})
 
@@ -141,9 +133,7 @@ class CorrectBias(InvertibleTransform, Transform):
         kept = self.pop_transform(data)["extra_info"][KEPT]
         field = Blocks(kept["values"].numpy(), kept["affine"].numpy())
         bias = torch.from_numpy(bias_at(field, affine_of(data), tuple(data.shape[1:])))
-        result = MetaTensor(torch.as_tensor(data) * bias.to(data.device), meta=dict(data.meta))
-        result.applied_operations = list(data.applied_operations)
-        return result
+        return with_meta_of(data, torch.as_tensor(data) * bias.to(data.device))
 
 
 class CorrectBiasd(MapTransform, InvertibleTransform):

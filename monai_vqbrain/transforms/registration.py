@@ -300,17 +300,22 @@ def _method(moving: tuple[Any, Any], transform: Any, step: Step, size: float) ->
 @lru_cache
 def _fixed(mm: float, size: float = 1.0) -> tuple[Any, Any]:
     """The template, sized about its middle, and the mask of the comparison, on blocks."""
-    blocks = block_means(*template_image(), mm)
-    inside = block_means(*template_brain(), min(mm, 2.0))
-    away = ndimage.distance_transform_edt(inside.values < 0.5, sampling=inside.spacing)
-    near = read_at(
-        away, np.linalg.inv(inside.affine) @ blocks.affine, blocks.values.shape, fill=np.inf
-    )
+    blocks, near = _template_blocks(mm)
     middle = _template_middle()
     spacing = size * blocks.spacing / UNIT
     origin = (middle + size * (blocks.affine[:3, 3] - middle)) / UNIT
-    mask = (near <= MARGIN).astype(np.uint8)
-    return to_sitk(blocks.values, spacing, origin), to_sitk(mask, spacing, origin)
+    return to_sitk(blocks.values, spacing, origin), to_sitk(near, spacing, origin)
+
+
+@lru_cache
+def _template_blocks(mm: float) -> tuple[Blocks, np.ndarray]:
+    """The template on blocks, and where its brain is near: uint8."""
+    blocks = block_means(*template_image(), mm)
+    inside = block_means(*template_brain(), min(mm, 2.0))
+    away = ndimage.distance_transform_edt(inside.values < 0.5, sampling=inside.spacing)
+    to_fine = np.linalg.inv(inside.affine) @ blocks.affine
+    near = read_at(away, to_fine, blocks.values.shape, fill=np.inf) <= MARGIN
+    return blocks, near.astype(np.uint8)
 
 
 def _check(result: Registration, whole_head: bool) -> None:

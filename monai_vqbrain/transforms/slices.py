@@ -125,13 +125,8 @@ class ExtractSlices(Transform):
 
     def cut(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> SliceStack:
         """Cut one volume, as one array with its grid; arguments as in `__call__`."""
-        array = torch.as_tensor(img).cpu().numpy()
-        if array.ndim != 4:
-            raise ValueError(f"expected a volume (C, X, Y, Z), got shape {array.shape}")
-        brain = (array if mask is None else torch.as_tensor(mask).cpu().numpy()) != 0
-        if brain.shape[1:] != array.shape[1:]:
-            raise ValueError(f"the mask has shape {brain.shape}, the volume {array.shape}")
-        return self.stack(array, affine_of(img), brain.any(axis=0))
+        array, brain = volume_and_mask(img, mask)
+        return self.stack(array, affine_of(img), np.asarray(brain.any(axis=0)))
 
     def stack(
         self, array: np.ndarray, affine: np.ndarray, foreground: np.ndarray, fill: float = 0.0
@@ -207,6 +202,39 @@ def as_slices(stack: SliceStack, img: NdarrayOrTensor) -> list[MetaTensor]:
         )
         for index in range(stack.grid.shape[2])
     ]
+
+
+def volume_and_mask(
+    img: NdarrayOrTensor, mask: NdarrayOrTensor | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A volume and where it counts, as arrays.
+
+    Args:
+        img: (C, X, Y, Z).
+        mask: (1, X, Y, Z) or (C, X, Y, Z); by default where the image is not 0.
+
+    Returns:
+        (C, X, Y, Z), and bool of the mask's shape.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    array = torch.as_tensor(img).cpu().numpy()
+    if array.ndim != 4:
+        raise ValueError(f"expected a volume (C, X, Y, Z), got shape {array.shape}")
+    inside = (array if mask is None else torch.as_tensor(mask).cpu().numpy()) != 0
+    if inside.shape[1:] != array.shape[1:]:
+        raise ValueError(f"the mask has shape {inside.shape}, the volume {array.shape}")
+    return array, inside
+
+
+def with_meta_of(img: NdarrayOrTensor, values: torch.Tensor, **changes: Any) -> MetaTensor:
+    """A MetaTensor of `values` with the metadata and the recorded transforms of `img`."""
+    meta = dict(img.meta) if isinstance(img, MetaTensor) else {}
+    result = MetaTensor(values, meta=meta | changes)
+    if isinstance(img, MetaTensor):
+        result.applied_operations = list(img.applied_operations)
+    return result
 
 
 def affine_of(img: NdarrayOrTensor) -> np.ndarray:

@@ -41,8 +41,10 @@ def check(source: Path, options: PrepareOptions) -> None:
     """
     cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
     looks: list[Look] = []
+    seen = 0
     for scan in progress(cohort.scans, "reading headers", len(cohort.scans)):
-        looks.append(_look(scan, voxels=sum(look.seen for look in looks) < LOOKED_AT))
+        looks.append(_look(scan, voxels=seen < LOOKED_AT))
+        seen += looks[-1].seen
     align = options.align
     if align == "auto":
         align = "affine" if _are_heads(looks) else "none"

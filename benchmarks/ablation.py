@@ -23,8 +23,9 @@ from race import Slices, described, keep_memory, load, run_with_slices, score, s
 from racers import ours
 from standings import aligned, command_line, keep, machine
 
+from monai_vqbrain.cli import json_or_text
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.stages.bundle import parse_overrides
+from monai_vqbrain.runs.overrides import check_overrides
 
 SHIPPED = "as shipped"
 MEASURES = ("ssim_brain", "psnr_whole", "codes_used", "steps")
@@ -78,8 +79,8 @@ def overrides(bundle: str, variant: str) -> dict[str, Any]:
     Raises:
         UsageError: if the configuration has no such id.
     """
-    pairs = () if variant == SHIPPED else tuple(variant.split())
-    return parse_overrides(bundle, "train", pairs)
+    pairs = [] if variant == SHIPPED else [pair.split("=", 1) for pair in variant.split()]
+    return check_overrides(bundle, "train", {name: json_or_text(text) for name, text in pairs})
 
 
 def trained_all(args: argparse.Namespace, train_one: Callable[..., Any], told: str) -> Runs:

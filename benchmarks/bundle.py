@@ -29,9 +29,9 @@ from racers import ours, train_config
 from standings import aligned, command_line, keep, machine
 
 from monai_vqbrain.engines import VQVAEEvaluator, VQVAETrainer
-from monai_vqbrain.stages.bundle import run_bundle
-from monai_vqbrain.stages.phantom import prepare_phantom
-from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.runs.bundles import run_bundle
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.phantom import slice_phantom
 
 MUST, AIM = 0.9, 1.0
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = RunFolder(Path(folder) / "run")
         run.path.mkdir()
         if args.run is None:
-            prepare_phantom(run)
+            slice_phantom(run)
         else:
             run.slices.symlink_to(RunFolder(args.run).slices.resolve())
         laps = race(run, args.rounds, args.cpu_seconds / (2 * args.rounds))

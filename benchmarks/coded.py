@@ -14,9 +14,10 @@ from monai.utils import set_determinism
 from race import Slices, load, score, train
 
 from monai_vqbrain import metrics
+from monai_vqbrain.cli import json_or_text
 from monai_vqbrain.files import writing
-from monai_vqbrain.stages.bundle import parse_overrides
-from monai_vqbrain.stages.codes import MOST_VIEWS, slice_views
+from monai_vqbrain.runs.datalist import MAX_VIEWS, slice_views
+from monai_vqbrain.runs.overrides import check_overrides
 from monai_vqbrain.transforms import ViewSliced
 
 SPLITS = ("training", "validation", "test")
@@ -84,7 +85,9 @@ def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "")
     """
     slices = {name: load(run, name) for name in SPLITS}
     set_determinism(0)
-    changes = parse_overrides("vqvae", "train", tuple(variant.split()))
+    pairs = [pair.split("=", 1) for pair in variant.split()]
+    values = {name: json_or_text(text) for name, text in pairs}
+    changes = check_overrides("vqvae", "train", values)
     racer = racers.ours({"factor": 8}, changes)
     network = racer.network if racer.averaged is None else racer.averaged
     path = work / f"vqvae-{seconds:g}s-{fingerprint(slices['training'], variant)}.pt"
@@ -105,7 +108,7 @@ def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "")
 def views(vqvae: Any, slices: Slices) -> Codes:
     """The codes of slices in the views of `vqbrain encode`, view after view."""
     view = ViewSliced("image")
-    every = slice_views(MOST_VIEWS, sagittal=False)
+    every = slice_views(MAX_VIEWS, sagittal=False)
     grids = [encoded(vqvae, torch.stack([view({"image": image, **about})["image"]
              for image in slices.images])) for about in every]  # fmt: skip
     return Codes(torch.cat(grids), slices.people * len(every))

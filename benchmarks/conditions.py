@@ -34,20 +34,21 @@ from monai_vqbrain import metrics
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.inferers import AncestralSampler
 from monai_vqbrain.networks.conditions import condition_row
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.networks import load_network
+from monai_vqbrain.runs.phantom import SIZE, SPACING, slice_phantom
+from monai_vqbrain.runs.sampling import slice_positions
+from monai_vqbrain.runs.stacks import read_slices, to_uint8
+from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.stages.demo import FEW_CODES
 from monai_vqbrain.stages.encode import encode
-from monai_vqbrain.stages.phantom import SLICES, prepare_phantom
 from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.sample import slice_positions
-from monai_vqbrain.stages.tables import eight_bit, read_slices, read_slices_table
 from monai_vqbrain.stages.train import TrainOptions, train
-from monai_vqbrain.stages.trained import trained_network
 from monai_vqbrain.transforms.mask import solid
 
 Images = NDArray[np.uint8]  # (N, W, H) or (W, H), 255 standing for an intensity of 1
 
-MILLIMETRES = SLICES.spacing
+MILLIMETRES = SPACING
 RIM = round(12 / MILLIMETRES)  # pixels; what is farther in and dark is ventricle
 PLACES = 4  # slices in which groups are compared
 AGES = 5  # that are asked for, over the range
@@ -63,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train both runs, unless that is done; measure; print the tables."""
     args = parse(arguments)
     phantom, people = RunFolder(args.work / "phantom"), RunFolder(args.work / "ages")
-    prepare_phantom(phantom)
-    prepare(args.data, people.path, SLICES)
+    slice_phantom(phantom)
+    prepare(args.data, people.path, size=SIZE, spacing=SPACING)
     found: dict[str, Any] = {}
     for run in (phantom, people):
         learn(run, args)
@@ -110,8 +111,8 @@ class Sampler:
     """
 
     def __init__(self, run: RunFolder, guidance: float, number: int) -> None:
-        self.prior: Any = trained_network(run.prior)
-        self.vqvae: Any = trained_network(run.vqvae)
+        self.prior: Any = load_network(run.prior)
+        self.vqvae: Any = load_network(run.vqvae)
         self.draw = AncestralSampler(guidance=guidance)
         self.number = number
 
@@ -121,16 +122,16 @@ class Sampler:
         row = condition_row(self.prior.settings["conditions"], asked)[None]
         generator = torch.Generator().manual_seed(seed)
         codes = self.draw(self.prior, self.number, generator, row)
-        return eight_bit(self.vqvae.decode_samples(codes)[:, 0].numpy())
+        return to_uint8(self.vqvae.decode_samples(codes)[:, 0].numpy())
 
 
 def real(run: RunFolder, rows: pd.DataFrame) -> Images:
     """Real slices as the VQ-VAE gives them back, so that both sides went through it."""
-    vqvae: Any = trained_network(run.vqvae)
+    vqvae: Any = load_network(run.vqvae)
     images = torch.from_numpy(read_slices(run, rows)[0])[:, None].float() / 255
     with torch.inference_mode():
         parts = [vqvae.decode_samples(vqvae.index_quantize(part)) for part in images.split(64)]
-    return eight_bit(torch.cat(parts)[:, 0].numpy())
+    return to_uint8(torch.cat(parts)[:, 0].numpy())
 
 
 def groups(run: RunFolder, sampler: Sampler) -> dict[str, float]:

@@ -45,9 +45,9 @@ from quantizer import resident
 from standings import aligned, command_line, keep, machine, short
 
 from monai_vqbrain.cohorts import Scan, read_cohort
-from monai_vqbrain.stages import prepare as stage
-from monai_vqbrain.stages.prepare_options import PrepareOptions
-from monai_vqbrain.stages.volume import find_brain, read_volume
+from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages.slicing import plan
+from monai_vqbrain.stages.slicing.volume import find_brain, read_volume
 from monai_vqbrain.transforms import LoadSliced
 from monai_vqbrain.transforms.registration import (
     STEPS,
@@ -132,23 +132,23 @@ def laps(data: Path, volumes: int) -> dict[str, float]:
 def prepare(data: Path, volumes: int) -> None:
     """Prepare the first volumes of a cohort into a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as folder, only(volumes):
-        stage.prepare(data, Path(folder) / "run", PrepareOptions())
+        prepare(data, Path(folder) / "run")
 
 
 @contextmanager
 def only(volumes: int) -> Iterator[None]:
     """Cohorts have so many volumes at most."""
-    whole = stage.read_cohort
+    whole = plan.read_cohort
 
     def some(*args: Any) -> Any:
         cohort = whole(*args)
         return replace(cohort, scans=cohort.scans[:volumes])
 
-    stage.read_cohort = some
+    plan.read_cohort = some
     try:
         yield
     finally:
-        stage.read_cohort = whole
+        plan.read_cohort = whole
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -23,7 +23,7 @@ from torch import nn
 from monai_vqbrain import metrics
 from monai_vqbrain.engines import CodeBitsLoss, PriorBatch
 from monai_vqbrain.inferers import MixedPrecisionInferer
-from monai_vqbrain.stages.bundle import bundle_folder
+from monai_vqbrain.runs.bundles import bundle_folder
 
 LOOKS = 10  # at validation people, in each budget
 WIDTH = 128  # of ours: about a million parameters

@@ -18,11 +18,12 @@ from monai.transforms import Compose
 from racers import Racer
 
 from monai_vqbrain import metrics
-from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.prepare_options import PrepareOptions
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.slice_tables import LEAST_BRAIN
-from monai_vqbrain.stages.tables import read_slices, read_slices_table, read_table, where
+from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
+from monai_vqbrain.runs.stacks import read_slices
+from monai_vqbrain.runs.tables import in_split, read_slices_table
+from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.tables import read_table
 
 SCORES = ("ssim_brain", "ssim_whole", "psnr_brain", "psnr_whole")
 
@@ -60,14 +61,14 @@ def run_with_slices(args: argparse.Namespace) -> Path:
     """The run that was given, or one prepared now in the work folder."""
     if args.run is not None:
         return Path(args.run)
-    prepare(args.data, args.work / "slices-128", PrepareOptions())
+    prepare_slices(args.data, args.work / "slices-128", PrepareOptions())
     return Path(args.work / "slices-128")
 
 
 def load(run: Path, split: str) -> Slices:
     """The slices of a split of a prepared run, thin ones left out."""
     table = read_slices_table(RunFolder(run))
-    rows = table[where(table, split)]
+    rows = table[in_split(table, split)]
     images, masks = read_slices(RunFolder(run), rows)
     return Slices(
         torch.from_numpy(images)[:, None].float() / 255,
@@ -80,11 +81,11 @@ def load(run: Path, split: str) -> Slices:
 def described(run: Path, training: Slices, held_out: Slices) -> str:
     """One line on the slices of a run: how many, whose, and how many were left out."""
     table = read_table(RunFolder(run).slices / "slices.tsv")
-    thin = int((table["brain_fraction"] < LEAST_BRAIN).sum())
+    thin = int((table["brain_fraction"] < MIN_BRAIN_FRACTION).sum())
     return (
         f"{run}: {len(training.images)} slices of {len({*training.people})} people to train on, "
         f"{len(held_out.images)} of {len({*held_out.people})} others to score; "
-        f"{thin} slices with under {LEAST_BRAIN:.0%} brain left out"
+        f"{thin} slices with under {MIN_BRAIN_FRACTION:.0%} brain left out"
     )
 
 

@@ -22,7 +22,7 @@ from standings import RACES
 import monai_vqbrain
 from monai_vqbrain.inferers import MixedPrecisionInferer
 from monai_vqbrain.losses import VQVAELoss
-from monai_vqbrain.stages.bundle import bundle_folder
+from monai_vqbrain.runs.bundles import bundle_folder
 from monai_vqbrain.transforms import LoadSliced
 
 Output = tuple[torch.Tensor, torch.Tensor]  # reconstruction (B, 1, W, H), quantizer loss

@@ -32,9 +32,8 @@ from standings import BUDGETS, LONGEST, RACES, SHORT
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
+from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.prepare_options import PrepareOptions
-from monai_vqbrain.stages.run import RunFolder
 
 PARTS = (*RACES, "budgets")
 CONTEXT = multiprocessing.get_context("fork")  # to import MONAI anew takes longer than to score
@@ -156,7 +155,7 @@ def slices_of(name: str, args: argparse.Namespace) -> Path:
     if given is not None:
         return given
     run: Path = args.work / f"slices-{size}"
-    prepare(args.data, run, PrepareOptions(size=(size, size), spacing=spacing))
+    prepare(args.data, run, size=(size, size), spacing=spacing)
     return run
 
 

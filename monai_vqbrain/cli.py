@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,43 +16,135 @@ from monai_vqbrain.errors import VQBrainError
 
 Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+POSITIVE = click.FloatRange(0, min_open=True)
+LAYOUTS = ("auto", "caps", "bids", "loni", "ad_nc", "oasis", "folder", "dicom")
+COLOURS = {logging.WARNING: "yellow", logging.ERROR: "red"}
 
 
 def main() -> None:
     """Run the command line; every expected failure is one line on standard error."""
-    debug = "--debug" in sys.argv
-    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    context: dict[str, Any] = {"debug": False}
     try:
-        vqbrain.main(arguments, prog_name="vqbrain", standalone_mode=False)
+        vqbrain.main(prog_name="vqbrain", standalone_mode=False, obj=context)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
         about = getattr(error, "ctx", None)
         hint = f" (see {about.command_path} --help)" if about else ""
-        click.echo(f"Error: {error.format_message()}{hint}", err=True)
+        _show_error(error.format_message() + hint)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "\ninterrupted; what was finished is kept (a training goes on with --resume)", err=True
+            "\ninterrupted; what was finished is kept (continue a training with --resume)", err=True
         )
         sys.exit(1)
     except Exception as error:
-        if debug:
+        if context["debug"]:
             raise
-        sys.exit(_one_line(error))
+        sys.exit(_report(error))
 
 
-def _one_line(error: Exception) -> int:
+def _report(error: Exception) -> int:
+    """Show a failure as one line; return the exit code."""
     if isinstance(error, VQBrainError):
-        click.echo(f"Error: {error}", err=True)
+        _show_error(str(error))
         return error.exit_code
     message = " ".join(str(error).split()) or "no message"
-    click.echo(
-        f"Error: {type(error).__name__}: {message[:500]} (unexpected: the same command with "
-        "--debug shows where)",
-        err=True,
+    _show_error(
+        f"{type(error).__name__}: {message[:500]} (unexpected: the same command with --debug shows "
+        "where)"
     )
     return 1
+
+
+def _show_error(message: str) -> None:
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True)
+
+
+class Terminal(logging.Handler):
+    """Shows the package's messages: results on standard output, warnings and errors beside it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message; the colour goes where the output is no terminal."""
+        text, colour = record.getMessage(), COLOURS.get(record.levelno)
+        if record.levelno >= logging.WARNING:
+            text = f"{click.style(record.levelname.capitalize() + ':', fg=colour)} {text}"
+        click.echo(text, err=record.levelno >= logging.WARNING)
+
+
+def configure_logging(verbosity: int) -> None:
+    """Show messages from WARNING (-1), INFO (0) or DEBUG (1) on.
+
+    Libraries stay quiet unless everything is shown: ignite also logs every error that is raised.
+    """
+    package = logging.getLogger("monai_vqbrain")
+    package.setLevel(logging.DEBUG if verbosity > 0 else logging.INFO)
+    package.propagate = False
+    package.handlers = [one for one in package.handlers if not isinstance(one, Terminal)]
+    terminal = Terminal({-1: logging.WARNING, 0: logging.INFO, 1: logging.DEBUG}[verbosity])
+    package.addHandler(terminal)
+    for library in ("ignite", "monai", "BundleWorkflow", "py.warnings"):
+        logging.getLogger(library).setLevel(logging.INFO if verbosity > 0 else logging.CRITICAL)
+
+
+class NameValue(click.ParamType):
+    """NAME=VALUE as a pair; the one notation of --column, --condition and --set.
+
+    Args:
+        metavar: what the two parts are, such as "ID=VALUE".
+        example: a pair for the error message.
+        parse: what makes a value of its text.
+    """
+
+    name = "pair"
+
+    def __init__(self, metavar: str, example: str, parse: Callable[[str], Any] = str) -> None:
+        self.metavar, self.example, self.parse = metavar, example, parse
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """What help shows."""
+        return self.metavar
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Split at the first equals sign."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = str(value).partition("=")
+        if not equals or not name:
+            self.fail(f"{value!r}: write {self.metavar}, for example {self.example}", param, ctx)
+        return name, self.parse(text)
+
+
+def json_or_text(text: str) -> Any:
+    """A JSON value where the text parses as one, else the text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+class Device(click.ParamType):
+    """auto, cpu, cuda or cuda:N."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what cannot be a device; whether it is there is seen when it is used."""
+        kind, colon, number = str(value).partition(":")
+        numbered = kind == "cuda" and number.isdigit()
+        if kind not in ("auto", "cpu", "cuda") or (colon and not numbered):
+            self.fail(f"{value!r} is no device: choose auto, cpu, cuda or cuda:N", param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """The devices without a number."""
+        names = [name for name in ("auto", "cpu", "cuda") if name.startswith(incomplete)]
+        return [click.shell_completion.CompletionItem(name) for name in names]
 
 
 class InOrder(click.Group):
@@ -61,59 +155,53 @@ class InOrder(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
-@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
-def vqbrain(debug: bool) -> None:
-    """Learn, sample and audit brain MRI: T1 volumes to new brain slices.
-
-    \b
-    Try it:            vqbrain demo
-    Your own data:     vqbrain check SOURCE
-                       vqbrain prepare SOURCE RUN
-                       vqbrain train vqvae RUN
-                       vqbrain encode RUN
-                       vqbrain train prior RUN
-                       vqbrain sample RUN -n 64
-                       vqbrain evaluate RUN
-    """
+def common_options(command: Command) -> Command:
+    """Add --debug, --verbose and --quiet."""
+    options = [
+        click.option("--debug", is_flag=True, expose_value=False, is_eager=True, callback=_debug,
+                     envvar="VQBRAIN_DEBUG", help="Show the traceback of a failure."),
+        click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_verbose,
+                     help="Show more messages."),
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_quiet,
+                     help="Show warnings and errors only."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
-def device_option(command: Command) -> Command:
-    """Add --device."""
-    return click.option(
-        "--device", default="auto", show_default=True, metavar="D",
-        callback=_device, help="auto, cpu, cuda or cuda:N.",
-    )(command)  # fmt: skip
+def _debug(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and isinstance(context.obj, dict):
+        context.obj["debug"] = True
 
 
-def show_command_option(command: Command) -> Command:
-    """Add --print-bundle-command."""
-    return click.option(
-        "--print-bundle-command", "show_command", is_flag=True,
-        help="Print the MONAI bundle command that does the same, and stop.",
-    )(command)  # fmt: skip
+def _verbose(_: click.Context, __: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        configure_logging(1)
 
 
-def _device(_: click.Context, __: click.Parameter, value: str) -> str:
-    kind, colon, number = value.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (colon and not (kind == "cuda" and number.isdigit())):
-        raise click.BadParameter(f"{value!r} is no device: choose auto, cpu, cuda or cuda:N")
-    return value
+def _quiet(_: click.Context, __: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        configure_logging(-1)
 
 
-def _columns(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
-    for pair in pairs:
-        if "=" not in pair:
-            raise click.BadParameter(f"{pair!r}: write NAME=COLUMN, for example diagnosis=group")
-    return dict(pair.split("=", 1) for pair in pairs)
+def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """An option that shows its default and reads VQBRAIN_NAME from the environment."""
+    word = names[-1].lstrip("-").replace("-", "_").upper()
+    settings.setdefault("show_default", settings.get("default") is not None)
+    return click.option(*names, envvar=f"VQBRAIN_{word}", show_envvar=True, **settings)
 
 
-def _conditions(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
-    for pair in pairs:
-        if "=" not in pair:
-            raise click.BadParameter(f"{pair!r}: write NAME=VALUE, for example diagnosis=AD")
-    return dict(pair.split("=", 1) for pair in pairs)
+device_option = option("--device", default="auto", type=Device(), help="auto, cpu, cuda or cuda:N.")
+bundle_command_option = click.option(
+    "--print-bundle-command", "show_command", is_flag=True,
+    help="Print the MONAI bundle command that does the same, and stop.",
+)  # fmt: skip
+conditions_option = click.option(
+    "--condition", "conditions", multiple=True, type=NameValue("NAME=VALUE", "diagnosis=AD"),
+    help="A condition, for example diagnosis=AD, age=75 or position_rel=0.6; without it, it "
+    "is left open.",
+)  # fmt: skip
 
 
 def image_options(command: Command) -> Command:
@@ -134,86 +222,137 @@ def _names(_context: click.Context, _option: click.Parameter, path: Path | None)
     return tuple(name for name in names if name not in ("", "scan"))
 
 
-def prepare_options(command: Command) -> Command:
+def slicing_options(command: Command) -> Command:
     """Add the options that `check` and `prepare` share."""
-    options = [
-        click.option("--layout", default="auto", show_default=True, metavar="NAME",
-                     help="How SOURCE is laid out: auto, caps, bids, loni, ad_nc, oasis, folder "
-                     "or dicom."),
-        click.option("--axis", type=click.Choice(["axial", "coronal", "sagittal"]), default="axial",
-                     show_default=True, help="Which way to slice, in world space."),
+    options: list[Callable[[Command], Command]] = [
+        option("--layout", default="auto", type=click.Choice(LAYOUTS),
+               help="How SOURCE is laid out."),
+        option("--axis", type=click.Choice(["axial", "coronal", "sagittal"]), default="axial",
+               help="Which way to slice, in world space."),
         click.option("--size", type=(click.IntRange(8), click.IntRange(8)), default=(128, 128),
                      show_default=True, metavar="H W", help="Pixels of a slice."),
-        click.option("--spacing", type=click.FloatRange(0, min_open=True), default=1.8,
-                     show_default=True, metavar="MM", help="Side of a pixel."),
+        option("--spacing", type=POSITIVE, default=1.8, metavar="MM", help="Side of a pixel."),
         click.option("--positions", metavar="FROM:TO:STEP",
                      help="Slice positions in mm, of MNI152 in aligned data; the default is 16 "
-                     "slices 3.6 mm apart, the first 36 mm below the brain's top."),
+                     "slices 3.6 mm apart, the first 36 mm below the top of the brain."),
         click.option("--count", type=click.IntRange(1), metavar="N",
-                     help="Instead: so many slices, spread evenly over the brain."),
-        click.option("--align", type=click.Choice(["auto", "none", "rigid", "affine"]),
-                     default="auto", show_default=True,
-                     help="Bring all brains to MNI152; auto does so (affine) with whole heads."),
+                     help="Instead: a number of slices, evenly spaced over the brain."),
+        option("--align", type=click.Choice(["auto", "none", "rigid", "affine"]), default="auto",
+               help="Register all brains to MNI152; auto does so (affine) with whole heads."),
         click.option("--bias", is_flag=True, help="Correct the bias field (N4)."),
-        click.option("--column", "columns", multiple=True, callback=_columns,
-                     metavar="NAME=COLUMN", help="Which column holds diagnosis, sex or age."),
-        click.option("--exclude", type=click.Path(dir_okay=False, exists=True, path_type=Path),
-                     callback=_names, metavar="FILE",
-                     help="Leave out who or what it names, a line each (see qc/index.html)."),
-        click.option("--seed", default=0, show_default=True, help="Of the split."),
+        click.option("--column", "columns", multiple=True,
+                     type=NameValue("NAME=COLUMN", "diagnosis=group"),
+                     help="Which column holds diagnosis, sex or age."),
+        click.option("--exclude", type=FILE, callback=_names, metavar="FILE",
+                     help="Leave out the participants or scans that it names, one per line (see "
+                     "qc/index.html)."),
+        option("--seed", default=0, type=int, help="Of the split."),
     ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
+    for one in reversed(options):
+        command = one(command)
     return command
+
+
+def training_options(command: Command) -> Command:
+    """Add the options of `train`."""
+    options: list[Callable[[Command], Command]] = [
+        option("--minutes", type=POSITIVE, metavar="M",
+               help="Wall-clock budget, 5 by default; the schedule follows the clock, so a repeat "
+               "gives the same quality, not the same bits."),
+        click.option("--epochs", type=click.IntRange(1), metavar="N",
+                     help="Instead: a number of epochs (of 6400 crops of slices, or 800 code "
+                     "grids); repeats bit for bit."),
+        click.option("--resume", is_flag=True, help="Continue an interrupted training."),
+        option("--seed", type=click.IntRange(0), default=0, help="Of weights and order."),
+        click.option("--set", "overrides", multiple=True,
+                     type=NameValue("ID=VALUE", "optimizer#lr=0.0005", json_or_text),
+                     help="Override an id of the bundle's configuration, or an argument of a "
+                     "component that it names, for example network_def#num_codes=1024."),
+    ]  # fmt: skip
+    for one in reversed(options):
+        command = one(command)
+    return command
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@common_options
+def vqbrain() -> None:
+    """Learn, sample and audit brain MRI: T1 volumes to new brain slices.
+
+    \b
+    Try it:            vqbrain demo
+    Your own data:     vqbrain check SOURCE
+                       vqbrain prepare SOURCE RUN
+                       vqbrain train vqvae RUN
+                       vqbrain encode RUN
+                       vqbrain train prior RUN
+                       vqbrain sample RUN -n 64
+                       vqbrain evaluate RUN
+    """
+    if not any(isinstance(one, Terminal) for one in logging.getLogger("monai_vqbrain").handlers):
+        configure_logging(0)
 
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER, default="vqbrain-demo")
-@click.option("--quick", is_flag=True, help="Two minutes at most: only to see that all works.")
+@click.option("--quick", is_flag=True, help="Under two minutes: only to see that everything works.")
 @device_option
+@common_options
 def demo(run: Path, quick: bool, device: str) -> None:
-    """Run every stage on simulated people, into RUN (vqbrain-demo).
+    """Run every stage on simulated data, into RUN (vqbrain-demo).
 
     \b
     Example: vqbrain demo
              vqbrain demo try-out --quick
     """
-    from monai_vqbrain.stages.demo import demo as run_demo
+    import monai_vqbrain
 
-    run_demo(run, quick, device)
+    monai_vqbrain.demo(run, quick=quick, device=device)
 
 
 @vqbrain.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@prepare_options
-def check(source: Path, **options: Any) -> None:
-    """Say what `prepare` would do with SOURCE, and what is wrong with it. Writes nothing.
+@click.argument("run", type=FOLDER, required=False)
+@slicing_options
+@common_options
+def check(source: Path, run: Path | None, columns: Any, **options: Any) -> None:
+    """Print the plan of `prepare` for SOURCE, and what is wrong with it. Writes nothing.
+
+    With RUN, the plan also says which scans of an earlier run would be kept.
 
     \b
     Example: vqbrain check ADNI
              vqbrain check my-bids --column diagnosis=group
-             vqbrain check AD_NC
+             vqbrain check my-bids my-run
     """
-    from monai_vqbrain.stages.bundle import check_links
-    from monai_vqbrain.stages.check import check as run_check
-    from monai_vqbrain.stages.prepare_options import PrepareOptions
+    import monai_vqbrain
+    from monai_vqbrain.runs.bundles import lost_links
+    from monai_vqbrain.stages.slicing.plan_text import plan_lines
 
-    check_links()
-    run_check(source, PrepareOptions(**options))
+    for link in lost_links():
+        where = link.parent / "configs" / "train.json"
+        _show_warning(f"{link} is no link in this checkout: use {where} with monai.bundle")
+    plan = monai_vqbrain.check(source, run, columns=dict(columns), **options)
+    click.echo("\n".join(plan_lines(plan)))
+
+
+def _show_warning(message: str) -> None:
+    logging.getLogger(__name__).warning("%s", message)
 
 
 @vqbrain.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("run", type=FOLDER)
-@prepare_options
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-              help="Volumes at a time; each worker first spends 4 s on imports, which pays with "
-              "--align, or from a hundred volumes on.")  # fmt: skip
-@click.option("--dask", metavar="ADDRESS",
-              help="Instead: all workers of the dask scheduler there.")  # fmt: skip
+@slicing_options
+@option("--jobs", type=click.IntRange(1), default=1, metavar="N",
+        help="Volumes at a time; each worker first spends 4 s on imports, which pays with --align, "
+        "or from a hundred volumes on.")  # fmt: skip
+@option("--dask", metavar="ADDRESS", help="Instead: all workers of this dask scheduler.")
 @click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True,
               help="What to do about a volume that cannot be used.")  # fmt: skip
-def prepare(source: Path, run: Path, **options: Any) -> None:
+@common_options
+def prepare(source: Path, run: Path, columns: Any, **options: Any) -> None:
     """Turn the T1 volumes of SOURCE into slices in RUN, split by participant.
 
     \b
@@ -221,29 +360,19 @@ def prepare(source: Path, run: Path, **options: Any) -> None:
              vqbrain prepare ADNI my-run --axis coronal --count 32
              vqbrain prepare ADNI my-run --align affine --positions -40:60:2 --jobs 8
     """
-    from monai_vqbrain.stages.prepare import prepare as run_prepare
-    from monai_vqbrain.stages.prepare_options import PrepareOptions
+    import monai_vqbrain
 
-    run_prepare(source, run, PrepareOptions(**options))
+    monai_vqbrain.prepare(source, run, columns=dict(columns), **options)
 
 
 @vqbrain.command()
 @click.argument("network", type=click.Choice(["vqvae", "prior"]))
 @click.argument("run", type=FOLDER)
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), metavar="M",
-              help="Wall-clock budget, 5 by default; the schedule follows the clock, so a repeat "
-              "gives the same quality, not the same bits.")  # fmt: skip
-@click.option("--epochs", type=click.IntRange(1), metavar="N",
-              help="Instead: so many epochs (of 6400 crops of slices, or 800 code grids); repeats "
-              "bit for bit.")  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--set", "overrides", multiple=True, metavar="ID=VALUE",
-              help="Override an id of the bundle's configuration, for example "
-              "network_def#num_codes=1024.")  # fmt: skip
+@training_options
 @device_option
-@show_command_option
-def train(network: str, run: Path, show_command: bool, **options: Any) -> None:
+@bundle_command_option
+@common_options
+def train(network: str, run: Path, show_command: bool, overrides: Any, **options: Any) -> None:
     """Train a network of RUN: `vqvae` on its slices, or `prior` on its codes.
 
     \b
@@ -253,48 +382,56 @@ def train(network: str, run: Path, show_command: bool, **options: Any) -> None:
     """
     if options["minutes"] is not None and options["epochs"] is not None:
         raise click.UsageError("--minutes and --epochs are two budgets: give one of them")
-    from monai_vqbrain.stages.train import TrainOptions
-    from monai_vqbrain.stages.train import train as run_train
+    from monai_vqbrain.stages import train as stage
 
-    run_train(run, network, TrainOptions(**options), show_command)
+    asked = stage.TrainOptions(overrides=dict(overrides), **options)
+    if show_command:
+        click.echo(stage.training_command(run, network, asked))
+    else:
+        stage.train(run, network, asked)
 
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER)
 @device_option
-@show_command_option
+@bundle_command_option
+@common_options
 def encode(run: Path, device: str, show_command: bool) -> None:
-    """Turn every slice of RUN into a grid of codes.
+    """Encode every slice of RUN as a grid of codes.
 
     \b
     Example: vqbrain encode my-run
     """
-    from monai_vqbrain.stages.encode import encode as run_encode
+    from monai_vqbrain.stages import encode as stage
 
-    run_encode(run, device, show_command)
+    if show_command:
+        click.echo(stage.encoding_command(run, device))
+    else:
+        stage.encode(run, device=device)
 
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER)
-@click.option("-n", "--number", default=16, show_default=True, metavar="N", help="How many images.")
-@click.option("--seed", default=0, show_default=True, help="The same seed, the same images.")
-@click.option("--temperature", default=1.0, show_default=True, metavar="T",
+@click.option("-n", "--number", type=click.IntRange(1), default=16, show_default=True, metavar="N",
+              help="How many images.")  # fmt: skip
+@option("--seed", type=click.IntRange(0), default=0, help="The same seed, the same images.")
+@click.option("--temperature", type=POSITIVE, default=1.0, show_default=True, metavar="T",
               help="Below 1: likelier codes more often.")  # fmt: skip
-@click.option("--top-p", default=1.0, show_default=True, metavar="P",
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0,
+              show_default=True, metavar="P",
               help="Draw from the likeliest codes of this total probability.")  # fmt: skip
-@click.option("--condition", multiple=True, metavar="NAME=VALUE", callback=_conditions,
-              help="What the images shall be of, for example diagnosis=AD, age=75 or "
-              "position_rel=0.6; what is not named is left open.")  # fmt: skip
-@click.option("--guidance", default=1.0, show_default=True, metavar="G",
-              help="Above 1: press harder for the conditions, at twice the time.")  # fmt: skip
+@conditions_option
+@click.option("--guidance", type=click.FloatRange(0), default=1.0, show_default=True, metavar="G",
+              help="Above 1: the conditions weigh more, at twice the time.")  # fmt: skip
 @click.option("--volume", is_flag=True,
               help="Draw whole volumes, slice after slice, each given the one before.")  # fmt: skip
 @click.option("--known", type=click.Path(), metavar="IMAGE",
               help="Keep this slice but for --mask and its surroundings.")  # fmt: skip
-@click.option("--mask", type=click.Path(), metavar="MASK", help="Not 0 where to draw anew.")
+@click.option("--mask", type=click.Path(), metavar="MASK", help="Not 0 where to inpaint.")
 @device_option
-@show_command_option
-def sample(run: Path, device: str, show_command: bool, **options: Any) -> None:
+@bundle_command_option
+@common_options
+def sample(run: Path, device: str, show_command: bool, conditions: Any, **options: Any) -> None:
     """Draw new, synthetic images from the prior of RUN.
 
     \b
@@ -303,18 +440,22 @@ def sample(run: Path, device: str, show_command: bool, **options: Any) -> None:
              vqbrain sample my-run -n 4 --volume --condition sex=F
              vqbrain sample my-run --known slice.png --mask hole.png
     """
-    from monai_vqbrain.stages.sample import SampleOptions
-    from monai_vqbrain.stages.sample import sample as run_sample
+    from monai_vqbrain.stages import sample as stage
 
-    run_sample(run, SampleOptions(**options), device, show_command)
+    asked = stage.SampleOptions(condition=dict(conditions), **options)
+    if show_command:
+        click.echo(stage.sampling_command(run, asked, device))
+    else:
+        stage.draw_samples(run, asked, device)
 
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER)
 @image_options
 @device_option
+@common_options
 def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device: str) -> None:
-    """Encode and decode images with the VQ-VAE of RUN, and score what comes back.
+    """Encode and decode images with the VQ-VAE of RUN, and score the reconstructions.
 
     IMAGE is a skull-stripped volume, or a slice as NIfTI, PNG, JPEG or TIFF. The reconstruction
     and its error lie in the image's own space.
@@ -324,21 +465,21 @@ def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device
              vqbrain reconstruct my-run patients/*.nii.gz --output patients-reconstructed
              vqbrain reconstruct my-run slice.png
     """
-    from monai_vqbrain.stages.reconstruct import reconstruct as run_reconstruct
+    import monai_vqbrain
 
-    run_reconstruct(run, images, output, device)
+    monai_vqbrain.reconstruct(run, images, output=output, device=device)
 
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER)
 @image_options
-@click.option("--condition", multiple=True, metavar="NAME=VALUE", callback=_conditions,
-              help="What is known of whom the images show, for example age=75.")  # fmt: skip
+@conditions_option
 @device_option
+@common_options
 def score(
-    run: Path, images: tuple[Path, ...], output: Path | None, condition: dict[str, str], device: str
+    run: Path, images: tuple[Path, ...], output: Path | None, conditions: Any, device: str
 ) -> None:
-    """Map how unlikely each place of an image is under the prior of RUN, in bits a code.
+    """Map how unlikely each place of an image is under the prior of RUN, in bits per code.
 
     IMAGE is a skull-stripped volume, or a slice of the size of the run's. The map lies in the
     image's own space: high where the image is unlike those that the prior was trained on.
@@ -347,38 +488,42 @@ def score(
     Example: vqbrain score my-run patients/*.nii.gz
              vqbrain score my-run sub-07_T1w.nii.gz --condition age=75 --condition diagnosis=CN
     """
-    from monai_vqbrain.stages.score import score as run_score
+    import monai_vqbrain
 
-    run_score(run, images, output, device, condition)
+    monai_vqbrain.score(run, images, output=output, condition=dict(conditions), device=device)
 
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER)
 @click.option("--show-ids", is_flag=True, help="Name participants in the report.")
 @device_option
+@common_options
 def evaluate(run: Path, show_ids: bool, device: str) -> None:
     """Score RUN on its test participants and render the report.
 
     \b
     Example: vqbrain evaluate my-run
     """
-    from monai_vqbrain.stages.evaluate import evaluate as run_evaluate
+    import monai_vqbrain
 
-    click.echo(f"the report: {run_evaluate(run, device, show_ids).resolve()}")
+    page = monai_vqbrain.evaluate(run, device=device, show_ids=show_ids)
+    click.echo(f"the report: {page.resolve()}")
 
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER)
 @click.option("--show-ids", is_flag=True, help="Name participants in the report.")
+@common_options
 def report(run: Path, show_ids: bool) -> None:
-    """Render the report of RUN again, from the numbers that `evaluate` left.
+    """Render the report of RUN again, from the figures that `evaluate` left.
 
     \b
     Example: vqbrain report my-run --show-ids
     """
-    from monai_vqbrain.stages.report import report as run_report
+    import monai_vqbrain
 
-    click.echo(f"the report: {run_report(run, show_ids).resolve()}")
+    page = monai_vqbrain.report(run, show_ids=show_ids)
+    click.echo(f"the report: {page.resolve()}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""What the project raises when a person can do something about it."""
+"""Errors that the command line shows as one line."""
 
 from __future__ import annotations
 
+REDOWNLOAD = "get the file again"
+
 
 class VQBrainError(Exception):
-    """One line for a person: what is wrong, what came, what to do. Exits with 1."""
+    """One line for the user: what is wrong, what came, what to do. Exits with 1."""
 
     exit_code = 1
 
@@ -13,3 +15,16 @@ class UsageError(VQBrainError):
     """The command itself cannot be right (a wrong path, an unknown value). Exits with 2."""
 
     exit_code = 2
+
+
+class UnusableImageError(VQBrainError, ValueError):
+    """An image that cannot be used.
+
+    Args:
+        problem: what is wrong with it.
+        advice: what to do.
+    """
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}: {advice}")
+        self.problem, self.advice = problem, advice

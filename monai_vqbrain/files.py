@@ -98,7 +98,7 @@ def building(folder: Path, go_on: bool = False) -> Iterator[Path]:
     """
     hold(folder)
     try:
-        work = _hidden(folder, "partial")
+        work = unfinished(folder)
         if not go_on:
             shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=go_on)
@@ -106,6 +106,11 @@ def building(folder: Path, go_on: bool = False) -> Iterator[Path]:
         publish(folder, work)
     finally:
         release(folder)
+
+
+def unfinished(folder: Path) -> Path:
+    """Where `building` makes a folder: `R/2-slices` in `R/.2-slices.partial`."""
+    return _hidden(folder, "partial")
 
 
 def _hidden(folder: Path, what: str) -> Path:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from monai_vqbrain import logs
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import sha256, writing
 
@@ -60,8 +61,9 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """Every file of a stage and its size in bytes."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE)
+    """Every file of a stage but its log, which is still open, and its size in bytes."""
+    skipped = (FILE, logs.FILE)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in skipped)
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 

@@ -16,6 +16,7 @@ import matplotlib as mpl
 import pytest
 import torch
 
+from monai_vqbrain.cli import configure_logging
 from monai_vqbrain.stages.train import TrainOptions
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +44,8 @@ def shared_data() -> Path:
 def prepared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with the 32x32 slices of nine simulated people; copy it before you change it."""
     from monai_vqbrain.cohorts import make_phantom
-    from monai_vqbrain.stages.prepare import prepare
-    from monai_vqbrain.stages.prepare_options import PrepareOptions
+    from monai_vqbrain.stages.prepare import prepare_slices
+    from monai_vqbrain.stages.slicing.options import PrepareOptions
 
     folder = tmp_path_factory.mktemp("prepared")
     source = make_phantom(folder / "people", participants=9, resolution_mm=4, second_sessions=0)
@@ -52,15 +53,21 @@ def prepared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         flat = scan.parents[2] / "anat" / scan.name.replace("_ses-01", "")
         flat.parent.mkdir()
         scan.rename(flat)
-    prepare(source, folder / "run", PrepareOptions(size=(32, 32), spacing=6.0, count=4))
+    prepare_slices(source, folder / "run", PrepareOptions(size=(32, 32), spacing=6.0, count=4))
     return folder / "run"
+
+
+@pytest.fixture(autouse=True)
+def terminal() -> None:
+    """Messages are shown as the command line shows them."""
+    configure_logging(0)
 
 
 @pytest.fixture(scope="session")
 def trained_run(prepared_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole path on the prepared run, with tiny networks; copy it before you change it."""
     from monai_vqbrain.stages.encode import encode
-    from monai_vqbrain.stages.sample import SampleOptions, sample
+    from monai_vqbrain.stages.sample import SampleOptions, draw_samples
     from monai_vqbrain.stages.train import train
 
     run = tmp_path_factory.mktemp("trained") / "run"
@@ -68,25 +75,25 @@ def trained_run(prepared_run: Path, tmp_path_factory: pytest.TempPathFactory) ->
     train(run, "vqvae", tiny_vqvae())
     encode(run)
     train(run, "prior", tiny_prior())
-    sample(run, SampleOptions(number=5))
+    draw_samples(run, SampleOptions(number=5))
     return run
 
 
 def tiny_vqvae(**options: Any) -> TrainOptions:
     """A few steps of a tiny VQ-VAE."""
-    overrides = (
-        "slices_per_epoch=32",
-        "batch_size=8",
-        "network_def#width=8",
-        "network_def#num_codes=16",
-        "network_def#blocks=[1, 1]",
-    )
+    overrides = {
+        "slices_per_epoch": 32,
+        "batch_size": 8,
+        "network_def#width": 8,
+        "network_def#num_codes": 16,
+        "network_def#blocks": [1, 1],
+    }
     return TrainOptions(**{"epochs": 2, "overrides": overrides, **options})
 
 
 def tiny_prior(**options: Any) -> TrainOptions:
     """A few steps of a tiny prior."""
-    overrides = ("slices_per_epoch=32", "network_def#channels=8", "network_def#layers=1")
+    overrides = {"slices_per_epoch": 32, "network_def#channels": 8, "network_def#layers": 1}
     return TrainOptions(**{"epochs": 2, "overrides": overrides, **options})
 
 

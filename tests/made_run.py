@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from monai_vqbrain.files import sha256
 from monai_vqbrain.provenance import describe, write_provenance
-from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.runs.folder import RunFolder
 
 SIZE, FACTOR, K, SLICES = 32, 4, 16, 4
 SPLIT = ["training"] * 6 + ["validation"] * 2 + ["test"] * 3
@@ -152,7 +152,7 @@ def make_samples(run: RunFolder, images: np.ndarray) -> None:
 
 def make_scores(run: RunFolder, work: Path) -> None:
     """What the bundles' evaluations leave in `work`: fidelity.tsv, bits.tsv, panel.png."""
-    from monai_vqbrain.stages.tables import read_slices_table
+    from monai_vqbrain.runs.tables import read_slices_table
 
     work.mkdir(exist_ok=True)
     rows = read_slices_table(run)

@@ -1,30 +1,47 @@
-"""Who may import whom: cli -> stages -> engines ... -> networks ... -> leaf modules, never back."""
+"""Who may know whom: cli -> stages -> runs -> engines ... -> networks ... -> leaf modules.
+
+Bundle configurations count: they name components and `runs`, nothing of `stages`.
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import json
+import re
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from monai.bundle import ConfigComponent
 
-PACKAGE = Path(__file__).parents[1] / "monai_vqbrain"
+from monai_vqbrain import components  # noqa: F401  (MONAI's locator then finds ours)
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "monai_vqbrain"
 NAME = "monai_vqbrain"
 
 # Each level may import the levels below it, and its own neighbours as long as no circle arises.
 LEVELS = (
-    {"cli"},
+    {"cli", "__main__"},
     {"stages"},
+    {"runs"},
     {"components"},
-    {"engines", "inferers", "cohorts"},
+    {"engines", "inferers", "interop", "cohorts"},
     {"handlers", "losses", "networks", "transforms", "metrics"},
-    {"errors", "files", "progress", "provenance", "__init__"},
+    {"errors", "files", "logs", "progress", "provenance", "selection", "tables", "__init__"},
 )
 COMPONENT_HALF = {
-    "transforms", "networks", "inferers", "engines", "handlers", "losses", "metrics",
+    "transforms", "networks", "inferers", "interop", "engines", "handlers", "losses", "metrics",
 }  # fmt: skip
-LIGHT = {"__future__", "collections", "contextlib", "functools", "json", "os", "pathlib", "re"} | {
-    "shutil", "sys", "textwrap", "time", "typing", "warnings", "click", NAME,
+LIGHT = {"__future__", "collections", "contextlib", "functools", "json", "logging", "os"} | {
+    "pathlib", "re", "shutil", "sys", "textwrap", "time", "typing", "warnings", "click", NAME,
+}  # fmt: skip
+COMMANDS = {
+    "check", "prepare", "train", "encode", "sample", "reconstruct", "score", "evaluate", "report",
+    "demo",
 }  # fmt: skip
 
 
@@ -74,15 +91,45 @@ def test_parts_form_no_circle() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError and names the circle
 
 
+def test_modules_form_no_circle() -> None:
+    modules = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in FILES}
+    graph = {}
+    for name, file in modules.items():
+        top = imports(list(ast.parse(file.read_text()).body))
+        graph[name] = {other for other in top if other in modules and other != name}
+    TopologicalSorter(graph).prepare()
+
+
+def test_the_stages_are_one_file_per_command_and_three_rooms() -> None:
+    stages = PACKAGE / "stages"
+    assert {file.stem for file in stages.glob("*.py")} == COMMANDS | {"__init__"}
+    rooms = {folder.name for folder in stages.iterdir() if list(folder.glob("*.py"))}
+    assert rooms == {"slicing", "images", "reporting"}
+
+
 def test_components_holds_the_component_half_only() -> None:
     assert parts_used(PACKAGE / "components.py") <= COMPONENT_HALF
 
 
-@pytest.mark.parametrize("part", sorted(COMPONENT_HALF))
-def test_the_component_half_knows_no_command_line(part: str) -> None:
+@pytest.mark.parametrize("part", sorted(COMPONENT_HALF | {"runs"}))
+def test_components_and_runs_know_no_command_line(part: str) -> None:
     for file in (PACKAGE / part).rglob("*.py"):
-        names = imports(list(ast.walk(ast.parse(file.read_text()))))
+        tree = ast.parse(file.read_text())
+        names = imports(list(ast.walk(tree)))
         assert not {name for name in names if name.split(".")[0] == "click"}, file
+        texts = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        advice = [text for text in texts if re.search(r"(^|[\s(`'\"])--[a-z]", text)]
+        assert not advice, f"{file} speaks of command-line options"
+
+
+@pytest.mark.parametrize("part", sorted(COMPONENT_HALF))
+def test_components_know_no_run_folder(part: str) -> None:
+    for file in (PACKAGE / part).rglob("*.py"):
+        assert not re.search(r"RunFolder|[2-7]-(slices|vqvae|codes|prior)", file.read_text()), file
 
 
 def test_the_command_line_imports_nothing_heavy_until_a_command_runs() -> None:
@@ -97,3 +144,51 @@ def parts_used_at_the_top(names: set[str]) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith(f"{NAME}.")} & set().union(
         *LEVELS
     )
+
+
+HOMES = {"torch", "monai", "ignite", *(f"{NAME}.{part}" for part in COMPONENT_HALF)}
+CONFIGS = sorted((ROOT / "bundles").glob("*/configs/*.json"))
+
+
+def strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every string of a configuration with the key that it stands under; keys themselves too."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield "key", name
+            yield from strings(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from strings(inner, key)
+    elif isinstance(value, str):
+        yield key, value
+
+
+def home_of(target: str) -> str:
+    """The package and part that a `_target_` comes from, as MONAI finds it."""
+    found = ConfigComponent({"_target_": target}).resolve_module_name()
+    path = found if isinstance(found, str) else found.__module__
+    return ".".join(path.split(".")[:2]) if path.startswith(f"{NAME}.") else path.split(".")[0]
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: f"{file.parts[-3]}/{file.name}")
+def test_a_configuration_names_components_and_runs_only(file: Path) -> None:
+    config = json.loads(file.read_text())
+    modules = {}
+    for line in config.get("imports", []):
+        name, _, alias = line.removeprefix("$import ").partition(" as ")
+        modules[alias or name] = name
+    allowed = {"torch", "monai", f"{NAME}.components"}
+    runs = {alias: name for alias, name in modules.items() if name not in allowed}
+    assert all(name.startswith(f"{NAME}.runs.") for name in runs.values()), runs
+    for key, text in strings(config):
+        if key == "_target_":
+            assert home_of(text) in HOMES, text
+        for alias, function in re.findall(r"(?<![\w.])([a-z_]+)\.([A-Za-z_]+)\(", text):
+            if alias in runs:
+                assert hasattr(importlib.import_module(runs[alias]), function), text
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: f"{file.parts[-3]}/{file.name}")
+def test_a_configuration_refers_to_names_not_to_places_in_a_list(file: Path) -> None:
+    places = [text for _, text in strings(json.loads(file.read_text())) if re.search(r"#\d", text)]
+    assert not places, "give the object an id of its own"

@@ -13,8 +13,9 @@ import pytest
 from conftest import benchmark_modules
 from made_run import SIZE, make_run
 
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.tables import read_slices, read_slices_table
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.stacks import read_slices
+from monai_vqbrain.runs.tables import read_slices_table
 
 
 @pytest.fixture(scope="module")

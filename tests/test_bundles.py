@@ -24,9 +24,10 @@ from monai.bundle import (
 
 from monai_vqbrain import components
 from monai_vqbrain.errors import UsageError, VQBrainError
-from monai_vqbrain.stages import bundle
+from monai_vqbrain.runs import bundles as bundle
+from monai_vqbrain.runs.overrides import check_overrides
 from monai_vqbrain.stages.encode import encode
-from monai_vqbrain.stages.train import _ids, train
+from monai_vqbrain.stages.train import train, training_ids
 
 BUNDLES = ("vqvae", "pixelcnn")
 TYPED = "bundles/vqvae/train.json"  # the file as the README names it
@@ -133,8 +134,8 @@ def test_the_printed_command_as_typed_leaves_what_the_stages_accept(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(prepared_run, run)
-    train(run, "vqvae", tiny_vqvae(epochs=1), show_command=True)
-    printed = capsys.readouterr().out.replace(config_file("vqvae", "train"), TYPED)
+    printed = training_command(run, "vqvae", tiny_vqvae(epochs=1))
+    printed = printed.replace(config_file("vqvae", "train"), TYPED)
     command = [sys.executable, *shlex.split(printed)[1:]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -146,7 +147,7 @@ def test_the_printed_command_as_typed_leaves_what_the_stages_accept(
 
 
 def test_the_printed_command_is_the_bundles_own(tmp_path: Path) -> None:
-    ids = _ids(bundle_run(tmp_path), "vqvae", tiny_vqvae())
+    ids = training_ids(bundle_run(tmp_path), "vqvae", tiny_vqvae())
     command = bundle.bundle_command("vqvae", "train", ids, {"optimizer#lr": 0.002})
     assert command.startswith("python -m monai.bundle run training --config_file ")
     assert f"--run_dir {tmp_path}" in command
@@ -156,37 +157,49 @@ def test_the_printed_command_is_the_bundles_own(tmp_path: Path) -> None:
 
 
 def bundle_run(path: Path) -> Any:
-    from monai_vqbrain.stages.run import RunFolder
+    from monai_vqbrain.runs.folder import RunFolder
 
     return RunFolder(path)
 
 
 @pytest.mark.parametrize(
-    ("pair", "words"),
+    ("key", "value", "words"),
     [
-        ("optimizer", "--set needs ID=VALUE, got 'optimizer'"),
-        ("optimizer#lr=$1/0", "would be run as code by MONAI"),
-        ("network_def=@network", "would be run as code by MONAI"),
-        ("optimizer=%x", "would be run as code by MONAI"),
-        ('optimizer#betas=["$1/0"]', "would be run as code by MONAI"),
-        ('network_def={"_target_": "os.getcwd"}', "would be run as code by MONAI"),
-        ("network_def#_target_=os.getcwd", "would be run as code by MONAI"),
-        ('patience="$1/0"', "would be run as code by MONAI"),
-        ("seed=3", "--set seed: not here; see --help"),
-        ("=3", "--set : not here; see --help"),
-        ("optimizer#lrr=1", "train.json has no such id; did you mean lr"),
-        ("network_def#num_code=3", "did you mean num_codes"),
-        ("nothing_like_it#x=1", "has no such id; there are: amp, average"),
+        ("optimizer#lr", "$1/0", "would be run as code by MONAI"),
+        ("network_def", "@network", "would be run as code by MONAI"),
+        ("optimizer", "%x", "would be run as code by MONAI"),
+        ("optimizer#betas", ["$1/0"], "would be run as code by MONAI"),
+        ("network_def", {"_target_": "os.getcwd"}, "would be run as code by MONAI"),
+        ("network_def#_target_", "os.getcwd", "would be run as code by MONAI"),
+        ("patience", "$1/0", "would be run as code by MONAI"),
+        ("seed", 3, "override seed: it has an option of its own, see the help"),
+        ("", 3, "override : it has an option of its own, see the help"),
+        ("optimizer#lrr", 1, "train.json has no such id; did you mean lr"),
+        ("optimizer#weight_decoy", 1, "has no such id; did you mean weight_decay"),
+        ("network_def#num_code", 3, "did you mean num_codes"),
+        ("train#dataloader#pin_memry", True, "did you mean pin_memory"),
+        ("nothing_like_it#x", 1, "has no such id; there are: amp, average"),
     ],
 )
-def test_wrong_overrides_are_refused(pair: str, words: str) -> None:
+def test_wrong_overrides_are_refused(key: str, value: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        bundle.parse_overrides("vqvae", "train", (pair,))
+        check_overrides("vqvae", "train", {key: value})
+
+
+@pytest.mark.parametrize("name", ["vqvae", "pixelcnn"])
+def test_every_argument_of_a_component_can_be_set(name: str) -> None:
+    values = {
+        "optimizer#weight_decay": 0.01,  # torch's
+        "train#dataloader#pin_memory": True,  # torch's, through MONAI's **kwargs
+        "train#dataset#transform": None,  # MONAI's
+        "budget#warmup": 0.1,  # ours
+    }
+    assert check_overrides(name, "train", values) == values
 
 
 def test_right_overrides_come_out_as_data() -> None:
-    pairs = ("optimizer::lr=0.002", "network_def#num_codes=1024", "optimizer#betas=[0.5, 0.9]")
-    assert bundle.parse_overrides("vqvae", "train", pairs) == {
+    values = {"optimizer::lr": 0.002, "network_def#num_codes": 1024, "optimizer#betas": [0.5, 0.9]}
+    assert check_overrides("vqvae", "train", values) == {
         "optimizer#lr": 0.002,
         "network_def#num_codes": 1024,
         "optimizer#betas": [0.5, 0.9],
@@ -199,10 +212,9 @@ def test_a_missing_bundle_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         bundle.bundle_folder("vqvae")
 
 
-def test_a_checkout_without_links_is_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkout_without_links_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text("configs/train.json")
     monkeypatch.setattr(bundle, "bundle_folder", lambda name: tmp_path)
-    bundle.check_links()
-    assert "is no link in this checkout: use" in capsys.readouterr().err
+    assert bundle.lost_links() == [tmp_path / "train.json"] * 2
+    (tmp_path / "train.json").write_text("{}")
+    assert bundle.lost_links() == []

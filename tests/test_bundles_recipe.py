@@ -16,11 +16,13 @@ from monai.bundle import ConfigWorkflow
 from monai.networks.blocks import Convolution
 from test_path import kill_in_epoch
 
-from monai_vqbrain.stages.bundle import bundle_folder, parse_overrides
+from monai_vqbrain.cli import json_or_text
+from monai_vqbrain.runs.bundles import bundle_folder
+from monai_vqbrain.runs.overrides import check_overrides
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.train import train
 
-TINY = parse_overrides("vqvae", "train", tiny_vqvae().overrides)
+TINY = check_overrides("vqvae", "train", tiny_vqvae().overrides)
 FEATURES = {"spatial_dims": 2, "in_channels": 3, "out_channels": 4}
 
 
@@ -102,19 +104,20 @@ def test_features_are_compared_with_weights_from_a_local_file(run: Path) -> None
 
 def test_every_option_in_the_docs_is_one() -> None:
     text = (ROOT / "docs" / "vqvae.md").read_text()
-    pairs = tuple(re.findall(r"--set \"?([^\s`\"]+)", text))
+    pairs = [pair.split("=", 1) for pair in re.findall(r"--set \"?([^\s`\"]+)", text)]
     assert len(pairs) > 10
-    assert len(parse_overrides("vqvae", "train", pairs)) > 10
+    values = {name: json_or_text(text) for name, text in pairs}
+    assert len(check_overrides("vqvae", "train", values)) > 10
 
 
-def recipe(*pairs: str) -> Any:
-    return tiny_vqvae(epochs=3, overrides=(*tiny_vqvae().overrides, *pairs))
+def recipe(**values: Any) -> Any:
+    return tiny_vqvae(epochs=3, overrides={**tiny_vqvae().overrides, **values})
 
 
 def test_an_averaged_training_resumes_to_the_same_weights_and_keeps_the_average(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = recipe("ema=0.9", "gradient_clip=0.5")
+    options = recipe(ema=0.9, gradient_clip=0.5)
     train(run, "vqvae", options)
     unbroken, kept = weights(run), weights(run, "model.pt")
     shutil.rmtree(run / "3-vqvae")

@@ -11,8 +11,9 @@ import pytest
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.stages.check import check
-from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.prepare_options import PrepareOptions
+from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.slicing.plan_text import plan_lines
 
 
 @pytest.fixture(name="source")
@@ -31,8 +32,7 @@ def _source(tmp_path: Path) -> Path:
 
 
 def said(source: Path, capsys: pytest.CaptureFixture[str], **options: object) -> str:
-    check(source, PrepareOptions(**options))  # type: ignore[arg-type]
-    return capsys.readouterr().out
+    return "\n".join(plan_lines(check(source, **options)))  # type: ignore[arg-type]
 
 
 def test_the_plan_is_printed(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +59,7 @@ def test_a_whole_head_is_seen_before_prepare_refuses_it(
     assert "not skull-stripped" in out
     assert "without a brain mask: use --align affine, skull-strip it, or put a mask" in out
     out = said(tmp_path / "heads", capsys)
-    assert "align       affine: 1 of those seen are whole heads" in out
+    assert "align       affine: 1 of 1 inspected volumes are whole heads" in out
     assert "0 with a mask file, 1 by alignment" in out
     assert "the first 36 mm below the top of the template's brain" in out
     assert "problems    none" in out
@@ -72,7 +72,7 @@ def test_what_auto_means_is_decided_by_volumes_that_hold_a_brain(
     for path in sorted(heads.glob("sub-*/ses-01/anat/*_T1w.nii.gz"))[:4]:
         path.write_bytes(b"nothing")
     out = said(heads, capsys)
-    assert "align       affine: 5 of those seen are whole heads" in out
+    assert "align       affine: 5 of 5 inspected volumes are whole heads" in out
     assert out.count("problem     ") == 4
 
 
@@ -81,16 +81,18 @@ def test_the_splits_are_those_that_prepare_makes(
 ) -> None:
     (source / "sub-5" / "anat" / "sub-5_T1w.nii.gz").unlink()
     lines = said(source, capsys).splitlines()
-    everybody = next(line.split()[3:] for line in lines if "everybody" in line)
-    folder = prepare(source, tmp_path / "run", PrepareOptions(size=(16, 16), spacing=8.0, count=2))
+    all_counts = next(line.split()[3:] for line in lines if line.split()[:1] == ["all"])
+    folder = prepare_slices(
+        source, tmp_path / "run", PrepareOptions(size=(16, 16), spacing=8.0, count=2)
+    )
     table = (folder / "participants.tsv").read_text()
     assert [table.count(f"\t{s}\t") for s in ("training", "validation", "test")] == [
-        int(n) for n in everybody
+        int(n) for n in all_counts
     ]
 
 
 def test_other_options_are_said_too(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "coronal, 64 x 80 at 2 mm, 5 a volume, evenly spread" in said(
+    assert "coronal, 64 x 80 at 2 mm, 5 per volume, evenly spaced" in said(
         source, capsys, axis="coronal", size=(64, 80), spacing=2.0, count=5
     )
     assert "at -20:20:4 mm of the images' own space" in said(source, capsys, positions="-20:20:4")
@@ -104,4 +106,4 @@ def test_nothing_is_written(source: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_source_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
-        check(tmp_path / "nowhere", PrepareOptions())
+        check(tmp_path / "nowhere")

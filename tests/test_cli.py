@@ -60,7 +60,7 @@ def test_commands_are_listed_in_the_order_of_the_pipeline() -> None:
         (["train", "vqvae", "RUN", "--minutes", "1", "--epochs", "1"], 2, "give one of them"),
         (["train", "vqvae", "RUN", "--device", "gpu"], 2, "choose auto, cpu, cuda or cuda:N"),
         (["encode", "RUN"], 2, "first run: vqbrain prepare SOURCE"),
-        (["sample", "RUN", "-n", "0"], 2, "-n must be 1 or more, got 0"),
+        (["sample", "RUN", "-n", "0"], 2, "0 is not in the range x>=1"),
         (["evaluate", "RUN"], 2, "first run: vqbrain prepare SOURCE"),
         (["check", ".", "--axis", "axiol"], 2, "'axiol' is not one of"),
         (["check", ".", "--column", "group"], 2, "write NAME=COLUMN"),
@@ -93,7 +93,7 @@ def test_an_empty_folder_is_named(
 def test_the_unexpected_shows_its_traceback_only_when_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise KeyError("inside")
 
     monkeypatch.setattr("monai_vqbrain.stages.encode.encode", fail)
@@ -109,9 +109,9 @@ def test_the_unexpected_shows_its_traceback_only_when_asked(
 def test_an_interrupt_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("monai_vqbrain.stages.encode.encode", interrupt)
     assert call("encode", "RUN", monkeypatch=monkeypatch) == 1
-    assert "a training goes on with --resume" in capsys.readouterr().err
+    assert "continue a training with --resume" in capsys.readouterr().err

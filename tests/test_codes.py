@@ -16,9 +16,8 @@ from made_run import SLICES, K, make_run
 from safetensors import safe_open
 
 from monai_vqbrain.errors import UsageError, VQBrainError
-from monai_vqbrain.stages import codes as stage
-from monai_vqbrain.stages import conditions
-from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.runs import codes as stage, conditions, datalist as run_datalist, freshness
+from monai_vqbrain.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -43,33 +42,33 @@ def datalist(folder: Path, **sizes: int) -> Path:
 def test_items_are_thinned_out_evenly(
     tmp_path: Path, most: int | None, expected: int | list[int]
 ) -> None:
-    items = stage.slice_items(datalist(tmp_path, training=7), "training", most)
+    items = run_datalist.slice_items(datalist(tmp_path, training=7), "training", most)
     wanted = list(range(expected)) if isinstance(expected, int) else expected
     assert [item["index"] for item in items] == wanted
     assert items[0]["image"] == str(tmp_path / "training0.nii")
 
 
 def test_all_items_come_split_by_split(tmp_path: Path) -> None:
-    items = stage.all_items(datalist(tmp_path, training=2))
+    items = run_datalist.all_items(datalist(tmp_path, training=2))
     names = [Path(item["image"]).name for item in items]
     assert names == ["training0.nii", "training1.nii", "validation0.nii", "test0.nii"]
 
 
 @pytest.mark.parametrize(("count", "whole"), [(1, 4), (4, 4), (5, 8)])
 def test_the_last_batch_is_filled_with_its_last_item(count: int, whole: int) -> None:
-    items = stage.whole_batches(list(range(count)), 4)
+    items = run_datalist.whole_batches(list(range(count)), 4)
     assert items == [*range(count), *[count - 1] * (whole - count)]
 
 
 def test_a_missing_datalist_is_named(tmp_path: Path) -> None:
     with pytest.raises(VQBrainError, match=r"datalist.json is not there: first run vqbrain prepar"):
-        stage.slice_items(tmp_path, "training")
+        run_datalist.slice_items(tmp_path, "training")
 
 
 @pytest.mark.parametrize("split", ["training", "validation", "test"])
 def test_an_empty_split_is_named(tmp_path: Path, split: str) -> None:
     with pytest.raises(VQBrainError, match=rf"has no {split} slices: prepare at least three part"):
-        stage.slice_items(datalist(tmp_path, **{split: 0}), split)
+        run_datalist.slice_items(datalist(tmp_path, **{split: 0}), split)
 
 
 def items_of(run: RunFolder) -> list[dict[str, Any]]:
@@ -105,10 +104,10 @@ def test_views_are_of_training_slices_and_mirrored_where_anatomy_allows(
     items = [item | {"axis": axis} for item in items_of(run) if item["split"] == "training"]
     lists = {"training": items, "validation": items[:1], "test": items[:1]}
     (run.slices / "datalist.json").write_text(json.dumps(lists))
-    views = stage.view_items(run.slices, most=10 * len(items) + 1)
+    views = run_datalist.view_items(run.slices, most=10 * len(items) + 1)
     assert [item["view"] for item in views[:: len(items)]] == list(range(10))
-    assert len(stage.view_items(run.slices, most=1)) == len(items)
-    assert len(stage.view_items(run.slices)) == stage.MOST_VIEWS * len(items)
+    assert len(run_datalist.view_items(run.slices, most=1)) == len(items)
+    assert len(run_datalist.view_items(run.slices)) == run_datalist.MAX_VIEWS * len(items)
     assert any(item["mirrored"] for item in views) == (axis == "axial")
     assert not all(item["mirrored"] for item in views)
     if axis == "axial":
@@ -117,7 +116,7 @@ def test_views_are_of_training_slices_and_mirrored_where_anatomy_allows(
         if one["view"] == other["view"]:
             assert (one["mirrored"], one["shift"]) == (other["mirrored"], other["shift"])
     shifts = np.array([item["shift"] for item in views])
-    assert np.abs(shifts).max() <= stage.MOST_SHIFT
+    assert np.abs(shifts).max() <= run_datalist.MAX_SHIFT
     assert len(np.unique(shifts, axis=0)) > 5
 
 
@@ -145,7 +144,7 @@ def test_a_run_without_codes_has_the_default_shape(tmp_path: Path) -> None:
 
 
 def test_models_that_belong_together_pass(run: RunFolder) -> None:
-    stage.check_models(run)
+    freshness.check_models(run)
 
 
 def drop(path: Path) -> None:
@@ -168,7 +167,7 @@ def test_models_that_do_not_belong_together_are_refused(
 ) -> None:
     spoil(run)
     with pytest.raises(VQBrainError, match=words):
-        stage.check_models(run)
+        freshness.check_models(run)
 
 
 def test_a_prior_of_other_codes_is_refused(run: RunFolder) -> None:
@@ -176,7 +175,7 @@ def test_a_prior_of_other_codes_is_refused(run: RunFolder) -> None:
     path.write_text(path.read_text().replace('"sha256": "', '"sha256": "0'))
     words = "5-prior was trained on other codes than 4-codes holds: run vqbrain train prior"
     with pytest.raises(VQBrainError, match=words):
-        stage.check_models(run)
+        freshness.check_models(run)
 
 
 def test_codes_of_another_vqvae_are_not_trained_on(run: RunFolder) -> None:
@@ -192,12 +191,12 @@ def test_nothing_encoded_is_named(tmp_path: Path) -> None:
 
 
 def test_conditions_are_what_training_people_differ_in(run: RunFolder) -> None:
-    known = conditions.code_conditions(run.path)
+    known = conditions.prior_conditions(run.path)
     assert known["diagnosis"] == ["AD", "CN"]
     assert known["sex"] == ["F", "M"]
     assert known["age"] == [60.5, 65.5]  # six training people, the fifth of unknown age
     assert known["position_rel"] == [0.5, 0.8]
-    assert list(conditions.code_conditions(run.path, ["age"])) == ["age"]
+    assert list(conditions.prior_conditions(run.path, ["age"])) == ["age"]
 
 
 @pytest.mark.parametrize("labels", [("0", "1"), ("TRUE", "FALSE"), ("01", "02")])
@@ -205,14 +204,14 @@ def test_categories_stay_as_they_are_written(run: RunFolder, labels: tuple[str, 
     table = pd.read_csv(run.codes / "codes.tsv", sep="\t", keep_default_na=False)
     written = table["diagnosis"].replace({"AD": labels[0], "CN": labels[1]})
     table.assign(diagnosis=written).to_csv(run.codes / "codes.tsv", sep="\t", index=False)
-    known = conditions.code_conditions(run.path, "diagnosis")
+    known = conditions.prior_conditions(run.path, "diagnosis")
     assert known["diagnosis"] == sorted(labels)
     items = stage.code_items(run.path, "training", None, known)
     assert {float(item["condition"][0]) for item in items} >= {0.0, 1.0}
 
 
 def test_a_run_without_codes_has_no_conditions(tmp_path: Path) -> None:
-    assert conditions.code_conditions(tmp_path) == {}
+    assert conditions.prior_conditions(tmp_path) == {}
 
 
 def test_position_is_in_mm_in_aligned_runs(run: RunFolder) -> None:
@@ -230,29 +229,29 @@ def test_position_is_in_mm_in_aligned_runs(run: RunFolder) -> None:
 )
 def test_what_is_no_condition_is_named(run: RunFolder, wanted: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        conditions.code_conditions(run.path, wanted)
+        conditions.prior_conditions(run.path, wanted)
 
 
 def test_a_condition_that_never_differs_is_named_if_it_is_wanted(run: RunFolder) -> None:
     table = pd.read_csv(run.codes / "codes.tsv", sep="\t", keep_default_na=False)
     table.assign(sex="F").to_csv(run.codes / "codes.tsv", sep="\t", index=False)
-    assert "sex" not in conditions.code_conditions(run.path)
+    assert "sex" not in conditions.prior_conditions(run.path)
     with pytest.raises(UsageError, match="sex is the same or unknown for all training slices"):
-        conditions.code_conditions(run.path, ["sex"])
+        conditions.prior_conditions(run.path, ["sex"])
 
 
 def test_unknown_values_are_missing_and_numbers_stay_in_range() -> None:
     known = {"diagnosis": ["AD", "CN"], "age": [60.0, 80.0]}
-    found = conditions.condition_of({"diagnosis": "MCI", "age": "93", "sex": "F"}, known)
+    found = conditions.conditions_of_row({"diagnosis": "MCI", "age": "93", "sex": "F"}, known)
     assert found == {"diagnosis": None, "age": 80.0}
-    assert conditions.condition_of({"diagnosis": "n/a", "age": "n/a"}, known) == {
+    assert conditions.conditions_of_row({"diagnosis": "n/a", "age": "n/a"}, known) == {
         "diagnosis": None,
         "age": None,
     }
 
 
 def test_code_grids_come_with_conditions_and_the_slice_before(run: RunFolder) -> None:
-    known = conditions.code_conditions(run.path)
+    known = conditions.prior_conditions(run.path)
     items = stage.code_items(run.path, "training", None, known, neighbour=True)
     table = pd.read_csv(run.codes / "codes.tsv", sep="\t", keep_default_na=False)
     table = table[table["split"] == "training"]

@@ -10,7 +10,7 @@ import pytest
 from made_run import decode, make_run
 from skimage.metrics import structural_similarity
 
-from monai_vqbrain.stages.coherence import compare_volumes, neighbour_ssim, real_volumes
+from monai_vqbrain.stages.reporting.coherence import compare_volumes, neighbour_ssim, real_volumes
 
 SHAPE = (32, 32, 3)
 

@@ -13,16 +13,13 @@ from skimage.metrics import structural_similarity
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.metrics import over_participants
+from monai_vqbrain.runs.codes import read_codes
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.sampling import sample_files
+from monai_vqbrain.runs.stacks import read_slices
+from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages import evaluate as stage
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.summary import summarise
-from monai_vqbrain.stages.tables import (
-    read_codes,
-    read_slices,
-    read_slices_table,
-    sample_files,
-    where,
-)
+from monai_vqbrain.stages.reporting.summary import summarise
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +67,7 @@ def test_pooling_has_as_many_numbers_as_there_are_codes(numbers: dict) -> None:
 
 def test_whole_image_score_of_black_equals_scikit_image(run: RunFolder, numbers: dict) -> None:
     rows = read_slices_table(run)
-    test = rows[where(rows, "test")]
+    test = rows[in_split(rows, "test")]
     scores = [
         structural_similarity(
             np.zeros_like(image, dtype=np.float32),
@@ -102,7 +99,7 @@ def test_fidelity_is_the_mean_over_people_of_the_bundles_scores(
 
 def test_codebook_and_prior(run: RunFolder, numbers: dict) -> None:
     codes, rows, _ = read_codes(run)
-    used = len(np.unique(codes[where(rows, "test")]))
+    used = len(np.unique(codes[in_split(rows, "test")]))
     assert numbers["codebook"]["used"] == numbers["codebook"]["test"]["used"] == used
     assert 1 < numbers["codebook"]["perplexity"] <= used
     prior = numbers["prior"]
@@ -177,7 +174,7 @@ def test_evaluate_writes_the_report_folder_and_then_only_what_changed(
         runs.append(device)
         make_scores(run, work)
 
-    monkeypatch.setattr(stage, "run_bundles", bundles)
+    monkeypatch.setattr(stage, "run_evaluations", bundles)
     monkeypatch.setattr(stage, "decoder", lambda *_: decode)
     path = stage.evaluate(run.path, device="cpu")
     assert path == run.report / "report.html"

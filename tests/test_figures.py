@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from monai_vqbrain.stages import figures
+from monai_vqbrain.stages.reporting import figures
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from monai_vqbrain.stages.methods import how_normalised, split_rows, why_this_split
+from monai_vqbrain.stages.reporting.methods import slicing_paragraph, split_paragraph, split_table
 
 
 def rows(**changes: object) -> pd.DataFrame:
@@ -44,17 +44,17 @@ def rows(**changes: object) -> pd.DataFrame:
     ],
 )
 def test_options_are_told(options: dict[str, object], words: str) -> None:
-    assert words in how_normalised(rows(), options, 1.8)
+    assert words in slicing_paragraph(rows(), options, 1.8)
 
 
 def test_more_than_one_source_of_masks_is_counted() -> None:
-    text = how_normalised(rows(mask_source=["zero-background", "derivative", "?"]), {}, None)
+    text = slicing_paragraph(rows(mask_source=["zero-background", "derivative", "?"]), {}, None)
     assert "the voxels of the skull-stripped input that are not 0 (1 volume); " in text
     assert "the mask that came with the data (1 volume); " in text
 
 
 def test_the_split_table_takes_the_first_known_value_of_each_person() -> None:
-    table = {row["name"]: row for row in split_rows(rows())}
+    table = {row["name"]: row for row in split_table(rows())}
     assert table["participants"]["all"] == "2"
     assert table["sessions"]["training"] == "2"
     assert table["age in years, mean (range)"]["training"] == "71.0 (71.0 to 71.0)"
@@ -64,11 +64,11 @@ def test_the_split_table_takes_the_first_known_value_of_each_person() -> None:
 
 
 def test_pictures_are_not_said_to_be_cut() -> None:
-    text = how_normalised(rows(mask_source="pictures"), {}, None)
+    text = slicing_paragraph(rows(mask_source="pictures"), {}, None)
     assert text.startswith("The slices came as pictures, without a place in space, of")
     assert "sampled linearly" not in text
 
 
 def test_the_split_names_its_seed() -> None:
-    assert "a hash of seed 7" in why_this_split({"seed": 7})
-    assert "those that the data came with" in why_this_split({"seed": 7}, given=True)
+    assert "a hash of seed 7" in split_paragraph({"seed": 7})
+    assert "those that the data came with" in split_paragraph({"seed": 7}, given=True)

@@ -21,13 +21,14 @@ from safetensors import safe_open
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import sha256
 from monai_vqbrain.networks.likeness import code_features
-from monai_vqbrain.stages.codes import all_items, begin_codes, write_codes
+from monai_vqbrain.runs.codes import begin_codes, write_codes
+from monai_vqbrain.runs.datalist import all_items
+from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.stages.demo import demo
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.evaluate import evaluate
-from monai_vqbrain.stages.sample import SampleOptions, sample
+from monai_vqbrain.stages.sample import SampleOptions, draw_samples
 from monai_vqbrain.stages.train import train
-from monai_vqbrain.stages.trained import trained_network
 
 
 def copy_of(run: Path, tmp_path: Path) -> Path:
@@ -65,16 +66,16 @@ def test_codes_are_those_of_the_trained_network(trained_run: Path) -> None:
     row = table.iloc[7]
     stack = nib.load(trained_run / "2-slices" / row["stack"]).get_fdata(dtype=np.float32)
     image = torch.from_numpy(stack[:, :, row["index"]])[None, None]
-    expected = trained_network(trained_run / "3-vqvae").index_quantize(image)
+    expected = load_network(trained_run / "3-vqvae").index_quantize(image)
     assert torch.equal(codes[7].long(), expected)
     assert views.shape == (31, (table["split"] == "training").sum(), 1, 8, 8)
     assert table["split"][7] == "training"
-    expected = trained_network(trained_run / "3-vqvae").index_quantize(image.flip(2))
+    expected = load_network(trained_run / "3-vqvae").index_quantize(image.flip(2))
     assert torch.equal(views[0, 7].long(), expected)
 
 
 def test_the_prior_knows_which_codes_are_alike(trained_run: Path) -> None:
-    prior, vqvae = (trained_network(trained_run / name) for name in ("5-prior", "3-vqvae"))
+    prior, vqvae = (load_network(trained_run / name) for name in ("5-prior", "3-vqvae"))
     expected = code_features(vqvae.quantizer.codebook, prior.settings["likeness"])
     torch.testing.assert_close(prior.likeness.features, expected)
 
@@ -107,11 +108,11 @@ def test_more_samples_begin_with_the_fewer_and_another_seed_differs(
 ) -> None:
     run = copy_of(trained_run, tmp_path)
     few = [nib.load(p).get_fdata() for p in sorted((run / "6-samples").glob("*.nii.gz"))]
-    sample(run, SampleOptions(number=70))
+    draw_samples(run, SampleOptions(number=70))
     more = [nib.load(p).get_fdata() for p in sorted((run / "6-samples").glob("*.nii.gz"))]
     assert len(more) == 70
     assert all(np.array_equal(a, b) for a, b in zip(few, more, strict=False))
-    sample(run, SampleOptions(number=5, seed=1))
+    draw_samples(run, SampleOptions(number=5, seed=1))
     other = nib.load(run / "6-samples/sample-0001.nii.gz").get_fdata()
     assert not np.array_equal(few[0], other)
 
@@ -123,7 +124,7 @@ def test_a_finished_stage_is_skipped_and_a_changed_one_redone(
     before = (run / "3-vqvae/model.pt").stat().st_mtime_ns
     train(run, "vqvae", tiny_vqvae())
     encode(run)
-    sample(run, SampleOptions(number=5))
+    draw_samples(run, SampleOptions(number=5))
     said = capsys.readouterr().out
     assert said.count("is up to date") == 3
     assert (run / "3-vqvae/model.pt").stat().st_mtime_ns == before
@@ -133,11 +134,11 @@ def test_a_finished_stage_is_skipped_and_a_changed_one_redone(
     train(run, "vqvae", tiny_vqvae(seed=1))
     assert "seed was 0, is 1" in capsys.readouterr().out
     with pytest.raises(VQBrainError, match="encoded by another VQ-VAE .* vqbrain encode"):
-        sample(run, SampleOptions(number=6))
+        draw_samples(run, SampleOptions(number=6))
     encode(run)
     assert "3-vqvae changed" in capsys.readouterr().out
     with pytest.raises(VQBrainError, match="trained on other codes .* vqbrain train prior"):
-        sample(run, SampleOptions(number=6))
+        draw_samples(run, SampleOptions(number=6))
 
 
 def test_the_same_command_gives_the_same_bits(
@@ -177,7 +178,7 @@ def test_a_training_that_diverges_leaves_the_earlier_one(
     run = copy_of(prepared_run, tmp_path)
     train(run, "vqvae", tiny_vqvae(epochs=1))
     before = sha256(run / "3-vqvae/model.pt")
-    overrides = (*tiny_vqvae().overrides, "optimizer#lr=1e30")
+    overrides = {**tiny_vqvae().overrides, "optimizer#lr": 1e30}
     with pytest.raises(VQBrainError, match="training diverged: ssim_brain is nan in epoch 1; what"):
         train(run, "vqvae", tiny_vqvae(overrides=overrides))
     assert sha256(run / "3-vqvae/model.pt") == before
@@ -203,7 +204,7 @@ def kill_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (None, {"seed": 1}, "seed has changed since the interrupted training began"),
         (
             None,
-            {"overrides": (*tiny_vqvae().overrides, "optimizer#lr=0.1")},
+            {"overrides": {**tiny_vqvae().overrides, "optimizer#lr": 0.1}},
             "what --set asks for has changed since the interrupted training began",
         ),
         ("2-slices/provenance.json", {}, "what it is trained on has changed since the interrupted"),
@@ -233,14 +234,14 @@ def test_other_slices_make_the_networks_stale(trained_run: Path, tmp_path: Path)
     record = run / "2-slices/provenance.json"
     record.write_text(record.read_text() + "\n")
     words = "3-vqvae was trained on other slices than 2-slices holds: run vqbrain train vqvae"
-    for stage in (encode, evaluate, lambda r: sample(r, SampleOptions(number=6))):
+    for stage in (encode, evaluate, lambda r: draw_samples(r, SampleOptions(number=6))):
         with pytest.raises(VQBrainError, match=words):
             stage(run)
 
 
 def test_what_a_component_refuses_is_said_in_its_words(prepared_run: Path, tmp_path: Path) -> None:
     run = copy_of(prepared_run, tmp_path)
-    options = tiny_vqvae(overrides=("network_def#num_codes=1",))
+    options = tiny_vqvae(overrides={"network_def#num_codes": 1})
     with pytest.raises(VQBrainError, match="ValueError: num_codes must be 2 or more .* --debug"):
         train(run, "vqvae", options)
 
@@ -248,7 +249,7 @@ def test_what_a_component_refuses_is_said_in_its_words(prepared_run: Path, tmp_p
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_named(prepared_run: Path, tmp_path: Path) -> None:
     run = copy_of(prepared_run, tmp_path)
-    with pytest.raises(UsageError, match="--device cuda: PyTorch finds no CUDA device here"):
+    with pytest.raises(UsageError, match="device cuda: PyTorch finds no CUDA device here"):
         train(run, "vqvae", tiny_vqvae(device="cuda"))
 
 
@@ -262,7 +263,7 @@ def test_a_demo_leaves_real_data_alone(prepared_run: Path, tmp_path: Path) -> No
 
 def test_minutes_are_kept(prepared_run: Path, tmp_path: Path) -> None:
     run = copy_of(prepared_run, tmp_path)
-    patient = (*tiny_vqvae().overrides, "patience=1000000")  # or a plateau may end it at half
+    patient = {**tiny_vqvae().overrides, "patience": 1000000}  # or a plateau may end it at half
     train(run, "vqvae", tiny_vqvae(epochs=None, minutes=0.03, overrides=patient))
     record = json.loads((run / "3-vqvae/provenance.json").read_text())
     assert 1.5 < record["seconds"] < 20  # 1.8 s of training, the rest on a busy machine
@@ -289,7 +290,7 @@ def test_evaluate_and_report(trained_run: Path, tmp_path: Path) -> None:
         ("2-slices", lambda run: train(run, "vqvae", tiny_vqvae()), "vqbrain prepare SOURCE"),
         ("3-vqvae", encode, "vqbrain train vqvae"),
         ("4-codes", lambda run: train(run, "prior", tiny_prior()), "vqbrain encode"),
-        ("5-prior", lambda run: sample(run, SampleOptions()), "vqbrain train prior"),
+        ("5-prior", lambda run: draw_samples(run, SampleOptions()), "vqbrain train prior"),
     ],
 )
 def test_a_missing_stage_is_named_with_its_command(
@@ -310,21 +311,21 @@ def test_resuming_nothing_is_refused(prepared_run: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"number": 0}, "-n must be 1 or more, got 0"),
-        ({"seed": -1}, "--seed must be 0 or more, got -1"),
-        ({"temperature": 0.0}, "--temperature must be above 0, got 0"),
-        ({"top_p": 1.5}, r"--top-p must lie in \(0, 1\], got 1.5"),
-        ({"guidance": -1.0}, "--guidance must be 0 or more, got -1"),
-        ({"guidance": 2.0}, "--guidance 2 needs a --condition to guide to"),
+        ({"number": 0}, "the number of images must be 1 or more, got 0"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"temperature": 0.0}, "temperature must be above 0, got 0"),
+        ({"top_p": 1.5}, r"top_p must lie in \(0, 1\], got 1.5"),
+        ({"guidance": -1.0}, "guidance must be 0 or more, got -1"),
+        ({"guidance": 2.0}, "guidance 2 needs a condition to guide to"),
         (
             {"condition": {"weight": "70"}},
-            "--condition this prior has no condition weight: it knows diagnosis, sex, age, posit",
+            "condition this prior has no condition weight: it knows diagnosis, sex, age, posit",
         ),
-        ({"condition": {"diagnosis": "ad"}}, "--condition diagnosis=ad: this prior knows AD, CN"),
-        ({"condition": {"age": "150"}}, "--condition age=150: this prior was trained on numbers f"),
+        ({"condition": {"diagnosis": "ad"}}, "condition diagnosis=ad: this prior knows AD, CN"),
+        ({"condition": {"age": "150"}}, "condition age=150: this prior was trained on numbers f"),
         (
             {"condition": {"position_rel": "0.5"}, "volume": True},
-            "--volume draws slices at every position_rel: leave that condition out",
+            "volume draws slices at every position_rel: leave that condition out",
         ),
     ],
 )
@@ -332,7 +333,7 @@ def test_sampling_options_out_of_range(
     trained_run: Path, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        sample(trained_run, SampleOptions(**options))
+        draw_samples(trained_run, SampleOptions(**options))
 
 
 def test_another_split_makes_samples_and_prior_stale(trained_run: Path, tmp_path: Path) -> None:
@@ -340,7 +341,7 @@ def test_another_split_makes_samples_and_prior_stale(trained_run: Path, tmp_path
     record = run / "2-slices/provenance.json"
     record.write_text(record.read_text() + "\n")
     with pytest.raises(VQBrainError, match="3-vqvae was trained on other slices"):
-        sample(run, SampleOptions(number=5))
+        draw_samples(run, SampleOptions(number=5))
     with pytest.raises(VQBrainError, match="3-vqvae was trained on other slices"):
         train(run, "prior", tiny_prior())
 
@@ -349,7 +350,7 @@ def test_samples_are_drawn_as_asked_and_say_so(trained_run: Path, tmp_path: Path
     run = copy_of(trained_run, tmp_path)
     asked = {"diagnosis": "AD", "position_rel": "0.5"}
     # a prior of a few steps hardly knows one condition from another: guidance makes much of it
-    sample(run, SampleOptions(number=2, condition=asked, guidance=90.0))
+    draw_samples(run, SampleOptions(number=2, condition=asked, guidance=90.0))
     table = pd.read_csv(run / "6-samples/samples.tsv", sep="\t")
     assert table["condition"].tolist() == ["diagnosis=AD, position_rel=0.5"] * 2
     assert table["guidance"].tolist() == [90.0] * 2
@@ -361,7 +362,7 @@ def test_a_volume_is_a_stack_of_slices_in_the_cohorts_space(
     trained_run: Path, tmp_path: Path
 ) -> None:
     run = copy_of(trained_run, tmp_path)
-    sample(run, SampleOptions(number=2, volume=True, condition={"sex": "F"}))
+    draw_samples(run, SampleOptions(number=2, volume=True, condition={"sex": "F"}))
     stack = nib.load(next((run / "2-slices/stacks").glob("*_T1w.nii")))
     for name in ("sample-0001", "sample-0002"):
         volume = nib.load(run / f"6-samples/{name}.nii.gz")
@@ -381,12 +382,12 @@ def test_volumes_need_a_prior_that_knows_the_slice_before(
     trained_run: Path, tmp_path: Path
 ) -> None:
     run = copy_of(trained_run, tmp_path)
-    overrides = (*tiny_prior().overrides, "neighbour=false", 'condition_on=["age"]')
+    overrides = {**tiny_prior().overrides, "neighbour": False, "condition_on": ["age"]}
     train(run, "prior", tiny_prior(overrides=overrides))
     with pytest.raises(UsageError, match="--volume needs a prior that knows the slice before and"):
-        sample(run, SampleOptions(volume=True))
+        draw_samples(run, SampleOptions(volume=True))
     with pytest.raises(UsageError, match="has no condition sex: it knows age"):
-        sample(run, SampleOptions(condition={"sex": "F"}))
+        draw_samples(run, SampleOptions(condition={"sex": "F"}))
 
 
 def test_what_changes_while_a_stage_works_is_noticed(trained_run: Path, tmp_path: Path) -> None:
@@ -404,15 +405,19 @@ def test_what_changes_while_a_stage_works_is_noticed(trained_run: Path, tmp_path
 @pytest.mark.parametrize(
     ("quantizer", "codes", "header"),
     [
-        ("network_def#num_codes=[4, 4]", 1, {"quantizer": "ScalarQuantizer", "num_codes": "16"}),
-        ("network_def#groups=2", 2, {"quantizer": "CodebookQuantizer", "num_codes": "16"}),
+        ({"network_def#num_codes": [4, 4]}, 1, {"quantizer": "ScalarQuantizer", "num_codes": "16"}),
+        ({"network_def#groups": 2}, 2, {"quantizer": "CodebookQuantizer", "num_codes": "16"}),
     ],
 )
 def test_other_quantizers_go_the_same_way(
-    prepared_run: Path, tmp_path: Path, quantizer: str, codes: int, header: dict[str, str]
+    prepared_run: Path,
+    tmp_path: Path,
+    quantizer: dict[str, Any],
+    codes: int,
+    header: dict[str, str],
 ) -> None:
     run = copy_of(prepared_run, tmp_path)
-    train(run, "vqvae", tiny_vqvae(overrides=(*tiny_vqvae().overrides, quantizer)))
+    train(run, "vqvae", tiny_vqvae(overrides={**tiny_vqvae().overrides, **quantizer}))
     encode(run)
     with safe_open(run / "4-codes/codes.safetensors", framework="pt") as file:
         assert file.get_tensor("codes").shape[1:] == (codes, 8, 8)
@@ -421,5 +426,5 @@ def test_other_quantizers_go_the_same_way(
     numbers = json.loads((run / "7-report/metrics.json").read_text())
     assert numbers["codebook"]["used"] > 1
     train(run, "prior", tiny_prior())
-    sample(run, SampleOptions(number=2))
+    draw_samples(run, SampleOptions(number=2))
     assert nib.load(run / "6-samples/sample-0002.nii.gz").shape == (32, 32, 1)

@@ -21,14 +21,17 @@ from scipy.ndimage import gaussian_filter
 
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UsageError, VQBrainError
-from monai_vqbrain.stages.findings import Notes
-from monai_vqbrain.stages.normalise import Normalisation
-from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.prepare_options import PrepareOptions, parse_positions
-from monai_vqbrain.stages.slice_tables import COLUMNS, make_datalist, slice_rows
-from monai_vqbrain.stages.stacks import Cut, cut_scan, volume_to_slices
-from monai_vqbrain.stages.volume import Volume, find_brain, read_volume
+from monai_vqbrain.runs.datalist import make_datalist
+from monai_vqbrain.runs.folder import SLICE_COLUMNS
+from monai_vqbrain.runs.slices import slice_rows
+from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.slicing.normalisation import Normalisation
+from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
+from monai_vqbrain.stages.slicing.options import PrepareOptions, parse_positions
+from monai_vqbrain.stages.slicing.scan_slices import SlicedScan, slice_scan
+from monai_vqbrain.stages.slicing.volume import Volume, find_brain, read_volume
 from monai_vqbrain.transforms import ExtractSlices, LoadSliced, ScaleBrainIntensity
+from monai_vqbrain.transforms.brain_slices import brain_slices
 
 SHAPE, MM = (26, 30, 24), 7.0
 SMALL = PrepareOptions(size=(32, 28), spacing=7.0, count=4)
@@ -67,7 +70,7 @@ def _source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", name="prepared")
 def _prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(source, tmp_path_factory.mktemp("run"), SMALL)
+    return prepare_slices(source, tmp_path_factory.mktemp("run"), SMALL)
 
 
 def table(folder: Path, name: str = "slices") -> pd.DataFrame:
@@ -80,7 +83,7 @@ def test_the_folder_holds_what_the_design_says(prepared: Path) -> None:
     assert (prepared / "provenance.json").is_file()
     assert (prepared / "qc" / "montage.png").stat().st_size > 1000
     slices = table(prepared)
-    assert tuple(slices.columns) == COLUMNS
+    assert tuple(slices.columns) == SLICE_COLUMNS
     assert len(slices) == 9 * 4
     assert len(list((prepared / "stacks").iterdir())) == 9 * 3  # stack, mask, note
     first = slices.iloc[0]
@@ -156,7 +159,7 @@ def test_other_axes_and_masks_of_derivatives(tmp_path: Path, axis: str, codes: s
         )
         spoil(path, lambda v: v + 1)
     options = PrepareOptions(axis=axis, size=(32, 28), spacing=7.0, count=3)
-    folder = prepare(source, tmp_path / "run", options)
+    folder = prepare_slices(source, tmp_path / "run", options)
     assert set(table(folder)["mask_source"]) == {"derivative"}
     stack = nib.load(folder / f"stacks/sub-01_{axis}_T1w.nii")
     assert stack.shape == (28, 32, 3)
@@ -185,23 +188,25 @@ def test_a_second_time_nothing_is_done_and_a_change_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = dataset(tmp_path / "bids", 4)
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     before = (folder / "provenance.json").read_text()
     capsys.readouterr()
-    prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=4, jobs=2))
+    prepare_slices(
+        source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=4, jobs=2)
+    )
     assert capsys.readouterr().out == f"{folder} is up to date\n"
     assert (folder / "provenance.json").read_text() == before
-    prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
+    prepare_slices(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
     assert "count was 4, is 3; 5 of 5 volumes to cut (layout bids)" in capsys.readouterr().out
     nib.save(brain_image(99), source / "sub-01/anat/sub-01_T1w.nii.gz")
-    prepare(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
+    prepare_slices(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
     assert "sub-01/anat/sub-01_T1w.nii.gz changed" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_bytes(source: Path, prepared: Path, tmp_path: Path) -> None:
     options = PrepareOptions(size=(32, 28), spacing=7.0, count=4, jobs=2)
-    again = prepare(source, tmp_path, options)
+    again = prepare_slices(source, tmp_path, options)
     for file in [
         "slices.tsv",
         "datalist.json",
@@ -212,9 +217,9 @@ def test_two_processes_write_the_same_bytes(source: Path, prepared: Path, tmp_pa
 
 def test_people_added_later_move_nobody(tmp_path: Path) -> None:
     source = dataset(tmp_path / "bids", 5)
-    first = table(prepare(source, tmp_path / "run", SMALL), "participants")
+    first = table(prepare_slices(source, tmp_path / "run", SMALL), "participants")
     dataset(source, 9)
-    second = table(prepare(source, tmp_path / "run", SMALL), "participants")
+    second = table(prepare_slices(source, tmp_path / "run", SMALL), "participants")
     before, after = (t.set_index("participant_id")["split"] for t in (first, second))
     assert len(after) == 9
     assert (after[before.index] == before).all()
@@ -224,7 +229,7 @@ def test_nobody_is_in_two_splits(tmp_path: Path) -> None:
     """The guard works on the datalist itself, whatever dealt the splits."""
     scan = Scan(participant_id="sub-7", path=tmp_path, source="x")
     place = {"index": 0, "axis": "axial", "brain_fraction": 0.5, "stack": "stacks/a_axial_T1w.nii"}
-    rows = slice_rows([Cut(scan, (place,))], {"sub-7": "training"})
+    rows = slice_rows([(scan, (place,))], {"sub-7": "training"})
     assert make_datalist(rows, "")["training"][0]["label"] == "stacks/a_axial_desc-brain_mask.nii"
     leaking = [*rows, {**rows[0], "split": "test"}]
     with pytest.raises(VQBrainError, match=r"in two splits: sub-7 \(test, training\)"):
@@ -276,7 +281,7 @@ def test_a_bad_volume_is_one_line_and_no_more(tmp_path: Path, case: str) -> None
     change, words = BAD[case]
     source = dataset(tmp_path / "bids", 4)
     spoil(source / "sub-02/anat/sub-02_T1w.nii.gz", change)
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     problems = table(folder, "problems")
     assert list(problems["path"]) == ["sub-02/anat/sub-02_T1w.nii.gz"]
     assert words in problems["problem"][0]
@@ -289,14 +294,14 @@ def test_a_torn_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     source = dataset(tmp_path / "bids", 4)
     path = source / "sub-01/anat/sub-01_T1w.nii.gz"
     path.write_bytes(path.read_bytes()[:2000])
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     assert "is damaged" in table(folder, "problems")["problem"][0]
     assert (
         "1 problem(s), first: sub-01/anat/sub-01_T1w.nii.gz: is damaged" in capsys.readouterr().out
     )
     stop = PrepareOptions(size=(32, 28), spacing=7.0, count=4, on_error="stop")
     with pytest.raises(VQBrainError, match=r"sub-01_T1w.nii.gz: is damaged .*get the file again"):
-        prepare(source, tmp_path / "run2", stop)
+        prepare_slices(source, tmp_path / "run2", stop)
     assert not (tmp_path / "run2" / "2-slices").exists()
 
 
@@ -318,7 +323,7 @@ def test_a_file_that_is_no_image_is_one_line(tmp_path: Path, case: str) -> None:
         content = path.read_bytes()[:352]
         old.unlink()
     path.write_bytes(content)
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     assert len(table(folder, "problems")) == 1
     assert words in table(folder, "problems")["problem"][0]
 
@@ -335,7 +340,7 @@ def test_a_locked_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(nib, "load", refuse)
     monkeypatch.setattr(os, "access", lambda p, mode: "sub-01" not in str(p) and access(p, mode))
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     assert "cannot be opened ([Errno 13]" in table(folder, "problems")["problem"][0]
 
 
@@ -345,7 +350,7 @@ def test_a_brain_of_separate_planes_ends_no_run(tmp_path: Path) -> None:
     striped[4:20, 4:20, 1:-1:2] = np.random.default_rng(0).integers(50, 200, (16, 16, 127))
     affine = np.diag([8.0, 8.0, 1.0, 1.0])
     nib.save(nib.Nifti1Image(striped, affine), source / "sub-01/anat/sub-01_T1w.nii.gz")
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     assert len(table(folder)) > 2 * 4
 
 
@@ -359,7 +364,7 @@ def test_a_header_that_lies_about_its_size_is_one_line(tmp_path: Path, ending: s
     path.unlink()
     content = gzip.compress(bytes(header)) if ending == ".nii.gz" else bytes(header)
     path.with_name(f"sub-01_T1w{ending}").write_bytes(content)
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     (row,) = table(folder, "problems").to_dict("records")
     assert row["problem"].startswith("is damaged (")
     assert len(table(folder)) > 4
@@ -367,11 +372,11 @@ def test_a_header_that_lies_about_its_size_is_one_line(tmp_path: Path, ending: s
 
 def test_leaving_out_all_of_training_is_said(tmp_path: Path) -> None:
     source = dataset(tmp_path / "bids", 4)
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     people = table(folder, "participants")
     training = list(people["participant_id"][people["split"] == "training"])
     with pytest.raises(VQBrainError, match="nobody who is left is in the training split"):
-        prepare(source, tmp_path / "run", replace(SMALL, exclude=training))
+        prepare_slices(source, tmp_path / "run", replace(SMALL, exclude=training))
 
 
 def test_an_affine_that_places_nothing_is_one_line(tmp_path: Path) -> None:
@@ -381,7 +386,7 @@ def test_an_affine_that_places_nothing_is_one_line(tmp_path: Path) -> None:
     flat = nib.Nifti1Image(np.asarray(image.dataobj), None)
     flat.header["sform_code"], flat.header["srow_x"] = 1, [1, 0, 0, 0]
     nib.save(flat, path)
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     assert table(folder, "problems")["problem"][0] == "the affine places no voxel in space"
 
 
@@ -391,7 +396,7 @@ def test_every_odd_file_is_used_or_said(shared_data: Path, tmp_path: Path) -> No
     shutil.copytree(shared_data / "odd-inputs", source)
     for number, name in enumerate(("a b", "ä", "c.d")):
         nib.save(brain_image(number), source / f"{name}.nii.gz")
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     used, said = set(table(folder)["source"]), set(table(folder, "problems")["path"])
     assert used == {"a b.nii.gz", "ä.nii.gz", "c.d.nii.gz", "reoriented_anat_moved.nii"}
     images = {path.name for path in source.iterdir()} - {"COPYING"}
@@ -406,23 +411,23 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         VQBrainError, match=r"no volume is usable, the first: sub-00/.* not skull-stripped.*all of"
     ):
-        prepare(source, tmp_path / "run", none)
+        prepare_slices(source, tmp_path / "run", none)
     assert len(table(tmp_path / "run" / "2-slices", "problems")) == 2  # a volume each visit
     good = dataset(tmp_path / "other", 1)
-    folder = prepare(good, tmp_path / "run", none)
+    folder = prepare_slices(good, tmp_path / "run", none)
     assert len(table(folder)) == 2 * 4
     before = table(folder, "problems")
     with pytest.raises(
         VQBrainError, match=r"no volume is usable, the first: sub-00/.* into derivatives$"
     ):
-        prepare(source, tmp_path / "run", none)
+        prepare_slices(source, tmp_path / "run", none)
     assert table(folder, "problems").equals(before)
 
 
 def test_positions_beside_the_brain_are_an_error(source: Path, tmp_path: Path) -> None:
     far = PrepareOptions(size=(32, 28), spacing=7.0, positions="900:910:5")
     with pytest.raises(VQBrainError, match="no slice of a training participant is 5% brain"):
-        prepare(source, tmp_path / "run", far)
+        prepare_slices(source, tmp_path / "run", far)
 
 
 def write(path: Path, values: np.ndarray, slope: float = 1, inter: float = 0) -> Path:
@@ -480,8 +485,8 @@ def test_z_scores_keep_their_dark_half(tmp_path: Path) -> None:
     inside = values > 0
     scores = np.where(inside, (values - values[inside].mean()) / values[inside].std(), 0)
     volume = read_volume(write(tmp_path / "a.nii.gz", scores.astype(np.float32)))
-    stack = volume_to_slices(volume, inside, SMALL.extract())
-    plain = volume_to_slices(Volume(values, volume.affine), inside, SMALL.extract())
+    stack = brain_slices(volume.array, volume.affine, inside, SMALL.extract())
+    plain = brain_slices(values, volume.affine, inside, SMALL.extract())
     whole = SMALL.extract().stack(inside[None].astype(np.float32), volume.affine, inside)
     inner = (whole.image[0] == 1) & (stack.image[0] > 0) & (plain.image[0] < 1)
     line = np.polyfit(plain.image[0][inner], stack.image[0][inner], 1)
@@ -494,8 +499,8 @@ def test_a_header_without_orientation_is_told_and_taken(tmp_path: Path) -> None:
     image.header.set_zooms((MM, MM, MM))
     nib.save(image, tmp_path / "a.nii.gz")
     scan = Scan(participant_id="p", path=tmp_path / "a.nii.gz", source="a.nii.gz")
-    notes = Notes(tmp_path, "p", "")
-    cut = cut_scan(scan, SMALL.extract(), Normalisation(), tmp_path / "out", notes)
+    notes = NormalisationCache(tmp_path, "p", "")
+    cut = slice_scan(scan, SMALL.extract(), Normalisation(), tmp_path / "out", notes)
     assert len(cut.slices) == 4
     assert cut.problems[0].problem == "the header does not say which side is left"
 
@@ -542,8 +547,8 @@ def test_real_volumes_by_the_protocol(shared_data: Path, tmp_path: Path) -> None
     image = nib.load(path)
     points = nib.affines.apply_affine(image.affine, np.argwhere(np.asarray(image.dataobj) != 0))
     scan = Scan(participant_id="sub-04", path=path, source=path.name)
-    notes = Notes(tmp_path, "sub-04", "")
-    rows = cut_scan(scan, PrepareOptions().extract(), Normalisation(), tmp_path, notes).slices
+    notes = NormalisationCache(tmp_path, "sub-04", "")
+    rows = slice_scan(scan, PrepareOptions().extract(), Normalisation(), tmp_path, notes).slices
     assert len(rows) == 16
     assert rows[-1]["position_mm"] == pytest.approx(points[:, 2].max() - 36, abs=0.01)
     assert np.allclose(np.diff([row["position_mm"] for row in rows]), 3.6)
@@ -573,24 +578,24 @@ def cut_now(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans that are really cut, in order; the sixth cut fails if `stop` is there."""
     names: list[str] = []
 
-    def counted(scan: Scan, *others: Any) -> Cut:
+    def counted(scan: Scan, *others: Any) -> SlicedScan:
         if len(names) == 5 and (others[2].parent / "stop").exists():
             raise KeyboardInterrupt
         names.append(scan.name)
-        return cut_scan(scan, *others)
+        return slice_scan(scan, *others)
 
-    monkeypatch.setattr("monai_vqbrain.stages.cuts.cut_scan", counted)
+    monkeypatch.setattr("monai_vqbrain.stages.slicing.stack_cache.slice_scan", counted)
     return names
 
 
 def test_what_is_finished_is_not_cut_again(tmp_path: Path, cut_now: list[str]) -> None:
     source = dataset(tmp_path / "bids", people=7)
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     before = {path.name: path.read_bytes() for path in (folder / "stacks").iterdir()}
     splits = table(folder, "participants").set_index("participant_id")["split"]
     assert len(cut_now) == 8
     dataset(source, people=9)  # sub-06 keeps its session 2, sub-08 has one
-    prepare(source, tmp_path / "run", SMALL)
+    prepare_slices(source, tmp_path / "run", SMALL)
     assert cut_now[8:] == ["sub-07", "sub-08", "sub-08_ses-2"]
     after = {path.name: path.read_bytes() for path in (folder / "stacks").iterdir()}
     assert before.items() < after.items()
@@ -600,13 +605,13 @@ def test_what_is_finished_is_not_cut_again(tmp_path: Path, cut_now: list[str]) -
 
 def test_another_option_or_image_cuts_what_rests_on_it(tmp_path: Path, cut_now: list[str]) -> None:
     source = dataset(tmp_path / "bids", people=3)
-    prepare(source, tmp_path / "run", SMALL)
+    prepare_slices(source, tmp_path / "run", SMALL)
     nib.save(brain_image(99), source / "sub-01/anat/sub-01_T1w.nii.gz")
-    prepare(source, tmp_path / "run", SMALL)
+    prepare_slices(source, tmp_path / "run", SMALL)
     assert cut_now[4:] == ["sub-01"]
-    prepare(source, tmp_path / "run", replace(SMALL, seed=5))  # decides the splits alone
+    prepare_slices(source, tmp_path / "run", replace(SMALL, seed=5))  # decides the splits alone
     assert len(cut_now) == 5
-    prepare(source, tmp_path / "run", replace(SMALL, count=3))
+    prepare_slices(source, tmp_path / "run", replace(SMALL, count=3))
     assert len(cut_now) == 9
 
 
@@ -615,10 +620,10 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, cut_now: list[str]) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "stop").touch()
     with pytest.raises(KeyboardInterrupt):
-        prepare(source, tmp_path / "run", SMALL)
+        prepare_slices(source, tmp_path / "run", SMALL)
     (tmp_path / "run" / "stop").unlink()
     shutil.rmtree(source / "sub-00")
-    folder = prepare(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", SMALL)
     assert len(cut_now) == 7
     names = {path.name.split("_")[0] for path in (folder / "stacks").iterdir()}
     assert "sub-00.json" not in names

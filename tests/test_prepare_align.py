@@ -19,13 +19,13 @@ from scipy.spatial.transform import Rotation
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.provenance import read_provenance
-from monai_vqbrain.stages.conditions import position_column
-from monai_vqbrain.stages.findings import Findings, Notes
-from monai_vqbrain.stages.normalise import Normalisation
-from monai_vqbrain.stages.original import Frame, space_of, volume_original
-from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.prepare_options import PrepareOptions
-from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.runs.conditions import position_column
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.stages.images.input_volume import SliceFrame, read_input_volume, space_of
+from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.slicing.normalisation import Normalisation
+from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache, NormalisationResult
+from monai_vqbrain.stages.slicing.options import PrepareOptions
 from monai_vqbrain.transforms.bias import log_bias
 from monai_vqbrain.transforms.blocks import Blocks
 from monai_vqbrain.transforms.registration import Registration, register
@@ -54,7 +54,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The heads, prepared as nobody said how; do not change it."""
     out = tmp_path_factory.mktemp("aligned") / "run"
-    prepare(heads, out, SMALL)
+    prepare_slices(heads, out, SMALL)
     return out
 
 
@@ -71,7 +71,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append(args[3] if len(args) > 3 else "affine")
         return register(*args, **kwargs)
 
-    monkeypatch.setattr("monai_vqbrain.stages.normalise.register", counted)
+    monkeypatch.setattr("monai_vqbrain.stages.slicing.normalisation.register", counted)
     return made
 
 
@@ -124,7 +124,7 @@ def test_scores_of_the_alignment_stand_in_the_qc_table(run: Path) -> None:
 def test_brains_and_heads_of_the_same_people_get_the_same_slices(run: Path, tmp_path: Path) -> None:
     """Those without a skull lie upright: only alignment brings the two together."""
     bare = make_phantom(tmp_path / "bare", 2, seed=3, second_sessions=0)
-    prepare(bare, tmp_path / "run", replace(SMALL, align="affine"))
+    prepare_slices(bare, tmp_path / "run", replace(SMALL, align="affine"))
     assert set(table(tmp_path / "run")["mask_source"]) == {"zero-background"}
     for path in sorted((run / "2-slices/stacks").glob("*_T1w.nii")):
         of_head, of_brain = (
@@ -145,25 +145,25 @@ def test_nothing_is_aligned_twice(
 ) -> None:
     again = tmp_path / "run"
     shutil.copytree(run, again)
-    prepare(heads, again, SMALL)
+    prepare_slices(heads, again, SMALL)
     assert "is up to date" in capsys.readouterr().out
-    prepare(heads, again, replace(SMALL, axis="sagittal"))
+    prepare_slices(heads, again, replace(SMALL, axis="sagittal"))
     assert registered == []
     assert set(table(again)["axis"]) == {"sagittal"}
-    prepare(heads, again, replace(SMALL, align="rigid"))
+    prepare_slices(heads, again, replace(SMALL, align="rigid"))
     assert registered == ["affine", "rigid"] * 2
 
 
 def test_a_whole_head_that_is_not_to_be_aligned_is_refused(heads: Path, tmp_path: Path) -> None:
     with pytest.raises(VQBrainError, match="not skull-stripped .*: use --align affine, skull-st"):
-        prepare(heads, tmp_path, replace(SMALL, align="none"))
+        prepare_slices(heads, tmp_path, replace(SMALL, align="none"))
 
 
 def test_stopping_at_the_first_problem_does_not_stop_at_a_whole_head(
     run: Path, heads: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(run / "1-volumes", tmp_path / "run" / "1-volumes")  # aligned already
-    prepare(heads, tmp_path / "run", replace(SMALL, on_error="stop"))
+    prepare_slices(heads, tmp_path / "run", replace(SMALL, on_error="stop"))
     assert set(table(tmp_path / "run")["mask_source"]) == {"template"}
 
 
@@ -171,13 +171,13 @@ def test_a_single_head_among_brains_moves_nobody(heads: Path, tmp_path: Path) ->
     source = make_phantom(tmp_path / "p", 4, resolution_mm=4, second_sessions=0)
     head = next(heads.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz"))
     shutil.copyfile(head, next(source.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz")))
-    prepare(source, tmp_path / "run", SMALL)
+    prepare_slices(source, tmp_path / "run", SMALL)
     problems = table(tmp_path / "run", "problems.tsv")
     assert len(problems) == 1
     assert problems["advice"][0].startswith("use --align affine, skull-strip it")
     assert set(table(tmp_path / "run")["mask_source"]) == {"zero-background"}
     with pytest.raises(VQBrainError, match="sub-phantom01.* not skull-stripped"):
-        prepare(source, tmp_path / "run2", replace(SMALL, on_error="stop"))
+        prepare_slices(source, tmp_path / "run2", replace(SMALL, on_error="stop"))
 
 
 def test_an_alignment_that_fails_is_one_line(heads: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_an_alignment_that_fails_is_one_line(heads: Path, tmp_path: Path) -> Non
     image = nib.load(good)
     larger = np.diag([1.15, 1.15, 1.15, 1]) @ image.affine
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), larger), source / "p2_T1w.nii.gz")
-    prepare(source, tmp_path / "run", SMALL)
+    prepare_slices(source, tmp_path / "run", SMALL)
     problem = table(tmp_path / "run", "problems.tsv").set_index("path").loc["p2_T1w.nii.gz"]
     assert "the alignment to MNI152 fails: the brain would have 2" in problem["problem"]
     assert "--exclude" in problem["advice"]
@@ -202,7 +202,7 @@ def test_a_slab_is_one_line(heads: Path, tmp_path: Path) -> None:
     for name, depth in (("p1", None), ("p2", 10)):
         part = np.asarray(good.dataobj)[..., :depth]
         nib.save(nib.Nifti1Image(part, good.affine), source / f"{name}_T1w.nii.gz")
-    prepare(source, tmp_path / "run", replace(SMALL, align="affine"))
+    prepare_slices(source, tmp_path / "run", replace(SMALL, align="affine"))
     problem = table(tmp_path / "run", "problems.tsv").set_index("path").loc["p2_T1w.nii.gz"]
     assert "x 20 mm: to be aligned each side must have 64 to 640 mm" in problem["problem"]
 
@@ -214,7 +214,7 @@ def test_notes_that_cannot_be_read_are_made_anew(
     shutil.copytree(run, again)
     note = again / "1-volumes" / "sub-phantom01_ses-01_desc-normalisation_T1w.json"
     note.write_text(note.read_text()[:50])
-    prepare(heads, again, replace(SMALL, axis="coronal"))
+    prepare_slices(heads, again, replace(SMALL, axis="coronal"))
     assert registered == ["affine"]
     assert len(table(again)) == 2 * 16
 
@@ -226,7 +226,7 @@ def test_bias_of_z_scores_is_refused(tmp_path: Path) -> None:
     array = np.asarray(image.dataobj, dtype=np.float32)
     array[array > 0] -= array[array > 0].mean()
     nib.save(nib.Nifti1Image(array, image.affine), path)
-    prepare(source, tmp_path / "run", replace(SMALL, bias=True))
+    prepare_slices(source, tmp_path / "run", replace(SMALL, bias=True))
     (row,) = table(tmp_path / "run", "problems.tsv").to_dict("records")
     assert "of its brain are negative: a bias field multiplies" in row["problem"]
     assert row["advice"] == "leave out --bias, or this image with --exclude"
@@ -234,16 +234,16 @@ def test_bias_of_z_scores_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_was_found_otherwise_before_goes(tmp_path: Path) -> None:
-    notes = Notes(tmp_path, "sub-1", "digest")
+    notes = NormalisationCache(tmp_path, "sub-1", "digest")
     field = Blocks(np.zeros((4, 4, 4), dtype=np.float32), np.eye(4))
-    notes.write(Findings(place=Registration(np.eye(4), 0.5), bias=field))
+    notes.write(NormalisationResult(place=Registration(np.eye(4), 0.5), bias=field))
     found = notes.read()
     assert found is not None
     assert found.place is not None
     assert np.array_equal(found.place.matrix, np.eye(4))
     assert found.bias is not None
     assert len(list(tmp_path.iterdir())) == 3
-    notes.write(Findings())
+    notes.write(NormalisationResult())
     assert [path.name for path in tmp_path.iterdir()] == [notes.record.name]
     assert replace(notes, digest="another").read() is None
 
@@ -252,7 +252,7 @@ def test_bias_is_corrected_and_its_field_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coarse = partial(log_bias, mm=8.0)  # half the time
-    monkeypatch.setattr("monai_vqbrain.stages.normalise.log_bias", coarse)
+    monkeypatch.setattr("monai_vqbrain.stages.slicing.normalisation.log_bias", coarse)
     source = make_phantom(tmp_path / "p", 1, seed=5, resolution_mm=3, second_sessions=0)
     left = np.linspace(0.6, 1.4, 70)
     for path in source.glob("sub-*/ses-01/anat/*_T1w.nii.gz"):
@@ -263,7 +263,7 @@ def test_bias_is_corrected_and_its_field_kept(
     ratio = {}
     for bias in (False, True):
         run = tmp_path / f"run-{bias}"
-        prepare(source, run, replace(SMALL, bias=bias))
+        prepare_slices(source, run, replace(SMALL, bias=bias))
         image = nib.load(next((run / "2-slices/stacks").glob("*_T1w.nii"))).get_fdata()
         halves = [half[half > 0].mean() for half in (image[:32], image[32:])]
         ratio[bias] = halves[1] / halves[0]
@@ -278,21 +278,21 @@ def test_bias_is_corrected_and_its_field_kept(
 def test_counts_and_positions_are_the_templates(run: Path, heads: Path, tmp_path: Path) -> None:
     again = tmp_path / "run"
     shutil.copytree(run, again)
-    prepare(heads, again, replace(SMALL, count=4))
+    prepare_slices(heads, again, replace(SMALL, count=4))
     low, high = template_extent()
     spread = low[2] + (np.arange(4) + 0.5) * (high[2] - low[2]) / 4
     for _, rows in table(again).groupby("stack"):
         assert np.allclose(rows["position_mm"], spread, atol=1e-3)
-    prepare(heads, again, replace(SMALL, positions="-10:20:10"))
+    prepare_slices(heads, again, replace(SMALL, positions="-10:20:10"))
     for _, rows in table(again).groupby("stack"):
         assert rows["position_mm"].tolist() == [-10, 0, 10, 20]
 
 
 def test_a_volume_to_reconstruct_is_aligned_as_the_run_is(run: Path, heads: Path) -> None:
     path = next(heads.glob("sub-phantom02/ses-01/anat/*_T1w.nii.gz"))
-    frame = Frame.of((read_provenance(run / "2-slices") or {})["options"])
+    frame = SliceFrame.of((read_provenance(run / "2-slices") or {})["options"])
     assert frame.how == Normalisation("affine", False)
-    original = volume_original(path, frame)
+    original = read_input_volume(path, frame)
     stack = nib.load(run / "2-slices/stacks/sub-phantom02_ses-01_axial_T1w.nii")
     positions = np.array([place["position_mm"] for place in original.places])
     for index in (2, 8, 13):
@@ -315,6 +315,6 @@ def test_simpleitk_is_asked_for_in_time(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr("monai_vqbrain.stages.normalise.find_spec", lambda name: None)
+    monkeypatch.setattr("monai_vqbrain.stages.slicing.normalisation.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"need SimpleITK: pip install 'monai-vqbrain\[align\]'"):
         PrepareOptions(**options)

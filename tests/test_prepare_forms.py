@@ -16,16 +16,17 @@ from conftest import tiny_prior, tiny_vqvae
 from PIL import Image
 
 from monai_vqbrain.cohorts import Scan, make_phantom, read_cohort
-from monai_vqbrain.errors import UsageError
+from monai_vqbrain.errors import UnusableImageError, UsageError
 from monai_vqbrain.stages.check import check
-from monai_vqbrain.stages.convert import converted
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.evaluate import evaluate
-from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.prepare_options import PrepareOptions
-from monai_vqbrain.stages.sample import SampleOptions, sample
+from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.sample import SampleOptions, draw_samples
+from monai_vqbrain.stages.slicing.dicom import converted_volume
+from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.slicing.plan_text import plan_lines
+from monai_vqbrain.stages.slicing.volume import read_volume
 from monai_vqbrain.stages.train import train
-from monai_vqbrain.stages.volume import UnusableVolumeError, read_volume
 from monai_vqbrain.transforms.template import template_brain, template_extent, template_image
 
 FRAME = PrepareOptions(size=(32, 32))
@@ -55,7 +56,7 @@ def ad_nc(tmp_path: Path) -> Path:
 def test_pictures_become_slices_as_they_are_shown(
     ad_nc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = prepare(ad_nc, tmp_path / "run", FRAME)
+    folder = prepare_slices(ad_nc, tmp_path / "run", FRAME)
     table = pd.read_csv(folder / "slices.tsv", sep="\t")
     assert len(table) == 20
     assert table["position_mm"].isna().all()
@@ -74,7 +75,7 @@ def test_a_picture_that_is_none_is_said_and_left_out(ad_nc: Path, tmp_path: Path
     (ad_nc / "train" / "AD" / "218001_99.jpeg").write_bytes(b"no picture")
     for index in (99, 100):
         (ad_nc / "train" / "AD" / f"218003_{index}.jpeg").write_bytes(b"")
-    folder = prepare(ad_nc, tmp_path / "run", FRAME)
+    folder = prepare_slices(ad_nc, tmp_path / "run", FRAME)
     problems = pd.read_csv(folder / "problems.tsv", sep="\t")
     assert list(problems[["path", "problem"]].itertuples(index=False, name=None)) == [
         ("train/AD/218001_99.jpeg", "cannot be read as a picture"),
@@ -85,11 +86,11 @@ def test_a_picture_that_is_none_is_said_and_left_out(ad_nc: Path, tmp_path: Path
 
 def test_pictures_go_all_the_way_to_the_report(ad_nc: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    prepare(ad_nc, run, FRAME)
+    prepare_slices(ad_nc, run, FRAME)
     train(run, "vqvae", tiny_vqvae())
     encode(run)
     train(run, "prior", tiny_prior())
-    sample(run, SampleOptions(number=2))
+    draw_samples(run, SampleOptions(number=2))
     evaluate(run)
     page = (run / "7-report" / "report.html").read_text()
     for words in ("The slices came as pictures", "The splits are those that the data came with",
@@ -100,14 +101,13 @@ def test_pictures_go_all_the_way_to_the_report(ad_nc: Path, tmp_path: Path) -> N
 
 def test_pictures_are_not_cut_otherwise(ad_nc: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="axial slices as they come: leave out --axis"):
-        prepare(ad_nc, tmp_path / "run", PrepareOptions(axis="coronal"))
+        prepare_slices(ad_nc, tmp_path / "run", PrepareOptions(axis="coronal"))
     with pytest.raises(UsageError, match="--count, --align and --bias"):
-        prepare(ad_nc, tmp_path / "run", PrepareOptions(align="affine"))
+        prepare_slices(ad_nc, tmp_path / "run", PrepareOptions(align="affine"))
 
 
 def test_check_tells_of_pictures(ad_nc: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check(ad_nc, FRAME)
-    said = capsys.readouterr().out
+    said = "\n".join(plan_lines(check(ad_nc, size=FRAME.size, spacing=FRAME.spacing)))
     for words in ("layout ad_nc", "10 of 2 pictures of slices", "column folder; known for 10",
                   "note        the ids of AD_NC"):  # fmt: skip
         assert words in said
@@ -121,7 +121,7 @@ def test_a_head_in_mni_space_gets_the_templates_brain(tmp_path: Path) -> None:
         path = tmp_path / "caps" / "subjects" / f"sub-{person}" / "ses-M000" / "t1_linear" / name
         path.parent.mkdir(parents=True)
         nib.save(nib.Nifti1Image(head.astype(np.int16), affine), path)
-    folder = prepare(tmp_path / "caps", tmp_path / "run", PrepareOptions(spacing=2))
+    folder = prepare_slices(tmp_path / "caps", tmp_path / "run", PrepareOptions(spacing=2))
     table = pd.read_csv(folder / "slices.tsv", sep="\t")
     assert set(table["mask_source"]) == {"template"}
     mask = nib.load(folder / table["stack"][0].replace("_T1w", "_desc-brain_mask"))
@@ -137,7 +137,7 @@ def test_a_head_in_mni_space_that_is_aligned_anew_has_its_brain_there(tmp_path: 
     path = tmp_path / "caps" / "subjects" / "sub-A" / "ses-M000" / "t1_linear" / name
     path.parent.mkdir(parents=True)
     next(heads.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz")).rename(path)
-    folder = prepare(tmp_path / "caps", tmp_path / "run", replace(FRAME, align="affine"))
+    folder = prepare_slices(tmp_path / "caps", tmp_path / "run", replace(FRAME, align="affine"))
     (millilitres,) = pd.read_csv(folder / "qc" / "qc.tsv", sep="\t")["brain_ml"]
     assert abs(millilitres - np.count_nonzero(template_brain()[0]) / 1000) > 20
     assert set(pd.read_csv(folder / "slices.tsv", sep="\t")["mask_source"]) == {"template"}
@@ -157,7 +157,7 @@ def test_a_real_series_becomes_the_volume_that_dcm2niix_makes(series: Path, tmp_
     pytest.importorskip("pydicom")
     (scan,) = read_cohort(series).scans
     assert len(scan.files) == 384
-    path = converted(scan, tmp_path / "volumes")
+    path = converted_volume(scan, tmp_path / "volumes")
     dcm2niix.main(["-b", "n", "-z", "n", "-f", "oracle", "-o", str(tmp_path), str(series)],
                   capture_output=True)  # fmt: skip
     oracle = nib.load(tmp_path / "oracle.nii")
@@ -165,14 +165,14 @@ def test_a_real_series_becomes_the_volume_that_dcm2niix_makes(series: Path, tmp_
     assert np.allclose(volume.affine, oracle.affine, atol=1e-5)
     assert np.array_equal(volume.array, np.asarray(oracle.dataobj))
     made = path.stat().st_mtime_ns
-    assert converted(scan, tmp_path / "volumes") == path
+    assert converted_volume(scan, tmp_path / "volumes") == path
     assert path.stat().st_mtime_ns == made  # and not made again
 
 
 def test_a_real_series_goes_in_as_one_aligned_volume(series: Path, tmp_path: Path) -> None:
     pytest.importorskip("dcm2niix")
     pytest.importorskip("pydicom")
-    folder = prepare(series, tmp_path / "run", PrepareOptions())
+    folder = prepare_slices(series, tmp_path / "run", PrepareOptions())
     slices = pd.read_csv(folder / "slices.tsv", sep="\t")
     assert len(slices) == 16
     assert set(slices["mask_source"]) == {"template"}
@@ -197,8 +197,8 @@ def test_what_dcm2niix_cannot_convert_is_unusable(tmp_path: Path) -> None:
     pytest.importorskip("dcm2niix")
     (tmp_path / "a.dcm").write_bytes(b"nothing")
     scan = Scan(participant_id="a", path=tmp_path, form="dicom", files=(tmp_path / "a.dcm",))
-    with pytest.raises(UnusableVolumeError, match="dcm2niix makes 0 volumes of its 1 files"):
-        converted(scan, tmp_path / "volumes")
+    with pytest.raises(UnusableImageError, match="dcm2niix makes 0 volumes of its 1 files"):
+        converted_volume(scan, tmp_path / "volumes")
 
 
 def test_without_dcm2niix_it_says_what_to_install(
@@ -208,4 +208,4 @@ def test_without_dcm2niix_it_says_what_to_install(
     (tmp_path / "a.dcm").touch()
     scan = Scan(participant_id="a", path=tmp_path, form="dicom", files=(tmp_path / "a.dcm",))
     with pytest.raises(UsageError, match=r"pip install 'monai-vqbrain\[dicom\]'"):
-        converted(scan, tmp_path / "volumes")
+        converted_volume(scan, tmp_path / "volumes")

@@ -15,9 +15,9 @@ from scipy import stats
 from monai_vqbrain.cli import vqbrain
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.prepare_options import PrepareOptions
-from monai_vqbrain.stages.qc import robust_distance
+from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.slicing.qc import robust_distance
 
 SMALL = {"size": (32, 32), "spacing": 6.0, "count": 4}
 
@@ -37,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def slices(source: Path) -> Path:
-    return prepare(source, source.parent / "run", PrepareOptions(**SMALL))
+    return prepare_slices(source, source.parent / "run", PrepareOptions(**SMALL))
 
 
 def table(slices: Path) -> pd.DataFrame:
@@ -102,4 +102,4 @@ def test_what_a_list_names_is_left_out(source: Path, slices: Path, tmp_path: Pat
 
 def test_an_unknown_name_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no participant or scan sub-99 to exclude"):
-        prepare(source, tmp_path / "run", PrepareOptions(**SMALL, exclude=("sub-99",)))
+        prepare_slices(source, tmp_path / "run", PrepareOptions(**SMALL, exclude=("sub-99",)))

@@ -21,32 +21,32 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 from monai_vqbrain import cli
-from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.errors import UnusableImageError, UsageError, VQBrainError
 from monai_vqbrain.networks import BrainVQVAE
 from monai_vqbrain.provenance import describe, write_provenance
-from monai_vqbrain.stages.images import read_original, result_names
-from monai_vqbrain.stages.original import (
-    Frame,
-    Original,
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.participants import RunParticipants
+from monai_vqbrain.stages.images.batch import read_input_image, result_names
+from monai_vqbrain.stages.images.input_volume import (
+    SliceFrame,
     brain_mask_of,
     own_positions,
-    volume_original,
+    read_input_volume,
 )
-from monai_vqbrain.stages.reconstruct import reconstruct
-from monai_vqbrain.stages.reconstruction import (
+from monai_vqbrain.stages.images.reconstruction import (
     Reconstruction,
     reconstruct_image,
     write_reconstruction,
 )
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.stacks import volume_to_slices
-from monai_vqbrain.stages.volume import UnusableVolumeError, find_brain, read_volume
-from monai_vqbrain.stages.who import RunPeople
+from monai_vqbrain.stages.reconstruct import reconstruct
+from monai_vqbrain.stages.slicing.volume import find_brain, read_volume
 from monai_vqbrain.transforms import ExtractSlices
+from monai_vqbrain.transforms.brain_slices import brain_slices
+from monai_vqbrain.transforms.input_image import InputImage
 
 CPU = torch.device("cpu")
 SHAPE, MM = (30, 36, 28), 5.0
-FRAME = Frame("axial", (64, 72), 2.5)
+FRAME = SliceFrame("axial", (64, 72), 2.5)
 COS, SIN = np.cos(0.25), np.sin(0.25)  # 14 degrees
 WAYS = {
     "RAS": np.diag([MM, MM, MM, 1]),
@@ -81,7 +81,7 @@ def volume_file(
 
 
 def through(
-    original: Original, folder: Path, network: nn.Module | None = None
+    original: InputImage, folder: Path, network: nn.Module | None = None
 ) -> tuple[Reconstruction, nib.Nifti1Image, np.ndarray]:
     """Reconstruct and write; gives the result, the NIfTI made, and the error's values."""
     result = reconstruct_image(original, network or nn.Identity(), CPU)
@@ -99,7 +99,7 @@ def test_what_the_network_leaves_alone_comes_back_where_it_was(
     tmp_path: Path, way: str, axis: str
 ) -> None:
     path = volume_file(tmp_path / "in.nii.gz", way)
-    original = volume_original(path, Frame(axis, (72, 72), 2.5))
+    original = read_input_volume(path, SliceFrame(axis, (72, 72), 2.5))
     _, made, error = through(original, tmp_path / "out")
     source = nib.load(path)
     assert made.shape == source.shape
@@ -124,7 +124,7 @@ def test_images_about_their_mean_come_back_in_their_units(tmp_path: Path) -> Non
         return np.where(brain, scores, 0).astype(np.float32)
 
     path = volume_file(tmp_path / "in.nii.gz", change=normalised)
-    _, made, _ = through(volume_original(path, FRAME), tmp_path / "out")
+    _, made, _ = through(read_input_volume(path, FRAME), tmp_path / "out")
     before, after = nib.load(path).get_fdata(), made.get_fdata()
     brain = before != 0
     assert before[brain].min() < -1.5
@@ -139,11 +139,11 @@ def test_slices_are_scaled_and_masked_as_prepare_does(tmp_path: Path, dtype: typ
         return np.where(values > 0, 200 * values - shift, 0).astype(dtype)
 
     path = volume_file(tmp_path / "in.nii.gz", "oblique", changed)
-    original = volume_original(path, FRAME)
+    original = read_input_volume(path, FRAME)
     positions = [place["position_mm"] for place in original.places]
     extract = ExtractSlices("axial", FRAME.size, FRAME.spacing, positions=positions)
     volume, brain, _ = find_brain(read_volume(path), None)
-    expected = volume_to_slices(volume, brain, extract)
+    expected = brain_slices(volume.array, volume.affine, brain, extract)
     np.testing.assert_array_equal(original.slices, expected.image[0])
     np.testing.assert_array_equal(original.mask, expected.mask[0])
     fractions = [place["brain_fraction"] for place in original.places]
@@ -170,7 +170,9 @@ class Blur(nn.Module):
 
 
 def test_every_slice_has_the_scores_of_scikit_image(tmp_path: Path) -> None:
-    original = volume_original(volume_file(tmp_path / "in.nii.gz"), Frame("axial", (104, 104), 2.5))
+    original = read_input_volume(
+        volume_file(tmp_path / "in.nii.gz"), SliceFrame("axial", (104, 104), 2.5)
+    )
     result, _, _ = through(original, tmp_path / "out", Blur())
     table = pd.read_csv(tmp_path / "out" / "x_scores.tsv", sep="\t")
     assert list(table) == [
@@ -209,7 +211,7 @@ def test_every_slice_has_the_scores_of_scikit_image(tmp_path: Path) -> None:
 
 def test_what_lies_beside_the_frame_is_told_and_not_reconstructed(tmp_path: Path) -> None:
     path = volume_file(tmp_path / "in.nii.gz", "RAS")
-    original = volume_original(path, Frame("axial", (64, 40), 2.5))  # 100 mm of 145
+    original = read_input_volume(path, SliceFrame("axial", (64, 40), 2.5))  # 100 mm of 145
     _, made, error = through(original, tmp_path / "out")
     brain = egg() > 0
     y = apply_affine(WAYS["RAS"], np.argwhere(brain))[:, 1]
@@ -266,7 +268,7 @@ def flat_file(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", FLAT)
 def test_a_slice_keeps_its_pixels_its_place_and_its_units(tmp_path: Path, kind: str) -> None:
     path = flat_file(tmp_path, kind)
-    original = read_original(path, FRAME)
+    original = read_input_image(path, FRAME)
     result, made, _ = through(original, tmp_path / "out")
     plane = brain_slice()
     high = np.percentile(plane[plane > 0], 99.5)
@@ -292,13 +294,13 @@ def test_a_slice_keeps_its_pixels_its_place_and_its_units(tmp_path: Path, kind: 
 def test_a_slice_that_is_no_multiple_of_the_factor(tmp_path: Path) -> None:
     path = flat_file(tmp_path, "8 bits")
     assert any(side % 4 for side in brain_slice().shape)
-    result = reconstruct_image(read_original(path, FRAME), BrainVQVAE(width=4).eval(), CPU)
+    result = reconstruct_image(read_input_image(path, FRAME), BrainVQVAE(width=4).eval(), CPU)
     assert result.unit.shape == (*brain_slice().shape, 1)
 
 
 def test_without_a_zero_background_a_slice_has_a_whole_score_only(tmp_path: Path) -> None:
     Image.fromarray(upright(brain_slice()) // 2 + 40).save(tmp_path / "x.png")
-    original = read_original(tmp_path / "x.png", FRAME)
+    original = read_input_image(tmp_path / "x.png", FRAME)
     result, _, _ = through(original, tmp_path / "out", Blur())
     assert "where the brain is stays unknown: no in-brain score" in original.notes[0]
     summary = result.summary((0, 1))
@@ -310,7 +312,7 @@ def test_without_a_zero_background_a_slice_has_a_whole_score_only(tmp_path: Path
 def test_pixels_of_another_size_are_told(tmp_path: Path) -> None:
     nib.save(nifti(brain_slice()[..., None], np.diag([0.9, 0.9, 5, 1])), tmp_path / "x.nii")
     note = "its pixels have 0.9 x 0.9 mm, those trained on 2.5 mm: expect less"
-    assert read_original(tmp_path / "x.nii", FRAME).notes == (note,)
+    assert read_input_image(tmp_path / "x.nii", FRAME).notes == (note,)
 
 
 def bad_file(folder: Path, kind: str) -> Path:
@@ -355,8 +357,8 @@ def bad_file(folder: Path, kind: str) -> Path:
         ("NaN", "voxels are NaN or infinite: set them to 0"),
         ("torn", "is damaged"),
         ("whole head", "not skull-stripped .* and without a brain mask"),
-        ("flat, NaN", "pixels are NaN or infinite: set them to 0 or make the image anew"),
-        ("flat, complex", "voxels of type complex64: give one number a voxel"),
+        ("flat, NaN", "pixels are NaN or infinite: set them to 0 or make the image again"),
+        ("flat, complex", "voxels of type complex64: give one number per voxel"),
         ("picture in colour", "is in colour: give a greyscale picture"),
         ("picture, transparent", "is transparent in places: give a plain greyscale picture"),
         ("picture, torn", "cannot be opened .*: get the file again"),
@@ -365,15 +367,15 @@ def bad_file(folder: Path, kind: str) -> Path:
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path: Path, kind: str, words: str) -> None:
-    with pytest.raises(UnusableVolumeError, match=words):
-        read_original(bad_file(tmp_path, kind), FRAME)
+    with pytest.raises(UnusableImageError, match=words):
+        read_input_image(bad_file(tmp_path, kind), FRAME)
 
 
 def test_several_pages_are_refused(tmp_path: Path) -> None:
     pages = [Image.fromarray(brain_slice())] * 2
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(UnusableVolumeError, match="holds 2 pages: give one picture a file"):
-        read_original(tmp_path / "x.tif", FRAME)
+    with pytest.raises(UnusableImageError, match="holds 2 pages: give one picture per file"):
+        read_input_image(tmp_path / "x.tif", FRAME)
 
 
 @pytest.mark.parametrize(
@@ -397,7 +399,7 @@ def test_the_mask_is_the_one_that_prepare_would_find(
         volume_file(tmp_path / mask, change=lambda v: (v > 0).astype(np.uint8))
     assert brain_mask_of(path) == (tmp_path / mask if mask else None)
     if mask is not None:
-        original = volume_original(path, FRAME)
+        original = read_input_volume(path, FRAME)
         assert original.mask_path == tmp_path / mask
         np.testing.assert_array_equal(original.brain, egg() > 0)
 
@@ -487,10 +489,10 @@ def test_a_result_is_replaced_as_a_whole_and_nothing_else_is(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image, output = flat_file(tmp_path, "8 bits"), tmp_path / "out"
-    reconstruct(run.path, [image], output, "cpu")
+    reconstruct(run.path, [image], output=output, device="cpu")
     first = (output / "x" / "x_scores.tsv").read_bytes()
     (output / "x" / "left over.txt").write_text("old")
-    reconstruct(run.path, [image], output, "cpu")
+    reconstruct(run.path, [image], output=output, device="cpu")
     assert not (output / "x" / "left over.txt").exists()
     assert (output / "x" / "x_scores.tsv").read_bytes() == first
     twin = tmp_path / "elsewhere" / "x.png"
@@ -498,12 +500,12 @@ def test_a_result_is_replaced_as_a_whole_and_nothing_else_is(
     shutil.copy(image, twin)
     words = f"x holds the reconstruction of {image}: delete it, or give another --output"
     with pytest.raises(VQBrainError, match=words):
-        reconstruct(run.path, [twin], output, "cpu")
+        reconstruct(run.path, [twin], output=output, device="cpu")
     (output / "y").mkdir()
     (output / "y" / "work.txt").write_text("of years")
     image.rename(tmp_path / "y.png")
     with pytest.raises(VQBrainError, match="y is there and holds no reconstruction: give another "):
-        reconstruct(run.path, [tmp_path / "y.png"], output, "cpu")
+        reconstruct(run.path, [tmp_path / "y.png"], output=output, device="cpu")
     assert (output / "y" / "work.txt").is_file()
     assert "0 of 1 images reconstructed" in capsys.readouterr().out
 
@@ -515,15 +517,15 @@ def test_one_that_the_system_does_not_give_does_not_end_the_others(
     secret, image = tmp_path / "secret.png", flat_file(tmp_path, "8 bits")
     shutil.copy(image, secret)
 
-    def read(path: Path, frame: Frame) -> Original:
+    def read(path: Path, frame: SliceFrame) -> InputImage:
         if path == secret:
             raise PermissionError(13, "Permission denied", str(path))
-        return read_original(path, frame)
+        return read_input_image(path, frame)
 
-    monkeypatch.setattr("monai_vqbrain.stages.reconstruct.read_original", read)
+    monkeypatch.setattr("monai_vqbrain.stages.reconstruct.read_input_image", read)
     words = r"secret.png: .*Permission denied: .*secret.png': mend that, or leave this image out"
     with pytest.raises(VQBrainError, match=words):
-        reconstruct(run.path, [secret, image], tmp_path / "out", "cpu")
+        reconstruct(run.path, [secret, image], output=tmp_path / "out", device="cpu")
     assert "1 of 2 images reconstructed" in capsys.readouterr().out
     assert (tmp_path / "out" / "x" / "x.png").is_file()
 
@@ -540,7 +542,7 @@ def test_results_beside_each_other_and_the_users_own_folders_stay(
         (output / own / "work.txt").write_text("of years")
     shutil.copy(image, tmp_path / "y.png")
     for _ in range(2):
-        reconstruct(run.path, [*images, tmp_path / "y.png"], output, "cpu")
+        reconstruct(run.path, [*images, tmp_path / "y.png"], output=output, device="cpu")
     assert all((output / path.stem / f"{path.stem}.png").is_file() for path in images)
     assert all((output / own / "work.txt").is_file() for own in ("y.old", "y.partial"))
 
@@ -549,7 +551,12 @@ def test_two_images_of_one_name_both_stay(run: RunFolder, tmp_path: Path) -> Non
     for site in "ab":
         (tmp_path / site).mkdir()
         flat_file(tmp_path / site, "8 bits")
-    reconstruct(run.path, [tmp_path / "a/x.png", tmp_path / "b/x.png"], tmp_path / "out", "cpu")
+    reconstruct(
+        run.path,
+        [tmp_path / "a/x.png", tmp_path / "b/x.png"],
+        output=tmp_path / "out",
+        device="cpu",
+    )
     names = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert names == ["a_x", "b_x"]
 
@@ -558,7 +565,7 @@ def test_participants_are_known_by_their_file_or_their_name(
     run: RunFolder, prepared_run: Path, tmp_path: Path
 ) -> None:
     who, scan = scan_of(prepared_run, "validation")
-    people = RunPeople(run)
+    people = RunParticipants(run)
     found = describe({"scan": scan})["scan"]["sha256"]
     assert people.find(tmp_path / "renamed.nii", found) == who
     assert people.find(Path(f"{who}_slice-3.png"), "") == who
@@ -579,7 +586,7 @@ def test_a_run_that_is_not_ready_is_refused(run: RunFolder, tmp_path: Path) -> N
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there(run: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--device cuda: PyTorch finds no CUDA device here; use"):
+    with pytest.raises(UsageError, match="device cuda: PyTorch finds no CUDA device here; use"):
         reconstruct(run.path, [tmp_path / "x.nii"], device="cuda")
 
 
@@ -587,7 +594,7 @@ def test_a_device_that_is_not_there(run: RunFolder, tmp_path: Path) -> None:
     "scan", ["ds002748/sub-04/anat/sub-04_T1w.nii.gz", "ixi-hh/IXI013-HH-1212_T1w.nii.gz"]
 )
 def test_real_brains_come_back_where_they_were(shared_data: Path, scan: str) -> None:
-    original = volume_original(shared_data / scan, Frame("axial", (192, 216), 0.9))
+    original = read_input_volume(shared_data / scan, SliceFrame("axial", (192, 216), 0.9))
     back = original.back(original.slices)
     assert np.corrcoef(original.unit[original.brain], back[original.brain])[0, 1] > 0.99
     assert original.notes == ()

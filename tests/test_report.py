@@ -14,10 +14,10 @@ import pytest
 from made_run import decode, finish, make_run, make_scores
 
 from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.stages import report as stage
-from monai_vqbrain.stages.report import findings, report
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.summary import summarise
+from monai_vqbrain.stages.report import plain_answers, report
+from monai_vqbrain.stages.reporting.summary import summarise
 
 
 def evaluated(path: Path, **parts: bool) -> RunFolder:
@@ -82,7 +82,7 @@ def test_it_is_small(html: str) -> None:
 
 
 def test_a_file_above_the_limit_is_refused(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "LARGEST", 1000)
+    monkeypatch.setattr(stage, "MAX_BYTES", 1000)
     with pytest.raises(VQBrainError, match=r"the report would have .* MB, more than 5"):
         report(run.path)
 
@@ -178,8 +178,8 @@ def test_findings_name_what_is_wrong(
 ) -> None:
     metrics = json.loads((run.report / "metrics.json").read_text())
     metrics["fidelity"]["test"]["ssim_brain"]["mean"] = 0.99
-    assert all(finding["good"] for finding in findings(metrics))
+    assert all(finding["good"] for finding in plain_answers(metrics))
     spoil(metrics)
-    doubts = [finding["text"] for finding in findings(metrics) if not finding["good"]]
+    doubts = [finding["text"] for finding in plain_answers(metrics) if not finding["good"]]
     assert len(doubts) == 1
     assert words in doubts[0]

@@ -12,8 +12,8 @@ import pytest
 from made_run import make_run
 
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.sample import sample_affine, sample_given
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.sampling import sample_affine, sampler_inputs
 
 PRIOR = SimpleNamespace(settings={"conditions": {"position_rel": [0.0, 1.0]}})
 
@@ -50,7 +50,7 @@ def test_a_sample_lies_where_its_first_slice_lies(
 def test_a_volume_is_told_the_position_of_each_slice(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", samples=False)
     without(run, 0)
-    given = sample_given(run.path, PRIOR, None, asked(volume=True))
+    given = sampler_inputs(run.path, PRIOR, None, asked(volume=True))
     assert given["condition"][:, 0].tolist() == pytest.approx([0.6, 0.7, 0.8])
 
 
@@ -58,5 +58,5 @@ def test_a_volume_with_a_gap_is_refused_and_a_slice_is_not(tmp_path: Path) -> No
     run = make_run(tmp_path / "run", samples=False)
     without(run, 2)
     with pytest.raises(VQBrainError, match="lacks slices between others: no volume can be drawn"):
-        sample_given(run.path, PRIOR, None, asked(volume=True))
+        sampler_inputs(run.path, PRIOR, None, asked(volume=True))
     assert sample_affine(run.path, PRIOR, asked(position_rel="0.8"))[2, 3] == pytest.approx(10.8)

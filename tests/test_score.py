@@ -14,10 +14,10 @@ from PIL import Image
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.inferers import code_bits
-from monai_vqbrain.stages.codes import code_items
+from monai_vqbrain.runs.codes import code_items
+from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.stages.reconstruct import reconstruct
 from monai_vqbrain.stages.score import score
-from monai_vqbrain.stages.trained import trained_network
 
 
 def a_stack(run: Path) -> Path:
@@ -30,7 +30,7 @@ def test_a_volumes_map_lies_on_its_voxels(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = a_stack(trained_run)
-    score(trained_run, [image], tmp_path, condition={"sex": "F"})
+    score(trained_run, [image], output=tmp_path, condition={"sex": "F"})
     folder = next(path for path in tmp_path.iterdir() if path.is_dir())
     bits = nib.load(folder / f"{folder.name}_desc-bits_T1w.nii.gz")
     original = nib.load(image)
@@ -56,9 +56,9 @@ def test_a_slices_bits_are_those_of_its_codes(trained_run: Path, tmp_path: Path)
     stack = nib.load(a_stack(trained_run))
     pixels = np.asanyarray(stack.dataobj.get_unscaled())[..., 1]
     Image.fromarray(np.rot90(pixels)).save(tmp_path / "slice.png")
-    score(trained_run, [tmp_path / "slice.png"], tmp_path / "out")
+    score(trained_run, [tmp_path / "slice.png"], output=tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/slice/slice_bits.tsv", sep="\t")
-    vqvae, prior = (trained_network(trained_run / name) for name in ("3-vqvae", "5-prior"))
+    vqvae, prior = (load_network(trained_run / name) for name in ("3-vqvae", "5-prior"))
     with torch.inference_mode():
         codes = vqvae.index_quantize(torch.from_numpy(pixels.copy())[None, None] / 255)
     expected = float(code_bits(prior, codes).mean())
@@ -74,7 +74,7 @@ def test_an_unlikely_place_shows(trained_run: Path, tmp_path: Path) -> None:
     middle[...] = np.where(middle > 0, 255 - middle // 2, 0)  # inside out
     changed = nib.Nifti1Image(values, image.affine, image.header)
     nib.save(changed, tmp_path / "changed.nii.gz")
-    score(trained_run, [a_stack(trained_run), tmp_path / "changed.nii.gz"], tmp_path / "out")
+    score(trained_run, [a_stack(trained_run), tmp_path / "changed.nii.gz"], output=tmp_path / "out")
     maps = {f.parent.name: nib.load(f).get_fdata() for f in tmp_path.glob("out/*/*bits_T1w*")}
     (plain,) = (m for name, m in maps.items() if name != "changed")
     assert maps["changed"][12:20, 12:20].mean() > plain[12:20, 12:20].mean()
@@ -89,10 +89,10 @@ def test_an_image_of_another_size_is_named(trained_run: Path, tmp_path: Path) ->
 
 def test_a_reconstruction_is_not_replaced_by_scores(trained_run: Path, tmp_path: Path) -> None:
     image = a_stack(trained_run)
-    reconstruct(trained_run, [image], tmp_path)
+    reconstruct(trained_run, [image], output=tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(VQBrainError, match="is there and holds no scores: give another --output"):
-        score(trained_run, [image], tmp_path)
+        score(trained_run, [image], output=tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 
 

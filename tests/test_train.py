@@ -11,8 +11,9 @@ from conftest import tiny_vqvae
 from made_run import make_slices
 
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.train import begin_training, say_where, train
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.training import begin_training, report_training
+from monai_vqbrain.stages.train import training_command
 
 HOLD = """
 import sys
@@ -67,9 +68,9 @@ def test_a_prior_needs_codes(run: RunFolder) -> None:
         begin_training(run.path, "prior")
 
 
-def test_the_command_alone_is_printed(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    train(run.path, "vqvae", tiny_vqvae(), show_command=True)
-    assert capsys.readouterr().out.startswith("python -m monai.bundle run training")
+def test_the_command_alone_starts_nothing(run: RunFolder) -> None:
+    command = training_command(run.path, "vqvae", tiny_vqvae())
+    assert command.startswith("python -m monai.bundle run training")
     assert not run.vqvae.exists()
 
 
@@ -84,6 +85,6 @@ def test_the_best_score_is_said_with_the_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, words: str
 ) -> None:
     (tmp_path / "metrics.tsv").write_text(table)
-    say_where(str(tmp_path))
+    report_training(str(tmp_path))
     expected = f"trained: best validation {words}; results: {tmp_path.resolve()}\n"
     assert capsys.readouterr().out == expected

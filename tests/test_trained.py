@@ -12,7 +12,7 @@ import torch
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.networks import BrainVQVAE, PixelCNN
-from monai_vqbrain.stages.trained import trained_network
+from monai_vqbrain.runs.networks import load_network
 
 NETWORKS = {
     "vqvae": BrainVQVAE(width=4, blocks=(0, 1), num_codes=4, code_dim=2),
@@ -30,7 +30,7 @@ def training(folder: Path, name: str = "vqvae", **changed: Any) -> Path:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_comes_back_with_its_weights(tmp_path: Path, name: str) -> None:
-    network = trained_network(training(tmp_path, name))
+    network = load_network(training(tmp_path, name))
     expected = NETWORKS[name].state_dict()
     assert type(network) is type(NETWORKS[name])
     assert not network.training
@@ -42,7 +42,7 @@ def test_an_unfinished_training_is_named(tmp_path: Path, missing: str) -> None:
     (training(tmp_path) / missing).unlink()
     words = rf"holds no trained network \({missing} is missing\): train it first"
     with pytest.raises(VQBrainError, match=words):
-        trained_network(tmp_path)
+        load_network(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_damaged_weights_are_named(tmp_path: Path, damage: Callable[[bytes], byt
     path = training(tmp_path) / "model.pt"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(VQBrainError, match=r"model.pt is damaged: train it again"):
-        trained_network(tmp_path)
+        load_network(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_a_configuration_that_does_not_fit_is_refused(
     tmp_path: Path, changed: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(VQBrainError, match=words):
-        trained_network(training(tmp_path, **changed))
+        load_network(training(tmp_path, **changed))

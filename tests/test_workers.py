@@ -16,9 +16,9 @@ import pytest
 
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.prepare_options import PrepareOptions
-from monai_vqbrain.stages.workers import in_order
+from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.slicing.workers import map_in_order
 
 SMALL = PrepareOptions(size=(32, 32), spacing=6.0, count=4)
 
@@ -29,20 +29,20 @@ def double(number: int) -> int:
 
 
 def test_results_come_in_order() -> None:
-    assert list(in_order(double, [(1,), (2,), (3,)], jobs=1)) == [2, 4, 6]
+    assert list(map_in_order(double, [(1,), (2,), (3,)], jobs=1)) == [2, 4, 6]
 
 
 def test_without_a_scheduler_it_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("monai_vqbrain.stages.workers.PATIENCE", 1)
+    monkeypatch.setattr("monai_vqbrain.stages.slicing.workers.SCHEDULER_TIMEOUT", 1)
     with pytest.raises(UsageError, match="no dask scheduler answers at tcp://127.0.0.1:9: start"):
-        list(in_order(double, [(1,)], jobs=1, dask="tcp://127.0.0.1:9"))
+        list(map_in_order(double, [(1,)], jobs=1, dask="tcp://127.0.0.1:9"))
 
 
 def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UsageError, match=r"pip install 'monai-vqbrain\[cluster\]'"):
-        list(in_order(double, [(1,)], jobs=1, dask="tcp://127.0.0.1:9"))
+        list(map_in_order(double, [(1,)], jobs=1, dask="tcp://127.0.0.1:9"))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_cluster_prepares_what_one_process_does_though_a_worker_is_killed(
 ) -> None:
     address, workers = cluster
     source = make_phantom(tmp_path / "people", participants=12, resolution_mm=4)
-    alone = prepare(source, tmp_path / "alone", SMALL)
+    alone = prepare_slices(source, tmp_path / "alone", SMALL)
     stacks = tmp_path / "together" / ".2-slices.partial" / "stacks"
 
     def kill_one() -> None:
@@ -83,7 +83,7 @@ def test_a_cluster_prepares_what_one_process_does_though_a_worker_is_killed(
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     options = PrepareOptions(size=(32, 32), spacing=6.0, count=4, dask=address)
-    together = prepare(source, tmp_path / "together", options)
+    together = prepare_slices(source, tmp_path / "together", options)
     killer.join(1)
     assert workers[0].wait(5) == -signal.SIGKILL
     assert workers[1].poll() is None

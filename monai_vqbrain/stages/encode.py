@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-import click
-
 from monai_vqbrain.provenance import describe, what_changed
-from monai_vqbrain.stages.bundle import bundle_command, run_bundle
-from monai_vqbrain.stages.codes import codes_made_from
-from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.runs.bundles import bundle_command, run_bundle
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.freshness import code_inputs
+from monai_vqbrain.runs.stage_folder import leave_stage
+
+logger = logging.getLogger(__name__)
 
 
-def encode(run_path: Path, device: str = "auto", show_command: bool = False) -> None:
-    """Write `R/4-codes`, unless it is there and rests on the same slices and weights.
+def encode(run: Path | str, *, device: str = "auto") -> Path:
+    """Encode every slice of a run, unless the codes are there and up to date.
 
     Args:
-        run_path: the run folder.
+        run: the run folder, with a trained VQ-VAE.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        show_command: print the bundle command that does the same, and stop.
+
+    Returns:
+        The folder of the codes, `R/4-codes`.
 
     Raises:
         UsageError: if slices or VQ-VAE are missing.
         VQBrainError: if the VQ-VAE was trained on other slices.
     """
-    run = RunFolder(run_path)
-    ids = {"run_dir": str(run.path.absolute()), "device": device}
-    if show_command:
-        click.echo(bundle_command("vqvae", "inference", ids))
-        return
-    run.need(run.slices, "prepare SOURCE")
-    run.need(run.vqvae, "train vqvae")
-    why = what_changed(run.codes, describe(codes_made_from(run)), {})
-    if why is None:
-        click.echo(f"{run.codes.name} is up to date: nothing it depends on has changed")
-        return
-    click.echo(f"encoding {run.codes.name} ({why})")
-    run_bundle("vqvae", "inference", ids)
+    where = RunFolder(run)
+    where.need(where.slices, "prepare SOURCE")
+    where.need(where.vqvae, "train vqvae")
+    reason = what_changed(where.codes, describe(code_inputs(where)), {})
+    if reason is None:
+        logger.info("%s is up to date: nothing it depends on has changed", where.codes.name)
+        return where.codes
+    logger.info("encoding %s (%s)", where.codes.name, reason)
+    try:
+        run_bundle("vqvae", "inference", _ids(where, device))
+    finally:
+        leave_stage(where.codes)
+    return where.codes
+
+
+def encoding_command(run: Path | str, device: str = "auto") -> str:
+    """The MONAI bundle command that does the same as `encode`."""
+    return bundle_command("vqvae", "inference", _ids(RunFolder(run), device))
+
+
+def _ids(run: RunFolder, device: str) -> dict[str, str]:
+    return {"run_dir": str(run.path.absolute()), "device": device}

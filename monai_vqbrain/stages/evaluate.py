@@ -1,28 +1,31 @@
-"""`vqbrain evaluate`: every number of a run, in metrics.json, and the report."""
+"""`vqbrain evaluate`: every figure of a run, in metrics.json, and the report."""
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 
-import click
 import numpy as np
 import torch
 
 from monai_vqbrain.files import building, writing
+from monai_vqbrain.logs import logging_to
 from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
-from monai_vqbrain.stages.bundle import run_bundle
-from monai_vqbrain.stages.codes import check_codes, check_models
+from monai_vqbrain.runs.bundles import run_bundle
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.freshness import check_codes, check_models, evaluation_inputs
+from monai_vqbrain.runs.networks import load_network, select_device
+from monai_vqbrain.runs.sampling import sample_files, sample_size
 from monai_vqbrain.stages.report import render
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.sample import sample_size
-from monai_vqbrain.stages.summary import Decode, summarise
-from monai_vqbrain.stages.tables import sample_files
-from monai_vqbrain.stages.trained import device_named, trained_network
+from monai_vqbrain.stages.reporting.coherence import Decode
+from monai_vqbrain.stages.reporting.summary import summarise
+
+logger = logging.getLogger(__name__)
 
 
-def evaluate(run: Path, device: str = "auto", show_ids: bool = False) -> Path:
+def evaluate(run: Path | str, *, device: str = "auto", show_ids: bool = False) -> Path:
     """Score a run on its test participants and write 7-report: tables, metrics.json, the report.
 
     Numbers are computed again only when something that they rest on changed; the report is always
@@ -44,34 +47,22 @@ def evaluate(run: Path, device: str = "auto", show_ids: bool = False) -> Path:
     folder.need(folder.slices, "prepare SOURCE")
     folder.need(folder.vqvae, "train vqvae")
     folder.need(folder.codes, "encode")
-    made_from = describe(rests_on(folder))
+    made_from = describe(evaluation_inputs(folder))
     why = what_changed(folder.report, made_from, {})
     if why is None:
-        click.echo(f"{folder.report.name} is up to date: only the report is rendered again")
+        logger.info("%s is up to date: only the report is rendered again", folder.report.name)
         return render(folder, folder.report, show_ids)
     check_fit(folder)
-    click.echo(f"evaluating {folder.report.name} ({why})")
+    logger.info("evaluating %s (%s)", folder.report.name, why)
     began = time.monotonic()
-    with building(folder.report) as work:
-        run_bundles(folder, work, device)
+    with building(folder.report) as work, logging_to(work):
+        run_evaluations(folder, work, device)
         numbers = summarise(folder, work, decoder(folder, device))
         with writing(work / "metrics.json") as path:
             path.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
         write_provenance(work, made_from, {}, time.monotonic() - began)
         render(folder, work, show_ids)
     return folder.report / "report.html"
-
-
-def rests_on(run: RunFolder) -> dict[str, Path]:
-    """The files whose change makes the numbers stale, of those that are there."""
-    files = {
-        "2-slices": run.slices / "provenance.json",
-        "3-vqvae": run.vqvae / "model.pt",
-        "4-codes": run.codes / "codes.safetensors",
-        "5-prior": run.prior / "model.pt",
-        "6-samples": run.samples / "provenance.json",
-    }
-    return {name: path for name, path in files.items() if path.is_file()}
 
 
 def check_fit(run: RunFolder) -> None:
@@ -84,10 +75,10 @@ def check_fit(run: RunFolder) -> None:
     if read_provenance(run.prior):
         check_models(run)
     if read_provenance(run.samples) and not sample_files(run):
-        click.echo(f"{run.samples.name} was drawn from other networks: left out of the report")
+        logger.warning("%s comes from other networks: left out of the report", run.samples.name)
 
 
-def run_bundles(run: RunFolder, work: Path, device: str) -> None:
+def run_evaluations(run: RunFolder, work: Path, device: str) -> None:
     """Let the bundles' own evaluations leave fidelity.tsv, panel.png and bits.tsv in `work`."""
     ids = {
         "run_dir": str(run.path.absolute()),
@@ -101,8 +92,8 @@ def run_bundles(run: RunFolder, work: Path, device: str) -> None:
 
 def decoder(run: RunFolder, device: str) -> Decode:
     """The run's VQ-VAE as a function from code grids to images."""
-    place = device_named(device)
-    network = trained_network(run.vqvae, place)
+    place = select_device(device)
+    network = load_network(run.vqvae, place)
     width, height = sample_size(run.path) or (None, None)
 
     def decode(codes: np.ndarray) -> np.ndarray:

@@ -2,169 +2,178 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import click
-
-from monai_vqbrain.cohorts import SPLITS, Cohort, Problem, Scan, assign_splits, read_cohort
-from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.cohorts import SPLITS, Problem
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import building
+from monai_vqbrain.logs import PRIVATE, logging_to
 from monai_vqbrain.progress import progress
-from monai_vqbrain.provenance import read_provenance, what_changed, write_provenance
-from monai_vqbrain.stages.cuts import Cutting, digests_of, inputs_of, remove_others
-from monai_vqbrain.stages.montage import write_montage
-from monai_vqbrain.stages.normalise import (
-    LOOKED_AT,
-    Normalisation,
-    common_space,
-    mostly_heads,
-    need_simpleitk,
-)
-from monai_vqbrain.stages.prepare_options import PrepareOptions
-from monai_vqbrain.stages.qc import write_qc
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.slice_tables import (
-    LEAST_BRAIN,
-    make_datalist,
-    read_splits,
-    slice_rows,
-    write_participants,
-    write_problems,
-    write_slices,
-)
-from monai_vqbrain.stages.stacks import Cut
-from monai_vqbrain.stages.workers import in_order
-from monai_vqbrain.transforms.registration import KINDS
+from monai_vqbrain.provenance import write_provenance
+from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
+from monai_vqbrain.runs.slices import write_problems, write_slice_tables
+from monai_vqbrain.stages.slicing.montage import write_montage
+from monai_vqbrain.stages.slicing.normalisation import Normalisation, require_simpleitk
+from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.slicing.plan import SlicingPlan, make_plan
+from monai_vqbrain.stages.slicing.qc import write_qc
+from monai_vqbrain.stages.slicing.scan_slices import SlicedScan
+from monai_vqbrain.stages.slicing.stack_cache import ScanState, StackCache, remove_stale
+from monai_vqbrain.stages.slicing.workers import map_in_order
 
-OF_PEOPLE = (
-    "seed",
-    "columns",
-    "layout",
-    "exclude",
-    "align_asked",
-    "participants",
-)  # decide no slice
-OF_VOLUMES = ("align", "bias")
+logger = logging.getLogger(__name__)
 
 
-def prepare(source: Path, run: Path, options: PrepareOptions) -> Path:
-    """Make the slices of a cohort: stacks, masks, tables, datalist, a picture to look at.
+def prepare(
+    source: Path | str,
+    run: Path | str,
+    *,
+    layout: str = "auto",
+    axis: str = "axial",
+    size: tuple[int, int] = (128, 128),
+    spacing: float = 1.8,
+    positions: str | None = None,
+    count: int | None = None,
+    align: str = "auto",
+    bias: bool = False,
+    columns: Mapping[str, str] | None = None,
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+    jobs: int = 1,
+    dask: str | None = None,
+    on_error: str = "skip",
+) -> Path:
+    """Make the slices of a cohort: stacks, masks, tables, datalist, quality control.
 
     Args:
         source: the folder with the images.
         run: the run folder; the slices go to `2-slices` in it.
-        options: how.
+        layout: `auto`, or a layout of `cohorts.LAYOUTS`.
+        axis: `axial`, `coronal` or `sagittal`.
+        size: (H, W) pixels of a slice.
+        spacing: size of a pixel, mm.
+        positions: `FROM:TO:STEP` along the axis, mm, ends included.
+        count: instead, a number of slices, evenly spaced within the brain.
+        align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
+        bias: correct the bias field (N4).
+        columns: role (diagnosis, sex, age) -> column of the source.
+        exclude: participants, or scans by `participant_id[_session_id]`, to leave out.
+        seed: of the splits.
+        jobs: processes.
+        dask: instead, the address of a dask scheduler.
+        on_error: `skip` unusable volumes, or `stop` at the first.
 
     Returns:
-        The slices' folder. It is left as it is if it rests on the same images and options.
+        The slices' folder, `R/2-slices`. It stays as it is if it depends on the same images and
+        options.
 
     Raises:
-        UsageError: the source is not one.
+        UsageError: the source is not one, or an option cannot be.
         VQBrainError: no volume is usable, or one is not with `on_error="stop"`.
     """
-    started = time.monotonic()
+    options = PrepareOptions(
+        layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
+        align=align, bias=bias, columns=columns, exclude=exclude, seed=seed, jobs=jobs, dask=dask,
+        on_error=on_error,
+    )  # fmt: skip
+    return prepare_slices(source, run, options)
+
+
+def prepare_slices(source: Path | str, run: Path | str, options: PrepareOptions) -> Path:
+    """Plan, then do; see `prepare`."""
+    began = time.monotonic()
+    source, where = Path(source), RunFolder(run)
     if options.dask is not None:  # its workers may stand anywhere
-        source, run = source.absolute(), run.absolute()
-    folder = RunFolder(run).slices
-    cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
-    _check_pictures(cohort, options)
-    inputs = inputs_of(cohort.scans)
-    align = _align_first(folder, options)
-    try:
-        done = _prepare(cohort, inputs, replace(options, align=align), options.align, run, started)
-    except _WholeHeadFound:
-        need_simpleitk("whole heads must be aligned")
-        click.echo("they are whole heads: all volumes are aligned to MNI152 (--align affine)")
-        how = replace(options, align="affine")
-        done = _prepare(cohort, inputs, how, options.align, run, started)
-    return done
+        source, where = source.absolute(), RunFolder(where.path.absolute())
+    plan = make_plan(source, options, where)
+    if plan.reason is None:
+        logger.info("%s is up to date", where.slices)
+        return where.slices
+    if plan.align_asked == "auto" and plan.options.align != "none":
+        require_simpleitk("whole heads must be aligned")
+        logger.info("all volumes are registered to MNI152 (affine): %s", plan.align_reason)
+    execute(plan, where, began)
+    return where.slices
 
 
-class _WholeHeadFound(Exception):
-    """Most of the first volumes are whole heads, and nothing was said of alignment."""
+def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
+    """Make what a plan says.
 
-
-def _align_first(folder: Path, options: PrepareOptions) -> str:
-    """How to align, as far as known before a volume is read: `auto` stays what it has become."""
-    if options.align != "auto":
-        return options.align
-    before = (read_provenance(folder) or {}).get("options", {})
-    return str(before["align"]) if before.get("align_asked") == "auto" else "none"
-
-
-def _prepare(
-    cohort: Cohort,
-    inputs: Mapping[str, dict[str, Any]],
-    options: PrepareOptions,
-    asked: str,
-    run: Path,
-    started: float,
-) -> Path:
-    folder = RunFolder(run).slices
-    space = common_space(options.align, cohort.scans)
-    record = options.record() | {
-        "participants": _digest(cohort),
-        "align_asked": asked,
-        "space": space,
-    }
-    why = what_changed(folder, inputs, record)
-    if why is None:
-        click.echo(f"{folder} is up to date")
-        return folder
-    previous = _previous_splits(folder, cohort, options.seed)
-    how = {name: value for name, value in record.items() if name not in OF_PEOPLE}
-    digests = digests_of(cohort.scans, inputs, how)
-    of_volumes = digests_of(cohort.scans, inputs, {name: how[name] for name in OF_VOLUMES})
-    items = list(zip(cohort.scans, digests, of_volumes, strict=True))
-    with building(folder, go_on=True) as work:
-        normalisation = Normalisation(options.align, options.bias)
-        extract = options.extract(in_template=space != "")
-        cutting = Cutting(extract, normalisation, work, folder, RunFolder(run).volumes)
-        new = sum(not cutting.done(scan, digest) for scan, digest, _ in items)
-        click.echo(
-            f"{folder}: {why}; {new} of {len(items)} volumes to cut (layout {cohort.layout})"
-        )
-        cuts = list(_cut_all(items, cutting, options, asked))
-        remove_others(cuts, work)
-        problems = [*(p for cut in cuts for p in cut.problems), *cohort.problems]
-        usable = [cut for cut in cuts if cut.slices]
+    Args:
+        plan: of `make_plan`, with a run folder.
+        run: that run folder.
+        began: when the stage began, on the monotonic clock.
+    """
+    kept, scans = plan.states[ScanState.KEPT], len(plan.scans)
+    with building(run.slices, go_on=True) as work, logging_to(work):
+        logger.info(
+            "%s: %s; %d of %d volumes to slice (layout %s)",
+            run.slices, plan.reason, scans - kept, scans, plan.cohort.layout,
+        )  # fmt: skip
+        sliced = list(_slice_scans(plan, run, work))
+        remove_stale(sliced, work)
+        problems = [*(p for one in sliced for p in one.problems), *plan.cohort.problems]
+        usable = [one for one in sliced if one.slices]
         if not usable:
-            where = _keep_problems(problems, folder)
-            raise VQBrainError(f"no volume is usable, the first: {_line(problems[0])}{where}")
-        rows = _write_tables(cohort, usable, previous, options.seed, work)
-        write_problems(problems, work / "problems.tsv")
-        stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
-        (work / "qc").mkdir(exist_ok=True)
-        write_montage(stacks, work / "qc" / "montage.png", options.axis)
-        write_qc(usable, work, work / "qc")
-        more = {
-            "volumes": len(stacks),
-            "slices": len(rows),
-            "layout": cohort.layout,
-            "simulated": cohort.simulated,
-            "given_splits": bool(cohort.given_splits()),
-            "notes": list(cohort.notes),
-        }
-        write_provenance(work, inputs, record, time.monotonic() - started, **more)
-    _tell(rows, problems, folder)
-    for note in cohort.notes:
-        click.echo(f"note: {note}")
-    if options.positions is not None and not space:
-        click.echo(
-            "positions are mm of each image's own space: the same place in every brain only where "
-            "the images were aligned (--align affine)"
-        )
-    return folder
+            kept_where = _keep_problems(problems, run.slices)
+            first = problem_line(problems[0])
+            raise VQBrainError(f"no volume is usable, the first: {first}{kept_where}")
+        rows = _write(plan, usable, problems, work)
+        seconds = time.monotonic() - began
+        write_provenance(work, plan.inputs, plan.record, seconds, **_about(plan, rows))
+        _log_result(plan, rows, problems, run.slices)
+
+
+def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[SlicedScan]:
+    options = plan.options
+    cache = StackCache(
+        extract=options.extract(in_template=plan.space != ""),
+        how=Normalisation(options.align, options.bias),
+        work=work,
+        finished=run.slices,
+        volumes=run.volumes,
+    )
+    items = [(planned.scan, planned.digest, planned.volume_digest) for planned in plan.scans]
+    sliced = map_in_order(cache, items, options.jobs, options.dask)
+    for one in progress(sliced, "slicing volumes", len(items)):
+        if options.on_error == "stop" and not one.slices:
+            raise VQBrainError(problem_line(one.problems[0]))
+        yield one
+
+
+def _write(
+    plan: SlicingPlan, usable: Sequence[SlicedScan], problems: Sequence[Problem], work: Path
+) -> list[dict[str, Any]]:
+    """Write the tables, the datalist and the pictures; return the rows of slices.tsv."""
+    scans = [(one.scan, one.slices) for one in usable]
+    seed = plan.options.seed
+    rows = write_slice_tables(plan.cohort, scans, seed, work, plan.previous_splits)
+    write_problems(problems, work / "problems.tsv")
+    stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
+    (work / "qc").mkdir(exist_ok=True)
+    write_montage(stacks, work / "qc" / "montage.png", plan.options.axis)
+    write_qc(usable, work, work / "qc")
+    return rows
+
+
+def _about(plan: SlicingPlan, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What provenance keeps besides inputs and options."""
+    return {
+        "volumes": len({row["stack"] for row in rows}),
+        "slices": len(rows),
+        "layout": plan.cohort.layout,
+        "simulated": plan.cohort.simulated,
+        "given_splits": bool(plan.cohort.given_splits()),
+        "notes": list(plan.cohort.notes),
+    }
 
 
 def _keep_problems(problems: Sequence[Problem], folder: Path) -> str:
-    """Write problems.tsv where no slices of before would be lost; and say where it is."""
+    """Write problems.tsv where no earlier slices would be lost; and say where it is."""
     if (folder / "slices.tsv").is_file():
         return ""
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,95 +181,36 @@ def _keep_problems(problems: Sequence[Problem], folder: Path) -> str:
     return f" (all of them: {folder / 'problems.tsv'})"
 
 
-def _cut_all(
-    items: Sequence[tuple[Scan, str, str]], cutting: Cutting, options: PrepareOptions, asked: str
-) -> Iterator[Cut]:
-    undecided = asked == "auto" and options.align == "none"
-    held: list[Cut] = []
-    done = in_order(cutting, items, options.jobs, options.dask)
-    for number, cut in enumerate(progress(done, "cutting volumes", len(items)), start=1):
-        held.append(cut)
-        if undecided:
-            heads = [cut.whole_head for cut in held if cut.whole_head or cut.slices]
-            if len(heads) < LOOKED_AT and number < len(items):
-                continue
-            if mostly_heads(heads):
-                raise _WholeHeadFound
-            undecided = False
-        for one in held:
-            if options.on_error == "stop" and not one.slices:
-                raise VQBrainError(_line(one.problems[0]))
-            yield one
-        held.clear()
-
-
-def _write_tables(
-    cohort: Cohort, usable: Sequence[Cut], previous: Mapping[str, str], seed: int, work: Path
-) -> list[dict[str, Any]]:
-    cut_people = {cut.scan.participant_id for cut in usable}
-    people = [p for p in cohort.people() if p.participant_id in cut_people]
-    splits = assign_splits(people, seed, previous, cohort.given_splits())
-    if "training" not in splits.values():
-        raise VQBrainError(
-            "nobody who is left is in the training split, and nobody is moved between splits: "
-            "use another --seed, or another run folder"
-        )
-    rows = slice_rows(usable, splits)
-    kind = "simulated brains" if cohort.simulated else "brain MRI"
-    datalist = make_datalist(rows, f"T1-weighted {kind}, slices in [0, 1]; label: brain mask")
-    if not datalist["training"]:
-        raise VQBrainError(
-            f"no slice of a training participant is {LEAST_BRAIN:.0%} brain or more: "
-            "look at --positions and --spacing"
-        )
-    (work / "datalist.json").write_text(json.dumps(datalist, indent=1) + "\n")
-    write_slices(rows, work / "slices.tsv")
-    write_participants(people, splits, work / "participants.tsv")
-    return rows
-
-
-def _previous_splits(folder: Path, cohort: Cohort, seed: int) -> dict[str, str]:
-    """Who is where already: people added later move nobody, another seed deals anew."""
-    record = read_provenance(folder)
-    if record is None or record["options"].get("seed") != seed:
-        return {}
-    here = {person.participant_id for person in cohort.people()}
-    stored = read_splits(folder / "participants.tsv")
-    return {who: split for who, split in stored.items() if who in here}
-
-
-def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:
-    """Pictures are slices already: nothing can be said of how to cut them."""
-    if not any(scan.form == "pictures" for scan in cohort.scans):
-        return
-    where = options.axis != "axial" or options.positions is not None or options.count is not None
-    if where or options.align in KINDS or options.bias:
-        raise UsageError(
-            f"{cohort.layout} is made of axial slices as they come: leave out --axis, --positions, "
-            "--count, --align and --bias"
-        )
-
-
-def _digest(cohort: Cohort) -> str:
-    """A short hash of what the source says of its participants."""
-    said = [(s.participant_id, s.session_id, s.diagnosis, s.sex, s.age) for s in cohort.scans]
-    return sha256(json.dumps(said).encode()).hexdigest()[:12]
-
-
-def _tell(rows: Sequence[Mapping[str, Any]], problems: Sequence[Problem], folder: Path) -> None:
-    volumes = len({row["stack"] for row in rows})
-    thin = sum(row["brain_fraction"] < LEAST_BRAIN for row in rows)
-    click.echo(
-        f"{volumes} volumes, {len(rows)} slices in {folder}; {thin} slices with under "
-        f"{LEAST_BRAIN:.0%} brain are used neither in training nor in scores"
-    )
+def _log_result(
+    plan: SlicingPlan,
+    rows: Sequence[Mapping[str, Any]],
+    problems: Sequence[Problem],
+    folder: Path,
+) -> None:
+    thin = sum(row["brain_fraction"] < MIN_BRAIN_FRACTION for row in rows)
+    logger.info(
+        "%d volumes, %d slices in %s; %d slices with under %s brain are used neither in training "
+        "nor in scores",
+        len({row["stack"] for row in rows}), len(rows), folder, thin, f"{MIN_BRAIN_FRACTION:.0%}",
+    )  # fmt: skip
     filled = {row["split"] for row in rows}
     for split in (split for split in SPLITS if split not in filled):
-        click.echo(f"nobody is in the {split} split: three participants with slices are needed")
+        logger.warning(
+            "no participant is in the %s split: three participants with slices are needed", split
+        )
     if problems:
-        click.echo(f"{len(problems)} problem(s), first: {_line(problems[0])}")
-        click.echo(f"all of them: {folder / 'problems.tsv'}")
+        first = problem_line(problems[0])
+        logger.warning("%d problem(s), first: %s", len(problems), first, extra=PRIVATE)
+        logger.info("all problems: %s", folder / "problems.tsv")
+    for note in plan.cohort.notes:
+        logger.info("note: %s", note)
+    if plan.options.positions is not None and not plan.space:
+        logger.info(
+            "positions are mm of each image's own space: the same place in every brain only where "
+            "the images were aligned (--align affine)"
+        )
 
 
-def _line(problem: Problem) -> str:
+def problem_line(problem: Problem) -> str:
+    """A problem for the user to read."""
     return f"{problem.path}: {problem.problem}: {problem.advice}"

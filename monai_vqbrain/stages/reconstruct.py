@@ -10,15 +10,15 @@ from typing import Any
 
 from monai_vqbrain.files import building
 from monai_vqbrain.provenance import describe, read_provenance, write_provenance
-from monai_vqbrain.stages.codes import check_vqvae, codes_made_from
-from monai_vqbrain.stages.images import check_free, each_image, read_original
-from monai_vqbrain.stages.original import Frame
-from monai_vqbrain.stages.original_slice import is_picture
-from monai_vqbrain.stages.reconstruction import reconstruct_image, write_reconstruction
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.tables import read_slices_table
-from monai_vqbrain.stages.trained import device_named, trained_network
-from monai_vqbrain.stages.who import RunPeople
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.freshness import check_vqvae, code_inputs
+from monai_vqbrain.runs.networks import load_network, select_device
+from monai_vqbrain.runs.participants import RunParticipants
+from monai_vqbrain.runs.tables import read_slices_table
+from monai_vqbrain.stages.images.batch import check_result_folder, process_images, read_input_image
+from monai_vqbrain.stages.images.input_volume import SliceFrame
+from monai_vqbrain.stages.images.reconstruction import reconstruct_image, write_reconstruction
+from monai_vqbrain.transforms.input_slice import is_picture
 
 FLATTERS = {
     "training": "a training participant of this run: these scores flatter",
@@ -28,25 +28,33 @@ FLATTERS = {
 
 
 def reconstruct(
-    run_path: Path, images: Sequence[Path], output: Path | None = None, device: str = "auto"
-) -> None:
+    run: Path | str,
+    images: Sequence[Path | str],
+    *,
+    output: Path | str | None = None,
+    device: str = "auto",
+) -> Path:
     """Reconstruct images, each into a folder of its own; what fails gets a line, the rest is done.
 
     Args:
-        run_path: the run folder.
+        run: the run folder.
         images: volumes, or single slices as NIfTI or pictures.
         output: where the folders go, by default `R/reconstructions`.
         device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        The folder that holds the images' folders.
 
     Raises:
         UsageError: slices or VQ-VAE are missing, or there is no such device.
         VQBrainError: the VQ-VAE does not fit; or an image failed: the line of the last one.
     """
-    run = RunFolder(run_path)
-    run.need(run.slices, "prepare SOURCE")
-    run.need(run.vqvae, "train vqvae")
-    folder = output or run.path / "reconstructions"
-    each_image(images, folder, Reconstructor(run, device), "reconstructed")
+    where = RunFolder(run)
+    where.need(where.slices, "prepare SOURCE")
+    where.need(where.vqvae, "train vqvae")
+    folder = Path(output) if output else where.path / "reconstructions"
+    process_images(images, folder, Reconstructor(where, device), "reconstructed")
+    return folder
 
 
 class Reconstructor:
@@ -63,11 +71,11 @@ class Reconstructor:
 
     def __init__(self, run: RunFolder, device: str) -> None:
         check_vqvae(run)
-        self.device = device_named(device)
-        self.network = trained_network(run.vqvae, self.device)
-        self.frame = Frame.of((read_provenance(run.slices) or {})["options"])
-        self.people = RunPeople(run)
-        self.made_from = codes_made_from(run)
+        self.device = select_device(device)
+        self.network = load_network(run.vqvae, self.device)
+        self.frame = SliceFrame.of((read_provenance(run.slices) or {})["options"])
+        self.people = RunParticipants(run)
+        self.made_from = code_inputs(run)
         rows = read_slices_table(run)
         where = rows["position_rel"][rows["split"] == "training"]
         self.trained_on = float(where.min()), float(where.max())
@@ -87,8 +95,8 @@ class Reconstructor:
             ValueError: of the transforms, about the image's numbers.
         """
         began = time.monotonic()
-        check_free(folder, path, "reconstruction")
-        original = read_original(path, self.frame)
+        check_result_folder(folder, path, "reconstruction")
+        original = read_input_image(path, self.frame)
         files = {"image": path} | ({"mask": original.mask_path} if original.mask_path else {})
         made_from = describe(files | self.made_from)
         who = self.people.find(path, made_from["image"]["sha256"])

@@ -14,17 +14,18 @@ import pandas as pd
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import writing
 from monai_vqbrain.provenance import read_provenance
-from monai_vqbrain.stages import figures, methods
-from monai_vqbrain.stages.gallery import gallery
-from monai_vqbrain.stages.pages import Filters, page
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.tables import read_slices_table, sample_files
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.sampling import sample_files
+from monai_vqbrain.runs.tables import read_slices_table
+from monai_vqbrain.stages.reporting import figures, methods
+from monai_vqbrain.stages.reporting.pages import Filters, page
+from monai_vqbrain.stages.reporting.report_figures import report_figures
 
-LARGEST = 5 * 1024 * 1024  # bytes
+MAX_BYTES = 5 * 1024 * 1024  # bytes
 TEMPLATE = "report.html.j2"
 
 
-def report(run: Path, show_ids: bool = False) -> Path:
+def report(run: Path | str, *, show_ids: bool = False) -> Path:
     """Render the report of an evaluated run again.
 
     Args:
@@ -50,11 +51,11 @@ def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
     Raises:
         VQBrainError: if the file would be larger than 5 MB.
     """
-    labels = person_labels(run)
+    labels = participant_labels(run)
     shown = {p: p for p in labels} if show_ids else labels
     filters: Filters = {"interval": _interval, "duration": _duration}
     html = page(TEMPLATE, _context(run, work, shown), filters)
-    if len(html.encode()) > LARGEST:
+    if len(html.encode()) > MAX_BYTES:
         raise VQBrainError(
             f"the report would have {len(html) / 2**20:.1f} MB, more than 5: please report this"
         )
@@ -66,7 +67,7 @@ def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
     return work / "report.html"
 
 
-def person_labels(run: RunFolder) -> dict[str, str]:
+def participant_labels(run: RunFolder) -> dict[str, str]:
     """participant -> P01, P02 ..., in the order of the ids."""
     people = sorted(read_slices_table(run)["participant_id"].unique())
     digits = max(2, len(str(len(people))))
@@ -81,22 +82,22 @@ def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str,
     options = slices.get("options", {})
     return {
         "metrics": metrics,
-        "findings": findings(metrics),
+        "findings": plain_answers(metrics),
         "stages": _stages(run, work, labels),
         "versions": _versions(run),
-        "split": methods.split_rows(rows),
-        "why_split": methods.why_this_split(options, slices.get("given_splits", False)),
+        "split": methods.split_table(rows),
+        "why_split": methods.split_paragraph(options, slices.get("given_splits", False)),
         "notes": slices.get("notes", []),
-        "normalised": methods.how_normalised(rows, options, _pixel(run, rows)),
-        "problems": _length(run.slices / "problems.tsv"),
-        "figures": gallery(run, work, metrics, labels),
+        "normalised": methods.slicing_paragraph(rows, options, _pixel(run, rows)),
+        "problems": _count_rows(run.slices / "problems.tsv"),
+        "figures": report_figures(run, work, metrics, labels),
         "samples": len(sample_files(run)),
         "conditions": ", ".join(_conditions(run)),
         "labels_hidden": any(k != v for k, v in labels.items()),
     }
 
 
-def findings(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Plain answers to the questions that a careful reader asks first.
 
     Args:
@@ -130,7 +131,7 @@ def findings(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Stage by stage: when, how long, on what, by which command."""
     folders = [run.volumes, run.slices, run.vqvae, run.codes, run.prior, run.samples]
-    hide = _hider(labels)
+    hide = _id_replacer(labels)
     records = [(folder.name, read_provenance(folder)) for folder in folders]
     records.append((run.report.name, read_provenance(work)))
     return [
@@ -154,7 +155,7 @@ def _conditions(run: RunFolder) -> list[str]:
     return list(definition.get("conditions") or ())
 
 
-def _hider(labels: Mapping[str, str]) -> Callable[[str], str]:
+def _id_replacer(labels: Mapping[str, str]) -> Callable[[str], str]:
     """A function that puts labels in the place of participant ids."""
     ids = sorted(labels, key=len, reverse=True)
     pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, ids))})(?![A-Za-z0-9])")
@@ -179,7 +180,7 @@ def _pixel(run: RunFolder, rows: pd.DataFrame) -> float | None:
     return float(first) if np.isclose(first, second) else None
 
 
-def _length(table: Path) -> int:
+def _count_rows(table: Path) -> int:
     return max(0, len(table.read_text().splitlines()) - 1) if table.is_file() else 0
 
 

@@ -16,51 +16,57 @@ from matplotlib.figure import Figure
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import building
-from monai_vqbrain.handlers.outputs import write_table
 from monai_vqbrain.inferers import code_bits
 from monai_vqbrain.metrics import over_participants
 from monai_vqbrain.networks import BrainVQVAE, PixelCNN
 from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import describe, read_provenance, write_provenance
-from monai_vqbrain.stages.codes import check_models, code_items
-from monai_vqbrain.stages.conditions import DIGITS, condition_of, position_known
-from monai_vqbrain.stages.images import check_free, each_image, read_original
-from monai_vqbrain.stages.original import Frame, Original
-from monai_vqbrain.stages.reconstruction import PLACE, evenly, write_like
-from monai_vqbrain.stages.run import RunFolder
-from monai_vqbrain.stages.slice_tables import LEAST_BRAIN
-from monai_vqbrain.stages.trained import device_named, trained_network
+from monai_vqbrain.runs.codes import code_items
+from monai_vqbrain.runs.conditions import RANGE_DIGITS, conditions_of_row, position_condition
+from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
+from monai_vqbrain.runs.freshness import check_models
+from monai_vqbrain.runs.networks import load_network, select_device
+from monai_vqbrain.stages.images.batch import check_result_folder, process_images, read_input_image
+from monai_vqbrain.stages.images.input_volume import SliceFrame
+from monai_vqbrain.stages.images.reconstruction import POSITION_COLUMNS, evenly_counted, write_like
+from monai_vqbrain.tables import write_table
+from monai_vqbrain.transforms.input_image import InputImage
 
 BATCH = 16  # slices at a time
 MOST_BITS = 16.0  # the stored map's scale, in steps of 1/256 bit
 
 
 def score(
-    run_path: Path,
-    images: Sequence[Path],
-    output: Path | None = None,
+    run: Path | str,
+    images: Sequence[Path | str],
+    *,
+    output: Path | str | None = None,
     device: str = "auto",
     condition: Mapping[str, str] | None = None,
-) -> None:
+) -> Path:
     """Score images, each into a folder of its own; what fails gets a line, the rest is done.
 
     Args:
-        run_path: the run folder.
+        run: the run folder.
         images: volumes, or single slices as NIfTI or pictures.
         output: where the folders go, by default `R/scores`.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        condition: what is known of whom the images show, name -> value.
+        condition: what is known about the participants of the images, name -> value.
+
+    Returns:
+        The folder that holds the images' folders.
 
     Raises:
         UsageError: a network is missing, there is no such device, or the prior knows no such
             condition.
         VQBrainError: the networks do not fit; or an image failed: the line of the last one.
     """
-    run = RunFolder(run_path)
-    run.need(run.vqvae, "train vqvae")
-    run.need(run.prior, "train prior")
-    folder = output or run.path / "scores"
-    each_image(images, folder, Scorer(run, device, condition or {}), "scored")
+    where = RunFolder(run)
+    where.need(where.vqvae, "train vqvae")
+    where.need(where.prior, "train prior")
+    folder = Path(output) if output else where.path / "scores"
+    process_images(images, folder, Scorer(where, device, condition or {}), "scored")
+    return folder
 
 
 class Scorer:
@@ -78,16 +84,16 @@ class Scorer:
 
     def __init__(self, run: RunFolder, device: str, condition: Mapping[str, str]) -> None:
         check_models(run)
-        self.device = device_named(device)
-        self.vqvae = cast("BrainVQVAE", trained_network(run.vqvae, self.device))
-        self.prior = cast("PixelCNN", trained_network(run.prior, self.device))
+        self.device = select_device(device)
+        self.vqvae = cast("BrainVQVAE", load_network(run.vqvae, self.device))
+        self.prior = cast("PixelCNN", load_network(run.prior, self.device))
         self.known: Known = self.prior.settings["conditions"]
-        self.condition, self.position = dict(condition), position_known(self.known)
+        self.condition, self.position = dict(condition), position_condition(self.known)
         try:
             condition_row(self.known, self.condition)
         except ValueError as error:
             raise UsageError(f"--condition {error}") from error
-        self.frame = Frame.of((read_provenance(run.slices) or {})["options"])
+        self.frame = SliceFrame.of((read_provenance(run.slices) or {})["options"])
         self.made_from = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
         self.usual = self._usual(run)
 
@@ -106,8 +112,8 @@ class Scorer:
             ValueError: of the transforms, about the image's numbers.
         """
         began = time.monotonic()
-        check_free(folder, path, "scores")
-        original = read_original(path, self.frame)
+        check_result_folder(folder, path, "scores")
+        original = read_input_image(path, self.frame)
         made_from = describe({"image": path} | self.made_from)
         bits = self._bits(original)  # (S, w, h)
         table = self._table(original, bits)
@@ -137,7 +143,7 @@ class Scorer:
         return [self._line(mean, len(counted)), *original.notes]
 
     @torch.inference_mode()
-    def _bits(self, original: Original) -> np.ndarray:
+    def _bits(self, original: InputImage) -> np.ndarray:
         """Bits of every code of every slice, (S, w, h)."""
         images = torch.from_numpy(np.ascontiguousarray(original.slices.transpose(2, 0, 1)))[:, None]
         rows = torch.stack([self._row(place) for place in original.places])
@@ -155,18 +161,18 @@ class Scorer:
 
     def _row(self, place: Mapping[str, Any]) -> torch.Tensor:
         """The conditions of one slice: what was asked, and where it lies, as far as is known."""
-        where = condition_of(place, self.known).get(self.position or "")
+        where = conditions_of_row(place, self.known).get(self.position or "")
         there = {} if self.position is None else {self.position: where}
         return condition_row(self.known, {**there, **self.condition})
 
-    def _table(self, original: Original, bits: np.ndarray) -> pd.DataFrame:
-        table = pd.DataFrame(original.places, columns=list(PLACE))
+    def _table(self, original: InputImage, bits: np.ndarray) -> pd.DataFrame:
+        table = pd.DataFrame(original.places, columns=list(POSITION_COLUMNS))
         table["bits_per_code"] = bits.mean(axis=(1, 2))
         table["bits"] = bits.sum(axis=(1, 2)) * self.prior.groups
-        counts = ~(table["brain_fraction"] < LEAST_BRAIN)  # a picture's may be unknown
+        counts = ~(table["brain_fraction"] < MIN_BRAIN_FRACTION)  # a picture's may be unknown
         if self.position is not None:
             low, high = map(float, self.known[self.position])
-            places = table[self.position].round(DIGITS)
+            places = table[self.position].round(RANGE_DIGITS)
             counts &= places.isna() | places.between(low, high)
         return table.assign(counts=counts)
 
@@ -198,7 +204,7 @@ class Scorer:
         return f"{mean:.2f} bits a code over {slices} slices (validation people: {usual:.2f})"
 
 
-def panel(original: Original, bits: np.ndarray, table: pd.DataFrame) -> bytes:
+def panel(original: InputImage, bits: np.ndarray, table: pd.DataFrame) -> bytes:
     """A PNG of some slices above their bits.
 
     Args:
@@ -206,7 +212,7 @@ def panel(original: Original, bits: np.ndarray, table: pd.DataFrame) -> bytes:
         bits: (W, H, S).
         table: a row a slice.
     """
-    chosen = evenly(table["counts"])
+    chosen = evenly_counted(table["counts"])
     figure = Figure(figsize=(1.9 * len(chosen) + 1.2, 4.4), layout="constrained")
     axes = figure.subplots(2, len(chosen), squeeze=False)
     top = float(np.percentile(bits, 99.5))

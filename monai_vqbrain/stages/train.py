@@ -2,108 +2,130 @@
 
 from __future__ import annotations
 
-import shutil
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
-import pandas as pd
-
-from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.files import hold, partial, release
 from monai_vqbrain.provenance import describe, what_changed
-from monai_vqbrain.stages.bundle import bundle_command, default, parse_overrides, run_bundle
-from monai_vqbrain.stages.codes import check_codes
-from monai_vqbrain.stages.phantom import prepare_phantom
-from monai_vqbrain.stages.run import RunFolder
+from monai_vqbrain.runs.bundles import bundle_command, default_value, run_bundle
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.freshness import check_codes, training_inputs
+from monai_vqbrain.runs.overrides import check_overrides
+from monai_vqbrain.runs.stage_folder import leave_stage
+
+logger = logging.getLogger(__name__)
 
 BUNDLE = {"vqvae": "vqvae", "prior": "pixelcnn"}
+PROVENANCE = ("seed", "minutes", "max_epochs", "overrides")  # options that decide the result
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a training is asked for; None leaves the bundle's own value."""
+    """Options of a training, as of `train_vqvae`; None leaves the bundle's own value."""
 
     minutes: float | None = None
     epochs: int | None = None
     resume: bool = False
     device: str = "auto"
     seed: int = 0
-    overrides: tuple[str, ...] = field(default=())
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-def train(run_path: Path, which: str, options: TrainOptions, show_command: bool = False) -> None:
-    """Train a network of a run, unless that is done already.
+def train_vqvae(
+    run: Path | str,
+    *,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train the VQ-VAE of a run on its slices, unless that is done already.
 
     Args:
-        run_path: the run folder.
-        which: "vqvae" or "prior".
-        options: what is asked for.
-        show_command: print the bundle command that does the same, and stop.
+        run: the run folder, prepared.
+        minutes: wall-clock budget; 5 by default.
+        epochs: instead, a number of epochs; repeats bit for bit.
+        resume: continue an interrupted training.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: of weights, order and crops.
+        overrides: id of the bundle's configuration -> value, such as
+            `{"network_def#num_codes": 1024}`.
+
+    Returns:
+        The folder with the trained network, `R/3-vqvae`.
 
     Raises:
         UsageError: if an earlier stage is missing or an override is wrong.
+        VQBrainError: if the training fails.
     """
-    run, bundle = RunFolder(run_path), BUNDLE[which]
-    overrides = parse_overrides(bundle, "train", options.overrides)
-    ids = _ids(run, bundle, options) | {"overrides": overrides}
-    if show_command:
-        click.echo(bundle_command(bundle, "train", ids, overrides))
-        return
-    if which == "vqvae":
-        run.need(run.slices, "prepare SOURCE")
-    else:
-        run.need(run.codes, "encode")
-        check_codes(run)
-    folder = run.vqvae if which == "vqvae" else run.prior
-    asked = {key: ids[key] for key in ("seed", "minutes", "max_epochs", "overrides")}
-    why = what_changed(folder, describe(training_made_from(run.path, which)), asked)
-    if why is None:
-        click.echo(f"{folder.name} is up to date: nothing it depends on has changed")
-        return
-    click.echo(f"training {folder.name} ({why}): {_estimate(ids)}")
-    try:
-        run_bundle(bundle, "train", ids, overrides)
-    finally:
-        release(folder)
+    return train(run, "vqvae", TrainOptions(minutes, epochs, resume, device, seed, overrides or {}))
 
 
-def begin_training(run_dir: Path | str, which: str, resume: bool = False) -> None:
-    """Open the partial folder of a training: the first step of the bundles' `training`.
+def train_prior(
+    run: Path | str,
+    *,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train the prior of a run on its codes, unless that is done already.
 
-    The VQ-VAE's makes and prepares the built-in simulated cohort where a run has no slices. What an
-    earlier training left unfinished is dropped unless it is resumed.
+    Args:
+        run: the run folder, encoded.
+        minutes: as of `train_vqvae`, as all further arguments.
+        epochs: instead, a number of epochs.
+        resume: continue an interrupted training.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: of weights and order.
+        overrides: id of the bundle's configuration -> value.
+
+    Returns:
+        The folder with the trained network, `R/5-prior`.
 
     Raises:
-        VQBrainError: if another process trains there, or codes are missing.
+        UsageError: if an earlier stage is missing or an override is wrong.
+        VQBrainError: if the codes are out of date, or the training fails.
     """
-    run = RunFolder(run_dir)
-    folder = run.vqvae if which == "vqvae" else run.prior
-    hold(folder)
-    if which == "vqvae" and not (run.slices / "provenance.json").is_file():
-        prepare_phantom(run)
-    if which == "prior" and not (run.codes / "provenance.json").is_file():
-        raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
-    work = partial(folder)
-    if work.exists() and not resume:
-        click.echo(f"starting anew: what an interrupted training left in {work.name} is dropped")
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
+    return train(run, "prior", TrainOptions(minutes, epochs, resume, device, seed, overrides or {}))
 
 
-def training_made_from(run_dir: Path | str, which: str) -> dict[str, Path]:
-    """The files that a training rests on."""
-    run = RunFolder(run_dir)
-    if which == "vqvae":
-        return {"2-slices": run.slices / "provenance.json"}
-    return {"4-codes": run.codes / "codes.safetensors", "codes.tsv": run.codes / "codes.tsv"}
+def train(run: Path | str, network: str, options: TrainOptions) -> Path:
+    """Train "vqvae" or "prior"; see `train_vqvae` and `train_prior`."""
+    where, bundle = RunFolder(run), BUNDLE[network]
+    ids = training_ids(where, network, options)
+    _check_ready(where, network)
+    folder = where.vqvae if network == "vqvae" else where.prior
+    asked = {key: ids[key] for key in PROVENANCE}
+    reason = what_changed(folder, describe(training_inputs(where.path, network)), asked)
+    if reason is None:
+        logger.info("%s is up to date: nothing it depends on has changed", folder.name)
+        return folder
+    logger.info("training %s (%s): %s", folder.name, reason, _budget(ids))
+    try:
+        run_bundle(bundle, "train", ids, ids["overrides"])
+    finally:
+        leave_stage(folder)
+    return folder
 
 
-def _ids(run: RunFolder, bundle: str, options: TrainOptions) -> dict[str, Any]:
-    minutes = options.minutes
+def training_command(run: Path | str, network: str, options: TrainOptions) -> str:
+    """The MONAI bundle command that does the same as `train`."""
+    ids = training_ids(RunFolder(run), network, options)
+    return bundle_command(BUNDLE[network], "train", ids, ids["overrides"])
+
+
+def training_ids(run: RunFolder, network: str, options: TrainOptions) -> dict[str, Any]:
+    """The ids of the bundle's configuration that the options set."""
+    bundle, minutes = BUNDLE[network], options.minutes
     if minutes is None and options.epochs is None:
-        minutes = default(bundle, "train", "minutes")
+        minutes = default_value(bundle, "train", "minutes")
     return {
         "run_dir": str(run.path.absolute()),
         "seed": options.seed,
@@ -111,18 +133,19 @@ def _ids(run: RunFolder, bundle: str, options: TrainOptions) -> dict[str, Any]:
         "max_epochs": options.epochs,
         "resume": options.resume,
         "device": options.device,
+        "overrides": check_overrides(bundle, "train", options.overrides),
     }
 
 
-def _estimate(ids: dict[str, Any]) -> str:
+def _check_ready(run: RunFolder, network: str) -> None:
+    if network == "vqvae":
+        run.need(run.slices, "prepare SOURCE")
+    else:
+        run.need(run.codes, "encode")
+        check_codes(run)
+
+
+def _budget(ids: dict[str, Any]) -> str:
     if ids["max_epochs"] is not None:
         return f"{ids['max_epochs']} epochs, or until validation stops improving"
     return f"{ids['minutes']:g} minutes, or until validation stops improving"
-
-
-def say_where(folder: str) -> None:
-    """Print where a training's results are: the last step of the bundles' `training`."""
-    table = pd.read_csv(Path(folder) / "metrics.tsv", sep="\t")
-    score = "ssim_brain" if "ssim_brain" in table else "bits_per_code"
-    best = table[score].max() if score == "ssim_brain" else table[score].min()
-    click.echo(f"trained: best validation {score} {best:.4f}; results: {Path(folder).resolve()}")

@@ -1,0 +1,87 @@
+# The public names: read by type checkers, and by lazy_loader when one is first used.
+from .engines import (
+    CodeBitsLoss as CodeBitsLoss,
+    PriorBatch as PriorBatch,
+    PriorEvaluator as PriorEvaluator,
+    PriorTrainer as PriorTrainer,
+    SamplingEngine as SamplingEngine,
+    VQVAEEvaluator as VQVAEEvaluator,
+    VQVAETrainer as VQVAETrainer,
+)
+from .handlers import (
+    BatchBar as BatchBar,
+    BitsPerCode as BitsPerCode,
+    BrainPSNR as BrainPSNR,
+    BrainSSIM as BrainSSIM,
+    ClipGradients as ClipGradients,
+    CodeBits as CodeBits,
+    CodebookPerplexity as CodebookPerplexity,
+    CodesRedrawn as CodesRedrawn,
+    CodesUsed as CodesUsed,
+    CollectCodes as CollectCodes,
+    ImagePanel as ImagePanel,
+    MetricsTable as MetricsTable,
+    MLflowRun as MLflowRun,
+    ParticipantMean as ParticipantMean,
+    ResumableCheckpoint as ResumableCheckpoint,
+    RunRecord as RunRecord,
+    SampleFiles as SampleFiles,
+    SeedEpochs as SeedEpochs,
+    SliceScores as SliceScores,
+    StopWithoutProgress as StopWithoutProgress,
+    TrainDiscriminator as TrainDiscriminator,
+    TrainingBudget as TrainingBudget,
+    WeightAverage as WeightAverage,
+    WholeSSIM as WholeSSIM,
+)
+from .inferers import (
+    AncestralSampler as AncestralSampler,
+    CachedLogits as CachedLogits,
+    CachedTransformer as CachedTransformer,
+    CachedTransformerInferer as CachedTransformerInferer,
+    MixedPrecisionInferer as MixedPrecisionInferer,
+    PlainSampler as PlainSampler,
+    VolumeSampler as VolumeSampler,
+)
+from .losses import (
+    FeatureLoss as FeatureLoss,
+    PatchAdversary as PatchAdversary,
+    SliceSSIMLoss as SliceSSIMLoss,
+    VQVAELoss as VQVAELoss,
+)
+from .networks import (
+    BrainVQVAE as BrainVQVAE,
+    CodebookQuantizer as CodebookQuantizer,
+    PixelCNN as PixelCNN,
+    ScalarQuantizer as ScalarQuantizer,
+)
+from .stages.check import check as check
+from .stages.demo import demo as demo
+from .stages.encode import encode as encode
+from .stages.evaluate import evaluate as evaluate
+from .stages.prepare import prepare as prepare
+from .stages.reconstruct import reconstruct as reconstruct
+from .stages.report import report as report
+from .stages.sample import sample as sample
+from .stages.score import score as score
+from .stages.train import train_prior as train_prior, train_vqvae as train_vqvae
+from .transforms import (
+    AlignToTemplate as AlignToTemplate,
+    AlignToTemplated as AlignToTemplated,
+    BrainMask as BrainMask,
+    BrainMaskd as BrainMaskd,
+    CorrectBias as CorrectBias,
+    CorrectBiasd as CorrectBiasd,
+    ExtractSlices as ExtractSlices,
+    ExtractSlicesd as ExtractSlicesd,
+    LoadSliced as LoadSliced,
+    RandBrainCrop as RandBrainCrop,
+    RandBrainCropd as RandBrainCropd,
+    ScaleBrainIntensity as ScaleBrainIntensity,
+    ScaleBrainIntensityd as ScaleBrainIntensityd,
+    SliceGrid as SliceGrid,
+    SliceStack as SliceStack,
+    ViewSliced as ViewSliced,
+)
+
+__version__: str

@@ -1,0 +1,5 @@
+"""`python -m monai_vqbrain`: the command line."""
+
+from monai_vqbrain.cli import main
+
+main()

@@ -1,0 +1,62 @@
+"""The log file of a stage, and records that it must not keep."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FILE = "log.txt"
+PRIVATE = {"private": True}  # `extra` of a record that names a participant: no file keeps it
+FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+_package = logging.getLogger("monai_vqbrain")
+_open: dict[Path, logging.Handler] = {}  # by folder
+
+
+class StageLog(logging.Handler):
+    """Appends each record to a file; it holds no file open, and none where the folder is gone.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(logging.INFO)
+        self.path = path
+        self.setFormatter(logging.Formatter(FORMAT))
+        self.addFilter(lambda record: not getattr(record, "private", False))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append one line."""
+        if self.path.parent.is_dir():
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(self.format(record) + "\n")
+
+
+def open_log(folder: Path) -> None:
+    """Append the package's records from INFO on to `folder`/log.txt until `close_log`."""
+    close_log(folder)
+    handler = StageLog(folder / FILE)
+    if _package.getEffectiveLevel() > logging.INFO:
+        _package.setLevel(logging.INFO)  # where they are shown is the application's choice
+    _package.addHandler(handler)
+    _open[folder.absolute()] = handler
+
+
+def close_log(folder: Path) -> None:
+    """End the log of `folder`, if it has one."""
+    handler = _open.pop(folder.absolute(), None)
+    if handler is not None:
+        _package.removeHandler(handler)
+
+
+@contextmanager
+def logging_to(folder: Path) -> Iterator[None]:
+    """Keep the package's records of a block in `folder`/log.txt."""
+    open_log(folder)
+    try:
+        yield
+    finally:
+        close_log(folder)

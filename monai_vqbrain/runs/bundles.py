@@ -1,0 +1,122 @@
+"""The shipped MONAI bundles: where they lie, and how a stage runs one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.runs.networks import select_device
+
+BUNDLES = ("vqvae", "pixelcnn")
+
+
+def bundle_folder(name: str) -> Path:
+    """The shipped bundle of that name: in a wheel inside the package, in a checkout beside it.
+
+    Raises:
+        VQBrainError: if the installation lacks it.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for bundles in (package / "bundles", package.parent / "bundles"):
+        if (bundles / name / "configs" / "metadata.json").is_file():
+            return bundles / name
+    raise VQBrainError(f"the bundle {name} is not in {package}: install monai-vqbrain again")
+
+
+def bundle_root(name: str) -> str:
+    """The bundle of a configuration: the current folder if it is that bundle, else the shipped."""
+    metadata = Path("configs/metadata.json")
+    if metadata.is_file() and json.loads(metadata.read_text()).get("name") == f"vqbrain_{name}":
+        return str(Path.cwd())
+    return str(bundle_folder(name))
+
+
+def run_bundle(
+    name: str,
+    config: str,
+    ids: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
+    """Run a shipped bundle as `python -m monai.bundle run` would.
+
+    Args:
+        name: "vqvae" or "pixelcnn".
+        config: "train", "evaluate" or "inference".
+        ids: values of the configuration's ids, from a stage; a device of "auto" is left out.
+        overrides: values from the user, checked first by `check_overrides`.
+
+    Raises:
+        UsageError: if the device is not there.
+        VQBrainError: for whatever a component raised, without MONAI's wrapping.
+    """
+    select_device(str(ids.get("device", "auto")))
+    folder = bundle_folder(name) / "configs"
+    ids = {key: value for key, value in ids.items() if (key, value) != ("device", "auto")}
+    try:
+        workflow = ConfigWorkflow(
+            config_file=str(folder / f"{config}.json"),
+            meta_file=str(folder / "metadata.json"),
+            logging_file=False,  # whoever runs the stage has configured logging
+            workflow_type="train" if config == "train" else "infer",
+            run_id="training" if config == "train" else "run",
+            **ids,
+            **(overrides or {}),
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except Exception as error:
+        raise _root_cause(error, f"{name}/{config}.json") from error
+
+
+def _root_cause(error: Exception, file: str) -> VQBrainError:
+    """What a component raised, from inside what MONAI makes of it."""
+    cause: BaseException = error
+    while cause.__cause__ is not None and not isinstance(cause, VQBrainError):
+        cause = cause.__cause__
+    if isinstance(cause, VQBrainError):
+        return cause
+    words = " ".join(str(cause).split()) or "no message"
+    return VQBrainError(
+        f"{file} stopped: {type(cause).__name__}: {words[:500]} "
+        "(the same command with --debug shows where)"
+    )
+
+
+def bundle_command(
+    name: str, config: str, ids: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> str:
+    """The shell command that does the same."""
+    file = bundle_folder(name) / "configs" / f"{config}.json"
+    run = "training" if config == "train" else "run"
+    words = ["python", "-m", "monai.bundle", "run", run, "--config_file", str(file)]
+    parser = bundle_config(name, config)
+    for key, value in {**ids, **(overrides or {})}.items():
+        if (key, value) != ("device", "auto") and not (key in parser and parser[key] == value):
+            literal = value if isinstance(value, str) else repr(value)  # fire reads Python's
+            words += [f"--{key}", literal]
+    return shlex.join(words)
+
+
+def default_value(name: str, config: str, key: str) -> Any:
+    """The value of an id as the shipped configuration has it."""
+    return bundle_config(name, config)[key]
+
+
+def bundle_config(name: str, config: str) -> ConfigParser:
+    """A shipped configuration, read."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle_folder(name) / "configs" / f"{config}.json"))
+    return parser
+
+
+def lost_links() -> list[Path]:
+    """The links at the bundles' roots that a checkout has lost (Windows, archives)."""
+    links = [bundle_folder(name) / "train.json" for name in BUNDLES]
+    return [link for link in links if link.exists() and link.read_text().lstrip()[:1] != "{"]

@@ -1,0 +1,218 @@
+"""4-codes: slices as code grids. Written by encoding, read by the prior."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.files import partial
+from monai_vqbrain.networks.conditions import Known, condition_row
+from monai_vqbrain.provenance import Described, describe
+from monai_vqbrain.runs.conditions import conditions_of_row
+from monai_vqbrain.runs.folder import SLICE_KEYS, RunFolder
+from monai_vqbrain.runs.freshness import check_codes, check_vqvae, code_inputs, codes_header
+from monai_vqbrain.runs.stage_folder import finish_stage, open_stage
+from monai_vqbrain.runs.tables import with_enough_brain
+from monai_vqbrain.selection import thin_out
+from monai_vqbrain.tables import read_table, read_text_table, write_table
+
+DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: what the default VQ-VAE makes of 128x128 slices
+
+
+def begin_codes(run_dir: Path | str) -> dict[str, dict[str, Any]]:
+    """Open the partial folder of the codes: the first step of the bundle's `run`.
+
+    Returns:
+        What the codes will depend on, described before encoding.
+
+    Raises:
+        VQBrainError: if the VQ-VAE was trained on other slices, or another process encodes there.
+    """
+    run = RunFolder(run_dir)
+    check_vqvae(run)
+    open_stage(run.codes)
+    return describe(code_inputs(run))
+
+
+def write_codes(
+    run_dir: Path | str,
+    codes: torch.Tensor,
+    items: Sequence[dict[str, Any]],
+    sources: Described,
+    seconds: float,
+) -> None:
+    """Write `R/4-codes` whole: codes.safetensors, codes.tsv, provenance.
+
+    Args:
+        run_dir: the run folder.
+        codes: (N, *grid) or, with several groups, (N, G, *grid), 0..K-1.
+        items: the N items: those of the datalist, then those of `view_items`.
+        sources: of `begin_codes`.
+        seconds: what encoding took.
+
+    Raises:
+        VQBrainError: if the slices changed meanwhile.
+    """
+    run = RunFolder(run_dir)
+    if codes.ndim == 3:  # one group
+        codes = codes[:, None]
+    plain = [item for item in items if "view" not in item]
+    views = 1 + max((item.get("view", -1) for item in items), default=-1)
+    header = _new_header(run, codes, sources)
+    varied = codes[len(plain) :].unflatten(0, (views, -1)) if views else codes[:0]
+    tensors = {"codes": codes[: len(plain)], "views": varied}
+    stored = torch.uint16 if int(header["num_codes"]) <= 1 << 16 else torch.int32
+    tensors = {name: grids.to(stored).contiguous() for name, grids in tensors.items()}
+    work = partial(run.codes)
+    write_table(_table_of(run, plain), work / "codes.tsv")
+    save_file(tensors, work / "codes.safetensors", header)
+    finish_stage(run.codes, sources, {}, seconds, **header)
+
+
+def _new_header(run: RunFolder, codes: torch.Tensor, sources: Described) -> dict[str, str]:
+    settings = json.loads((run.vqvae / "config.json").read_text())["network_def"]
+    codebook = isinstance(settings["num_codes"], int)
+    return {
+        "vqvae_sha256": str(sources["3-vqvae"]["sha256"]),
+        "quantizer": "CodebookQuantizer" if codebook else "ScalarQuantizer",
+        "num_codes": str(settings["num_codes"] if codebook else math.prod(settings["num_codes"])),
+        "grid": "x".join(str(side) for side in codes.shape[2:]),
+    }
+
+
+def _table_of(run: RunFolder, items: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of slices.tsv that the items come from, in the order of the items."""
+    slices = read_text_table(run.slices / "slices.tsv")
+    names = pd.DataFrame([{key: _as_text(item[key]) for key in SLICE_KEYS} for item in items])
+    table = names.merge(slices, on=list(SLICE_KEYS), how="left", validate="one_to_one")
+    if table["split"].isna().any():
+        raise VQBrainError(f"{run.slices} changed meanwhile: run {run.command('encode')} again")
+    return table
+
+
+CodeGrids = dict[int, torch.Tensor]  # by row of codes.tsv
+
+
+def code_items(
+    run_dir: Path | str,
+    split: str,
+    most: int | None = None,
+    conditions: Known | None = None,
+    neighbour: bool = False,
+    views: bool = False,
+) -> list[dict[str, Any]]:
+    """The code grids of one split, with what a prior is told of them.
+
+    Args:
+        run_dir: the run folder.
+        split: training, validation or test.
+        most: thin out to so many, evenly.
+        conditions: what the prior knows, see `prior_conditions`.
+        neighbour: with the codes of the slice before.
+        views: those of all views too, after the others; of training slices there are some.
+
+    Returns:
+        {"codes": (h, w) or (G, h, w) int64, participant_id, session_id, axis, index}, and if asked
+        for "condition", (C,) float32, and "neighbour", as the codes, -1 where there is none.
+
+    Raises:
+        VQBrainError: if nothing is encoded, or the VQ-VAE has changed since.
+    """
+    run = RunFolder(run_dir)
+    check_codes(run)
+    table = read_text_table(run.codes / "codes.tsv")
+    rows = thin_out(list(table.index[table["split"] == split]), most)
+    if not rows:
+        raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")
+    plain, *others = _read_grids(run, table, views)
+    before = previous_slices(table) if neighbour else []
+    about: dict[int, dict[str, Any]] = {
+        row: table.loc[row, list(SLICE_KEYS)].to_dict() for row in rows
+    }
+    for row in rows if conditions else ():
+        asked = conditions_of_row(table.loc[row].to_dict(), conditions or {})
+        about[row]["condition"] = condition_row(conditions or {}, asked)
+    items: list[dict[str, Any]] = []
+    for grids in (plain, *others):
+        for row in (row for row in rows if row in grids):
+            items.append({"codes": grids[row], **about[row]})
+            if neighbour:
+                nothing = torch.full_like(grids[row], -1)
+                items[-1]["neighbour"] = grids.get(before[row], nothing)
+    return items
+
+
+def _read_grids(run: RunFolder, table: pd.DataFrame, views: bool) -> list[CodeGrids]:
+    """The code grids; then, if wanted, those of the training slices in each view."""
+    with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
+        plain = file.get_tensor("codes").to(torch.long)
+        wanted = views and "views" in file.keys()  # noqa: SIM118
+        varied = file.get_tensor("views").to(torch.long) if wanted else plain[:0, None]
+    if plain.shape[1] == 1:  # one group
+        plain, varied = plain[:, 0], varied.squeeze(2)
+    training = table.index[table["split"] == "training"]
+    return [dict(enumerate(plain)), *(dict(zip(training, v, strict=True)) for v in varied)]
+
+
+def previous_slices(table: pd.DataFrame) -> list[int]:
+    """For each row of codes.tsv the row of the slice before it in its volume; -1 where none is."""
+    places = [
+        (person, session, axis, int(index))
+        for person, session, axis, index in table[list(SLICE_KEYS)].itertuples(index=False)
+    ]
+    rows = {place: row for row, place in enumerate(places)}
+    return [rows.get((*place[:3], place[3] - 1), -1) for place in places]
+
+
+class RunCodes(NamedTuple):
+    """The code grids of a run, and the slices that they stand for."""
+
+    codes: np.ndarray  # (N, G, w, h) uint16
+    rows: pd.DataFrame  # N rows, columns of slices.tsv
+    num_codes: int
+
+
+def read_codes(run: RunFolder) -> RunCodes:
+    """What `vqbrain encode` left in 4-codes, restricted to the slices that count.
+
+    Raises:
+        VQBrainError: if the codes and their table differ in length.
+    """
+    from safetensors import safe_open
+
+    path = run.codes / "codes.safetensors"
+    with safe_open(path, framework="np") as file:
+        codes, header = file.get_tensor("codes"), file.metadata()
+    table = read_table(run.codes / "codes.tsv")
+    if len(table) != len(codes):
+        raise VQBrainError(
+            f"{path} holds {len(codes)} code grids but codes.tsv has {len(table)} rows: "
+            f"run: {run.command('encode')}"
+        )
+    rows = with_enough_brain(table)
+    return RunCodes(codes[rows.index.to_numpy()], rows, int(header["num_codes"]))
+
+
+def code_shape(run_dir: Path | str) -> tuple[int, ...]:
+    """(K, h, w) of a run's codes, or (K, G, h, w); the default VQ-VAE's where there are none."""
+    run = RunFolder(run_dir)
+    path = run.codes / "codes.safetensors"
+    if not path.is_file():
+        return DEFAULT_SHAPE
+    with safe_open(path, framework="pt") as file:
+        shape = file.get_slice("codes").get_shape()[1:]
+    return int(codes_header(run)["num_codes"]), *(shape[1:] if shape[0] == 1 else shape)
+
+
+def _as_text(value: Any) -> str:
+    return "n/a" if value is None else str(value)

@@ -1,0 +1,111 @@
+"""MONAI's datalist of a run: the items that training, encoding and evaluation read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import load_decathlon_datalist
+
+from monai_vqbrain.cohorts import SPLITS, check_splits
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION
+from monai_vqbrain.runs.stacks import mask_path
+from monai_vqbrain.selection import thin_out
+
+MAX_VIEWS = 31
+MAX_SHIFT = 3  # pixels
+
+
+def make_datalist(rows: Sequence[Mapping[str, Any]], description: str) -> dict[str, Any]:
+    """MONAI's datalist of the slices that hold enough brain.
+
+    Args:
+        rows: of `slice_rows`.
+        description: one sentence on where they come from.
+
+    Returns:
+        What `monai.data.load_decathlon_datalist` reads, with the keys training, validation, test.
+
+    Raises:
+        VQBrainError: naming whoever is in two splits.
+    """
+    used = [row for row in rows if row["brain_fraction"] >= MIN_BRAIN_FRACTION]
+    check_splits((row["participant_id"], row["split"]) for row in used)
+    lists = {split: [_item(row) for row in used if row["split"] == split] for split in SPLITS}
+    return {"name": "slices", "description": description, **lists}
+
+
+def _item(row: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("index", "participant_id", "session_id", "axis", "position_mm", "position_rel")
+    stack = Path(row["stack"])
+    return {
+        "image": stack.as_posix(),
+        "label": mask_path(stack).as_posix(),
+        **{key: row[key] for key in (*kept, "diagnosis", "age", "sex")},
+        "session_id": row["session_id"] or "n/a",  # a batch of names cannot hold a null
+    }
+
+
+def slice_items(
+    dataset_dir: Path | str, split: str, most: int | None = None
+) -> list[dict[str, Any]]:
+    """The items of one split of a datalist, thinned out evenly to `most`.
+
+    Raises:
+        VQBrainError: if the datalist is not there or the split is empty.
+    """
+    path = Path(dataset_dir) / "datalist.json"
+    if not path.is_file():
+        raise VQBrainError(f"{path} is not there: first run vqbrain prepare SOURCE RUN")
+    if not json.loads(path.read_text()).get(split):  # MONAI's reader would raise an IndexError
+        raise VQBrainError(f"{path} has no {split} slices: prepare at least three participants")
+    return thin_out(load_decathlon_datalist(str(path), True, split), most)
+
+
+def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
+    """The items of all splits, in their order."""
+    return [item for split in SPLITS for item in slice_items(dataset_dir, split)]
+
+
+def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, Any]]:
+    """The training items as they might have been: once mirrored, then mirrored or not, and shifted.
+
+    They are what `ViewSliced` takes. A brain that lies two pixels aside has other codes in every
+    place, and a mirrored one is nearly another brain. Sagittal slices are never mirrored.
+
+    Args:
+        dataset_dir: with datalist.json.
+        most: so many items at most, but every training item once.
+
+    Returns:
+        All items of the first view, of the second, ...; `view` is its number.
+    """
+    items = slice_items(dataset_dir, "training")
+    number = max(1, min(MAX_VIEWS, most // len(items)))
+    views = slice_views(number, any(item["axis"] == "sagittal" for item in items))
+    return [item | view for view in views for item in items]
+
+
+def slice_views(number: int, sagittal: bool) -> list[dict[str, Any]]:
+    """How each view differs: its number as `view`, `mirrored`, and `shift` in pixels."""
+    shifts = np.random.default_rng(0).integers(-MAX_SHIFT, MAX_SHIFT + 1, (number, 2)).tolist()
+    if not sagittal:
+        shifts[0] = [0, 0]
+    return [
+        {"view": view, "mirrored": view % 2 == 0 and not sagittal, "shift": shift}
+        for view, shift in enumerate(shifts)
+    ]
+
+
+def whole_batches(items: Sequence[Any], batch_size: int) -> list[Any]:
+    """The items, the last one repeated until all batches are whole.
+
+    Float32 sums depend on the batch size; with whole batches alone, what a batch gives does not
+    depend on how many slices there are.
+    """
+    missing = -len(items) % batch_size
+    return [*items, *[items[-1]] * missing]

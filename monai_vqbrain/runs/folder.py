@@ -1,0 +1,44 @@
+"""The run folder: its parts, the files in them, and what identifies a slice."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from monai_vqbrain.errors import UsageError
+
+SLICE_KEYS = ("participant_id", "session_id", "axis", "index")  # they identify a slice
+SLICE_COLUMNS = (
+    "participant_id", "session_id", "axis", "index", "position_mm", "position_rel",
+    "brain_fraction", "split", "diagnosis", "age", "sex", "mask_source", "source", "stack",
+)  # fmt: skip
+MIN_BRAIN_FRACTION = 0.05  # of a slice's frame; below, it is neither trained on nor scored
+
+
+class RunFolder:
+    """The folders of a run, in pipeline order.
+
+    Args:
+        path: the run folder; it need not exist.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.volumes = self.path / "1-volumes"
+        self.slices = self.path / "2-slices"
+        self.vqvae = self.path / "3-vqvae"
+        self.codes = self.path / "4-codes"
+        self.prior = self.path / "5-prior"
+        self.samples = self.path / "6-samples"
+        self.report = self.path / "7-report"
+
+    def command(self, words: str) -> str:
+        """A vqbrain command on this run, quoted for a shell: "encode" -> vqbrain encode RUN."""
+        return f"vqbrain {words} {shlex.quote(str(self.path))}"
+
+    def need(self, folder: Path, command: str) -> None:
+        """Raise UsageError, naming the command to run first, unless `folder` is finished."""
+        if not (folder / "provenance.json").is_file():
+            raise UsageError(
+                f"{folder.name} is not in {self.path}: first run: {self.command(command)}"
+            )

@@ -1,0 +1,126 @@
+"""What each stage of a run depends on, and whether its parts belong together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from hashlib import sha256 as new_sha256
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from monai_vqbrain.cohorts import Scan
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.files import sha256
+from monai_vqbrain.provenance import describe, read_provenance
+from monai_vqbrain.runs.folder import RunFolder
+
+
+def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of all that slices are cut from, by the names in the source.
+
+    Several files of one scan count as one; a file that cannot be read is left out.
+    """
+    scans = list(scans)
+    files = {scan.source: scan.path for scan in scans if not scan.files}
+    files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
+    found = describe({n: p for n, p in files.items() if p.is_file() and os.access(p, os.R_OK)})
+    return found | {scan.source: _describe_files(scan.files) for scan in scans if scan.files}
+
+
+def _describe_files(files: Iterable[Path]) -> dict[str, Any]:
+    digest, size = new_sha256(), 0
+    for path in files:
+        content = path.read_bytes() if os.access(path, os.R_OK) else b""
+        digest.update(content)
+        size += len(content)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def training_inputs(run_dir: Path | str, which: str) -> dict[str, Path]:
+    """The files that a training depends on."""
+    run = RunFolder(run_dir)
+    if which == "vqvae":
+        return {"2-slices": run.slices / "provenance.json"}
+    return {"4-codes": run.codes / "codes.safetensors", "codes.tsv": run.codes / "codes.tsv"}
+
+
+def code_inputs(run: RunFolder) -> dict[str, Path]:
+    """The files that codes depend on."""
+    return {"2-slices": run.slices / "provenance.json", "3-vqvae": run.vqvae / "model.pt"}
+
+
+def sample_inputs(run: RunFolder, options: Mapping[str, Any]) -> dict[str, Path]:
+    """The files that samples depend on."""
+    files = {name: Path(options[name]) for name in ("known", "mask") if options[name]}
+    return {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt", **files}
+
+
+def evaluation_inputs(run: RunFolder) -> dict[str, Path]:
+    """The files whose change makes the numbers stale, of those that are there."""
+    files = {
+        "2-slices": run.slices / "provenance.json",
+        "3-vqvae": run.vqvae / "model.pt",
+        "4-codes": run.codes / "codes.safetensors",
+        "5-prior": run.prior / "model.pt",
+        "6-samples": run.samples / "provenance.json",
+    }
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def check_vqvae(run: RunFolder) -> None:
+    """Refuse a VQ-VAE that was trained on other slices: test participants may have trained it.
+
+    Raises:
+        VQBrainError: if slices and VQ-VAE do not belong together, or one is missing.
+    """
+    record = read_provenance(run.vqvae) or {"made_from": {}}
+    now = describe({"2-slices": run.slices / "provenance.json"})["2-slices"]
+    if record["made_from"].get("2-slices") != now:
+        raise VQBrainError(
+            f"{run.vqvae.name} was trained on other slices than {run.slices.name} holds: "
+            f"run {run.command('train vqvae')}"
+        )
+
+
+def check_codes(run: RunFolder) -> None:
+    """Refuse codes of other slices or another VQ-VAE.
+
+    Raises:
+        VQBrainError: if slices, VQ-VAE and codes do not belong together, or one is missing.
+    """
+    header = codes_header(run)
+    check_vqvae(run)
+    if header["vqvae_sha256"] != sha256(run.vqvae / "model.pt"):
+        raise VQBrainError(
+            f"{run.codes.name} was encoded by another VQ-VAE than {run.vqvae.name} holds: "
+            f"run {run.command('encode')}"
+        )
+
+
+def check_models(run: RunFolder) -> None:
+    """Refuse to decode codes with a codebook that they do not come from.
+
+    Raises:
+        VQBrainError: if slices, VQ-VAE, codes and prior do not belong together, or one is missing.
+    """
+    check_codes(run)
+    record = read_provenance(run.prior)
+    if record is None:
+        raise VQBrainError(f"{run.prior} holds no trained prior: run {run.command('train prior')}")
+    if record["made_from"]["4-codes"]["sha256"] != sha256(run.codes / "codes.safetensors"):
+        raise VQBrainError(
+            f"{run.prior.name} was trained on other codes than {run.codes.name} holds: "
+            f"run {run.command('train prior')}"
+        )
+
+
+def codes_header(run: RunFolder) -> dict[str, str]:
+    """The header of codes.safetensors: VQ-VAE, quantizer, number of codes, grid."""
+    path = run.codes / "codes.safetensors"
+    if not path.is_file():
+        raise VQBrainError(f"{path} is not there: first run {run.command('encode')}")
+    with safe_open(path, framework="pt") as file:
+        header: dict[str, str] = file.metadata()
+    return header

@@ -1,0 +1,82 @@
+"""Trained networks of a run, rebuilt from its own configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from monai_vqbrain import networks
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.runs.folder import RunFolder
+
+
+def select_device(name: str) -> torch.device:
+    """The device of that name: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        UsageError: if it is not there.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {name}: PyTorch finds no CUDA device here; use auto or cpu")
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(best if name == "auto" else name)
+
+
+def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.Module:
+    """The network that a training left in `folder`, with its best weights, in evaluation mode.
+
+    Args:
+        folder: `R/3-vqvae` or `R/5-prior`.
+        device: where to put it.
+
+    Raises:
+        VQBrainError: if the folder holds no finished training, a damaged one, or one of another
+            version.
+    """
+    folder = Path(folder)
+    try:
+        definition = json.loads((folder / "config.json").read_text())["network_def"]
+        weights = _load_weights(folder / "model.pt")
+    except FileNotFoundError as error:
+        raise VQBrainError(
+            f"{folder} holds no trained network ({Path(error.filename).name} is missing): "
+            "train it first"
+        ) from error
+    target = definition.pop("_target_")
+    if target not in networks.__all__:  # a configuration is no licence to run any callable
+        raise VQBrainError(f"{folder}/config.json names the network {target}, which is unknown")
+    try:
+        network: nn.Module = getattr(networks, target)(**definition)
+        network.load_state_dict(weights)
+    except (TypeError, RuntimeError) as error:
+        raise VQBrainError(
+            f"{folder} was trained by a version whose {target} was built otherwise: train it again"
+        ) from error
+    return network.to(device).eval()
+
+
+def _load_weights(path: Path) -> Any:
+    with path.open("rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # of ten kinds, by which byte is wrong
+            raise VQBrainError(f"{path} is damaged: train it again") from error
+
+
+def set_code_features(network: Any, run_dir: Path | str) -> Any:
+    """Tell a new prior what the codes of a run stand for; it comes back.
+
+    Raises:
+        VQBrainError: if the run's VQ-VAE cannot be read.
+    """
+    run = RunFolder(run_dir)
+    if (run.vqvae / "model.pt").is_file() and network.settings["likeness"]:
+        quantizer: Any = load_network(run.vqvae).quantizer
+        codes = torch.arange(network.num_codes).expand(network.groups, -1)
+        vectors = quantizer.embed(codes[None] if network.groups > 1 else codes)
+        network.know_codes(vectors[0].unflatten(0, (network.groups, -1)).mT)
+    return network

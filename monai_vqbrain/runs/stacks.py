@@ -1,0 +1,99 @@
+"""Stacks of slices on disk: 8-bit NIfTI, with a brain mask beside each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.transforms import SliceStack
+
+
+def write_stack(stack: SliceStack, folder: Path, name: str) -> Path:
+    """Write a stack and its mask as NIfTI, one byte per voxel.
+
+    Args:
+        stack: the slices, in [0, 1].
+        folder: where to.
+        name: participant and session.
+
+    Returns:
+        The stack's path; the mask lies beside it (`mask_path`).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}_{stack.grid.axis}_T1w.nii"
+    _write_nifti(np.rint(stack.image[0] * 255).astype(np.uint8), stack.grid.affine, path, 1 / 255)
+    _write_nifti(stack.mask[0].astype(np.uint8), stack.grid.affine, mask_path(path), 1.0)
+    return path
+
+
+def write_scan_stack(
+    stack: SliceStack, name: str, mask_source: str, folder: Path
+) -> tuple[dict[str, Any], ...]:
+    """Write a scan's stack and mask below `folder`; return one row per slice.
+
+    Args:
+        stack: the slices, in [0, 1].
+        name: participant and session.
+        mask_source: how the brain was found.
+        folder: `2-slices`; the files go to `stacks/` in it.
+
+    Returns:
+        For each slice where it lies, `mask_source`, and `stack`, its file as seen from `folder`.
+    """
+    path = write_stack(stack, folder / "stacks", name).relative_to(folder).as_posix()
+    about = {"mask_source": mask_source, "stack": path}
+    return tuple(stack.place(index) | about for index in range(stack.grid.shape[2]))
+
+
+def mask_path(stack: Path) -> Path:
+    """Where the brain mask of a stack lies."""
+    return stack.with_name(stack.name.removesuffix("_T1w.nii") + "_desc-brain_mask.nii")
+
+
+def _write_nifti(values: np.ndarray, affine: np.ndarray, path: Path, slope: float) -> None:
+    image = nib.Nifti1Image(values, affine)
+    image.header.set_slope_inter(slope, 0)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    nib.save(image, path)
+
+
+def read_slices(run: RunFolder, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The images and brain masks of rows of slices.tsv, in the rows' order.
+
+    Args:
+        run: the run folder.
+        rows: rows of `read_slices_table`.
+
+    Returns:
+        (N, W, H) uint8, 255 standing for an intensity of 1; (N, W, H) bool.
+    """
+    images: list[np.ndarray] = [np.empty(0)] * len(rows)
+    masks: list[np.ndarray] = [np.empty(0)] * len(rows)
+    places = pd.Series(np.arange(len(rows)), index=rows["stack"].to_numpy())
+    for stack, group in places.groupby(level=0, sort=False):
+        image = _open_stack(run.slices / str(stack))
+        mask = _open_stack(mask_path(run.slices / str(stack)))
+        for place in group:
+            index = int(rows["index"].iloc[place])
+            images[place], masks[place] = np.array(image[..., index]), mask[..., index] > 0
+    return np.stack(images), np.stack(masks)
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Intensities in [0, 1] as uint8."""
+    return np.asarray((np.clip(images, 0, 1) * 255).round().astype(np.uint8))
+
+
+def _open_stack(path: Path) -> np.ndarray:
+    """A stack's own 8-bit values (W, H, S), memory-mapped."""
+    import nibabel
+
+    image = nibabel.load(path)
+    return np.asanyarray(image.dataobj.get_unscaled())  # type: ignore[attr-defined]

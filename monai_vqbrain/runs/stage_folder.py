@@ -1,0 +1,53 @@
+"""A stage's folder while a bundle fills it: opened under a partial name, published when whole."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai_vqbrain.files import hold, partial, publish, release
+from monai_vqbrain.logs import close_log, open_log
+from monai_vqbrain.provenance import Described, write_provenance
+
+logger = logging.getLogger(__name__)
+
+
+def open_stage(folder: Path, resume: bool = False) -> Path:
+    """Hold a stage's folder and make its partial folder, with a log in it.
+
+    Args:
+        folder: the stage's final folder, such as `R/3-vqvae`.
+        resume: keep what an interrupted run of the stage left.
+
+    Returns:
+        The partial folder.
+
+    Raises:
+        VQBrainError: if another process holds it.
+    """
+    hold(folder)
+    work = partial(folder)
+    if work.exists() and not resume:
+        logger.info("starting over: the interrupted run in %s is discarded", work.name)
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    open_log(work)
+    return work
+
+
+def finish_stage(
+    folder: Path, made_from: Described, options: Mapping[str, Any], seconds: float, **about: Any
+) -> None:
+    """Write the provenance of a stage and give its folder the final name."""
+    write_provenance(partial(folder), made_from, options, seconds, **about)
+    close_log(partial(folder))
+    publish(folder)
+
+
+def leave_stage(folder: Path) -> None:
+    """Let other processes work on a folder, whatever became of the stage."""
+    close_log(partial(folder))
+    release(folder)

@@ -1,0 +1,45 @@
+"""The first and last steps of a bundle's training on a run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.phantom import slice_phantom
+from monai_vqbrain.runs.stage_folder import open_stage
+from monai_vqbrain.tables import read_table
+
+logger = logging.getLogger(__name__)
+
+
+def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> None:
+    """Open the partial folder of a training: the first step of the bundles' `training`.
+
+    Where a run has no slices, the VQ-VAE's bundle makes the built-in simulated cohort first. What
+    an interrupted training left is discarded unless it is resumed.
+
+    Args:
+        run_dir: the run folder.
+        network: "vqvae" or "prior".
+        resume: continue the interrupted training.
+
+    Raises:
+        VQBrainError: if another process trains there, or codes are missing.
+    """
+    run = RunFolder(run_dir)
+    if network == "vqvae" and not (run.slices / "provenance.json").is_file():
+        slice_phantom(run)
+    if network == "prior" and not (run.codes / "provenance.json").is_file():
+        raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
+    open_stage(run.vqvae if network == "vqvae" else run.prior, resume)
+
+
+def report_training(folder: Path | str) -> None:
+    """Log where a training's results are: the last step of the bundles' `training`."""
+    table = read_table(Path(folder) / "metrics.tsv")
+    score = "ssim_brain" if "ssim_brain" in table else "bits_per_code"
+    best = table[score].max() if score == "ssim_brain" else table[score].min()
+    where = Path(folder).resolve()
+    logger.info("trained: best validation %s %.4f; results: %s", score, best, where)

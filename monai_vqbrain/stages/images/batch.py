@@ -1,0 +1,145 @@
+"""Images that a command names, one after the other, each with a result folder of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from monai_vqbrain.cohorts.names import stem
+from monai_vqbrain.errors import UnusableImageError, VQBrainError
+from monai_vqbrain.logs import PRIVATE
+from monai_vqbrain.progress import progress
+from monai_vqbrain.provenance import read_provenance
+from monai_vqbrain.stages.images.input_volume import SliceFrame, read_input_volume
+from monai_vqbrain.transforms.input_image import InputImage
+from monai_vqbrain.transforms.input_slice import (
+    is_picture,
+    is_single_slice,
+    read_picture,
+    read_slice_nifti,
+)
+
+logger = logging.getLogger(__name__)
+
+DICOM_MARK = slice(128, 132)  # "DICM" in a DICOM file
+
+
+def process_images(
+    images: Sequence[Path | str],
+    folder: Path,
+    work: Callable[[Path, Path], list[str]],
+    verb: str,
+) -> None:
+    """Work on images one by one, each into a folder of its own; a failure does not end the others.
+
+    Args:
+        images: paths; one that comes twice counts once.
+        folder: where the images' folders go.
+        work: of (image, its folder), gives what to tell the user.
+        verb: what is done, such as "reconstructed".
+
+    Raises:
+        VQBrainError: if an image failed: the line of the last one; those before are logged.
+    """
+    names = result_names([Path(image) for image in images])
+    lines, problems = [], []
+    for path, name in progress(names.items(), "images", len(names)):
+        try:
+            lines += [f"{name}: {line}" for line in work(path, folder / name)]
+        except VQBrainError as error:
+            problems.append(f"{path}: {error}")
+        except ValueError as error:  # of the transforms, about this image's numbers
+            problems.append(f"{path}: {error}: look at the image")
+        except OSError as error:  # of the image, or of where its result goes
+            problems.append(f"{path}: {error}: mend that, or leave this image out")
+    for line in lines:
+        logger.info("%s", line, extra=PRIVATE)
+    logger.info("%d of %d images %s: %s", len(names) - len(problems), len(names), verb, folder)
+    for problem in problems[:-1]:
+        logger.error("%s", problem)
+    if problems:
+        raise VQBrainError(problems[-1])
+
+
+def result_names(images: Sequence[Path]) -> dict[Path, str]:
+    """A name for the results of each image: its own, with its ending or folders where it repeats.
+
+    Args:
+        images: paths; one that comes twice counts once.
+
+    Example:
+        >>> list(result_names([Path("a/mri/brain.mgz"), Path("b/mri/brain.mgz")]).values())
+        ['a_mri_brain', 'b_mri_brain']
+        >>> list(result_names([Path("sub-02_T1w.nii.gz"), Path("x.nii"), Path("x.png")]).values())
+        ['sub-02', 'x.nii', 'x.png']
+    """
+    paths = list({path.resolve(): path for path in images}.values())
+    plain = {path: _base_name(path) for path in paths}
+    twins = Counter((path.absolute().parent, plain[path]) for path in paths)
+    parts = {
+        path: (*folder.parts[1:], path.name if twins[folder, plain[path]] > 1 else plain[path])
+        for path in paths
+        for folder in [path.absolute().parent]
+    }
+    depth = dict.fromkeys(paths, 1)
+    for _ in range(sum(map(len, parts.values()))):
+        names = {path: "_".join(parts[path][-depth[path] :]) for path in paths}
+        repeated = [path for path in paths if list(names.values()).count(names[path]) > 1]
+        longest = max((depth[path] for path in repeated), default=0)
+        depth |= {path: longest + 1 for path in repeated if depth[path] == longest}
+    return names
+
+
+def _base_name(path: Path) -> str:
+    """A file's name without its ending and without `_T1w`."""
+    name = stem(path)
+    return (path.stem if name == path.name else name).removesuffix("_T1w")
+
+
+def check_result_folder(folder: Path, image: Path, kind: str) -> None:
+    """Refuse to replace a folder that is not an earlier result of the same kind and image.
+
+    Args:
+        folder: where the result is to go.
+        image: what it is of.
+        kind: what it is, as its provenance has it: "reconstruction" or "scores".
+
+    Raises:
+        VQBrainError: saying whose it is.
+    """
+    if not folder.exists():
+        return
+    record = (read_provenance(folder) or {}) if folder.is_dir() else {}
+    owner = record.get("image")
+    if owner is None or record.get("kind") != kind:
+        raise VQBrainError(f"{folder} is there and holds no {kind}: give another --output")
+    if owner != str(image.resolve()):
+        raise VQBrainError(
+            f"{folder} holds the {kind} of {owner}: delete it, or give another --output"
+        )
+
+
+def read_input_image(path: Path, frame: SliceFrame) -> InputImage:
+    """Read an image of any kind that can be reconstructed.
+
+    Raises:
+        UnusableImageError: it is not there, or cannot be used.
+        ValueError: of the transforms, about its numbers.
+    """
+    if not path.exists():
+        raise UnusableImageError("does not exist", "check the path")
+    if path.is_dir():
+        advice = "name the images in it; DICOM is converted with dcm2niix first"
+        raise UnusableImageError("is a folder", advice)
+    with path.open("rb") as file:
+        if file.read(DICOM_MARK.stop)[DICOM_MARK] == b"DICM":
+            raise UnusableImageError("is DICOM", "convert it with dcm2niix first")
+    if is_picture(path):
+        return read_picture(path)
+    return (
+        read_slice_nifti(path, frame.spacing)
+        if is_single_slice(path)
+        else read_input_volume(path, frame)
+    )

@@ -1,0 +1,121 @@
+"""Coherence of sampled volumes: neighbouring slices beside those of real volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from monai_vqbrain import metrics
+from monai_vqbrain.runs.codes import read_codes
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.stacks import to_uint8
+from monai_vqbrain.runs.tables import in_split
+from monai_vqbrain.stages.reporting import figures
+from monai_vqbrain.tables import finite_or_none
+from monai_vqbrain.transforms import solid
+
+MAX_COMPARED = 32  # volumes of each kind, at most
+DARK = 25  # of 255; what is brighter is brain
+Decode = Callable[[np.ndarray], np.ndarray]  # (B, G, w, h) codes -> (B, W, H) float in [0, 1]
+
+
+def compare_volumes(
+    run: RunFolder, files: Sequence[Path], decode: Decode, figure: Path
+) -> dict[str, Any]:
+    """How like one another neighbouring slices are, in sampled and in real volumes.
+
+    Real ones are test people's as the VQ-VAE decodes them, at the same distances. `strangers` are
+    neighbouring slices of two different sampled volumes: what slices have in common that were not
+    drawn to fit together.
+
+    Args:
+        run: the run folder.
+        files: of sampled volumes.
+        decode: the VQ-VAE's decoder.
+        figure: where the middle cuts of a sampled and a real volume are drawn.
+
+    Returns:
+        SSIM of neighbouring slices inside the brain, a mean over volumes: `sampled`, `real` and
+        `strangers`; and of whole images, `sampled_whole` and so on.
+    """
+    sampled = read_volumes(files[:MAX_COMPARED])
+    real, there = real_volumes(run, decode, sampled.shape[-1])
+    pairs = {
+        "sampled": [(volume, volume, None) for volume in sampled],
+        "real": [(volume, volume, slices) for volume, slices in zip(real, there, strict=True)],
+        "strangers": [
+            (one, other, None)
+            for one, other in zip(sampled, np.roll(sampled, 1, axis=0), strict=True)
+            if len(sampled) > 1
+        ],
+    }
+    found: dict[str, Any] = {"compared": len(sampled)}
+    for kind, volumes in pairs.items():
+        scores = np.array([neighbour_ssim(*pair) for pair in volumes]).reshape(-1, 2)
+        inside, whole = (finite_or_none(column[~np.isnan(column)].mean()) if len(scores) else None
+                         for column in scores.T)  # fmt: skip
+        found |= {kind: inside, f"{kind}_whole": whole}
+    zooms = nib.load(files[0]).header.get_zooms()  # type: ignore[attr-defined]
+    shown = {"sampled": sampled[0]} | ({"real": real[0]} if len(real) else {})
+    x, y, z = (float(side) for side in zooms[:3])
+    figure.write_bytes(figures.orthogonal_sections(shown, (x, y, z)))
+    return found
+
+
+def read_volumes(files: Sequence[Path]) -> np.ndarray:
+    """Sampled volumes of one size: (N, W, H, S) uint8, 255 standing for 1."""
+    return to_uint8(np.stack([nib.load(f).get_fdata() for f in files]))  # type: ignore[attr-defined]
+
+
+def real_volumes(run: RunFolder, decode: Decode, slices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Test people's stacks as the VQ-VAE decodes them, at the indices that volumes are sampled at.
+
+    Returns:
+        (N, W, H, S) uint8, black where a stack lacks a slice, and (N, S) bool, where it does not;
+        those that lack fewest come first.
+    """
+    codes, rows, _ = read_codes(run)
+    first = int(rows["index"][in_split(rows, "training")].min())
+    test = in_split(rows, "test") & rows["index"].between(first, first + slices - 1).to_numpy()
+    codes, rows = codes[test], rows[test].reset_index(drop=True)
+    stacks = sorted(rows.groupby("stack"), key=lambda stack: -len(stack[1]))
+    volumes, there = [], np.zeros((len(stacks[:MAX_COMPARED]), slices), bool)
+    for (_, stack), present in zip(stacks, there, strict=False):
+        decoded = to_uint8(decode(codes[list(stack.index)]))
+        places = (stack["index"] - first).to_numpy()
+        volumes.append(np.zeros((*decoded.shape[1:], slices), np.uint8))
+        volumes[-1][..., places] = np.moveaxis(decoded, 0, -1)
+        present[places] = True
+    return np.stack(volumes) if volumes else np.empty((0, 1, 1, slices), np.uint8), there
+
+
+def neighbour_ssim(
+    one: np.ndarray, other: np.ndarray, there: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Mean SSIM of each slice of a volume and the next slice of another.
+
+    Args:
+        one: (W, H, S) uint8.
+        other: of the same shape.
+        there: (S,) which slices there are; all by default.
+
+    Returns:
+        Inside what is brain in both slices (filled outlines), and of whole images.
+    """
+    both = np.ones(one.shape[-1] - 1, bool) if there is None else there[:-1] & there[1:]
+    below, above = (np.moveaxis(part, -1, 0)[both] for part in (one[..., :-1], other[..., 1:]))
+    if not both.any():
+        return float("nan"), float("nan")
+    brains = [np.stack([solid(image > DARK) for image in part]) for part in (below, above)]
+    mask = torch.from_numpy(brains[0] & brains[1])[:, None]
+    upper, lower = (
+        torch.from_numpy(np.ascontiguousarray(part))[:, None].float() / 255
+        for part in (above, below)
+    )
+    inside = metrics.ssim_brain(upper, lower, mask)
+    return float(inside.nanmean()), float(metrics.ssim_whole(upper, lower).mean())

@@ -1,0 +1,100 @@
+"""All figures of a run's report."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_vqbrain.metrics import code_counts
+from monai_vqbrain.runs.codes import read_codes
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.sampling import read_samples, sample_files
+from monai_vqbrain.runs.stacks import read_slices
+from monai_vqbrain.runs.tables import in_split, read_slices_table
+from monai_vqbrain.selection import evenly_spaced
+from monai_vqbrain.stages.reporting import figures
+from monai_vqbrain.tables import read_table
+
+
+def report_figures(
+    run: RunFolder, work: Path, metrics: Mapping[str, Any], labels: Mapping[str, str]
+) -> dict[str, str]:
+    """Every figure that the run has the material for.
+
+    Args:
+        run: the run folder.
+        work: where metrics.json, fidelity.tsv, panel.png, nearest.png and cuts.png lie.
+        metrics: metrics.json.
+        labels: participant -> the name to show.
+
+    Returns:
+        name -> PNG as a data URI.
+    """
+    found: dict[str, bytes] = {"montage": figures.montage(_training_slices(run))}
+    for name in ("panel", "nearest", "cuts"):
+        if (work / f"{name}.png").is_file():
+            found[name] = (work / f"{name}.png").read_bytes()
+    found |= _curves(run) | _fidelity_figures(work, metrics, labels)
+    if "codebook" in metrics:
+        found |= _code_figures(run)
+    samples = sample_files(run)[:16]
+    if samples:
+        found["samples"] = figures.montage(read_samples(samples)[:32])
+    return {k: "data:image/png;base64," + b64encode(v).decode() for k, v in found.items()}
+
+
+def _curves(run: RunFolder) -> dict[str, bytes]:
+    """The curves of both trainings."""
+    wanted = (
+        ("vqvae", run.vqvae, ("loss", "ssim_brain", "codes_used"), "ssim_brain"),
+        ("prior", run.prior, ("loss", "bits_per_code"), None),
+    )
+    return {
+        f"curves_{name}": figures.curves(read_table(folder / "metrics.tsv"), columns, best)
+        for name, folder, columns, best in wanted
+        if (folder / "metrics.tsv").is_file()
+    }
+
+
+def _fidelity_figures(
+    work: Path, metrics: Mapping[str, Any], labels: Mapping[str, str]
+) -> dict[str, bytes]:
+    fidelity = metrics["fidelity"]
+    if "test" not in fidelity or "trivial" not in fidelity:
+        return {}
+    values = {"this VQ-VAE": fidelity["test"]["ssim_brain"]}
+    trivial = fidelity["trivial"]
+    order = ("pooling", "nearest", "position_mean", "black")
+    values |= {name: trivial[name]["ssim_brain"] for name in order}
+    scores = read_table(work / "fidelity.tsv")
+    pooling = values["pooling"]["mean"]
+    return {
+        "bars": figures.bars(values, "SSIM inside the brain, 95 % interval"),
+        "people": figures.by_participant(scores, labels, pooling),
+    }
+
+
+def _code_figures(run: RunFolder) -> dict[str, bytes]:
+    codes, rows, num_codes = read_codes(run)
+    test = in_split(rows, "test")
+    if not test.any():
+        return {}
+    grids, images = codes[test][:, 0], read_slices(run, rows[test])[0]
+    ranks = figures.code_brightness(images, grids, num_codes)
+    chosen = evenly_spaced(len(grids), 6)
+    return {
+        "code_maps": figures.code_maps(images[chosen], grids[chosen], ranks),
+        "code_use": figures.code_use(code_counts(codes[test], num_codes)),
+    }
+
+
+def _training_slices(run: RunFolder) -> np.ndarray:
+    """At most 24 training slices, spread over people and positions."""
+    rows = read_slices_table(run)
+    training = rows[in_split(rows, "training")]
+    chosen = training if len(training) else rows
+    return read_slices(run, chosen.iloc[evenly_spaced(len(chosen), 24)])[0]

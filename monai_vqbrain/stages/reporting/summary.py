@@ -1,0 +1,214 @@
+"""Every figure of a run: the content of metrics.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from monai_vqbrain import metrics
+from monai_vqbrain.cohorts.splits import SPLITS, check_splits
+from monai_vqbrain.provenance import read_provenance
+from monai_vqbrain.runs.codes import code_shape, read_codes
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.sampling import read_samples, sample_files
+from monai_vqbrain.runs.stacks import read_slices, to_uint8
+from monai_vqbrain.runs.tables import in_split, read_slices_table
+from monai_vqbrain.stages.reporting import figures
+from monai_vqbrain.stages.reporting.coherence import Decode, compare_volumes
+from monai_vqbrain.tables import finite_or_none, read_table
+
+SCHEMA = 1
+WHITE = np.float32(255)  # the stored value of an intensity of 1
+SCORES = ("ssim_brain", "ssim_whole", "psnr_brain")
+SAMPLES_COMPARED = 256  # at most; the figure shows the first eight
+
+
+def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[str, Any]:
+    """Every number of metrics.json; what the run does not have yet is left out.
+
+    Args:
+        run: the run folder, with at least 2-slices.
+        work: where fidelity.tsv and bits.tsv of the bundles' evaluations lie, if they ran;
+            nearest.tsv and nearest.png are written here.
+        decode: the VQ-VAE's decoder; without it samples are not compared with training slices.
+
+    Returns:
+        JSON values only.
+    """
+    provenance = read_provenance(run.slices) or {}
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "simulated": bool(provenance.get("simulated", False)),
+        "split": split_counts(run),
+        "fidelity": {},
+    }
+    if (work / "fidelity.tsv").is_file():
+        summary["fidelity"]["test"] = fidelity(read_table(work / "fidelity.tsv"))
+    summary["fidelity"].update(trivial_fidelity(run))
+    if (run.codes / "codes.safetensors").is_file():
+        summary["codebook"] = codebook_use(run)
+        if (work / "bits.tsv").is_file():
+            summary["prior"] = prior_bits(run, read_table(work / "bits.tsv"))
+        if decode is not None and sample_files(run):
+            files = sample_files(run)
+            summary["samples"] = compare_samples(run, files, work, decode)
+            if read_samples(files[:1]).shape[0] > 1:
+                cuts = work / "cuts.png"
+                summary["volumes"] = compare_volumes(run, files, decode, cuts)
+    return summary
+
+
+def fidelity(scores: pd.DataFrame) -> dict[str, Any]:
+    """Means over participants of the bundle's fidelity.tsv, with intervals."""
+    people = scores["participant_id"].tolist()
+    return {s: metrics.over_participants(scores[s], people).as_json() for s in SCORES}
+
+
+def trivial_fidelity(run: RunFolder) -> dict[str, Any]:
+    """The trivial predictors on the test slices, and the pooling factor; {} without test slices."""
+    rows = read_slices_table(run)
+    test, training = rows[in_split(rows, "test")], rows[in_split(rows, "training")]
+    if test.empty or training.empty:
+        return {}
+    target, mask = read_slices(run, test)
+    known, _ = read_slices(run, training)
+    factor = pooling_factor(run, target.shape[1:])
+    positions = test["index"].to_numpy(), known, training["index"].to_numpy()
+    predictions = {
+        "black": metrics.black(target),
+        "position_mean": metrics.position_mean(*positions) / WHITE,
+        "nearest": known[metrics.nearest(target, known)[0]] / WHITE,
+        "pooling": metrics.pooling(target, factor) / WHITE,
+    }
+    trivial = {
+        name: fidelity(_score(prediction, target, mask).assign(participant_id=_participants(test)))
+        for name, prediction in predictions.items()
+    }
+    return {"trivial": trivial, "pooling_factor": factor}
+
+
+def pooling_factor(run: RunFolder, size: tuple[int, ...]) -> int:
+    """Pixels along a side for each code, so that pooling keeps as many numbers; 4 without codes."""
+    if not (run.codes / "codes.safetensors").is_file():
+        return 4
+    return max(1, round(size[0] / code_shape(run.path)[-2]))
+
+
+def codebook_use(run: RunFolder) -> dict[str, Any]:
+    """Codes in use and their perplexity: over the test slices, and for each split."""
+    codes, rows, num_codes = read_codes(run)
+    use: dict[str, Any] = {"num_codes": num_codes, "grid": list(codes.shape[1:])}
+    for split in SPLITS:
+        counts = metrics.code_counts(codes[in_split(rows, split)], num_codes)
+        use[split] = {"used": metrics.codes_used(counts), "perplexity": metrics.perplexity(counts)}
+    return {**use["test"], **use}
+
+
+def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
+    """Bits of test slices under the prior, beside the per-position unigram of training codes.
+
+    The prior is told each slice's conditions; where it takes the slice before, a second figure
+    says what it needs then. The unigram knows the positions on the grid alone.
+    """
+    codes, rows, num_codes = read_codes(run)
+    training, validation, test = (codes[in_split(rows, s)] for s in SPLITS)
+    size = int(np.prod(codes.shape[1:]))
+    image = metrics.over_participants(bits["bits"], _participants(bits))
+    code = metrics.over_participants(bits["bits"] / size, _participants(bits))
+    concentration = metrics.choose_concentration(training, validation, num_codes)
+    unigram = metrics.unigram_bits(training, test, num_codes, concentration) / size
+    after = {}
+    if "bits_after" in bits:
+        told = metrics.over_participants(bits["bits_after"] / size, _participants(bits))
+        after["bits_per_code_after_interval"] = told.as_json()
+    return after | {
+        "bits_per_code": finite_or_none(code.mean),
+        "bits_per_image": finite_or_none(image.mean),
+        "bits_per_code_interval": code.as_json(),
+        "unigram_bits_per_code": finite_or_none(
+            metrics.over_participants(unigram, _participants(rows[in_split(rows, "test")])).mean
+        ),
+        "unigram_concentration": concentration,
+        "uniform_bits_per_code": float(np.log2(num_codes)),
+    }
+
+
+def compare_samples(
+    run: RunFolder, files: Sequence[Path], work: Path, decode: Decode
+) -> dict[str, Any]:
+    """Each sampled slice's nearest training slice, both as the VQ-VAE decodes them.
+
+    Raw slices hold detail that no decoded image has, and would all look far away; test slices
+    treated alike show which distance a real new person has.
+    """
+    samples = read_samples(files[:SAMPLES_COMPARED])[:SAMPLES_COMPARED]
+    slices = len(read_samples(files[:1]))
+    names = np.repeat([file.name for file in files], slices)[: len(samples)]
+    codes, rows, _ = read_codes(run)
+    training, test = (rows[in_split(rows, s)] for s in ("training", "test"))
+    known = _decoded(codes[in_split(rows, "training")], decode)
+    found, distance = metrics.nearest(samples, known)
+    table = training.iloc[found][["participant_id", "session_id", "axis", "index"]]
+    table = table.assign(sample=names, rms=distance / 255)
+    table.to_csv(work / "nearest.tsv", sep="\t", index=False, na_rep="n/a")
+    (work / "nearest.png").write_bytes(figures.beside_nearest(samples[:8], known[found[:8]]))
+    result: dict[str, Any] = {
+        "compared": len(samples),
+        "distance_to_training": finite_or_none(np.median(distance) / 255),
+    }
+    if len(test):
+        held_out = _decoded(codes[in_split(rows, "test")], decode)
+        real = np.median(metrics.nearest(held_out, known)[1])
+        result["test_distance_to_training"] = finite_or_none(real / 255)
+    return result
+
+
+def split_counts(run: RunFolder) -> dict[str, Any]:
+    """Participants, sessions and slices in each split.
+
+    Raises:
+        VQBrainError: somebody is in two splits.
+    """
+    rows = read_slices_table(run)
+    check_splits(zip(_participants(rows), rows["split"], strict=True))
+    parts = {s: rows[in_split(rows, s)] for s in SPLITS}
+    sessions = {
+        s: len(part.drop_duplicates(["participant_id", "session_id"])) for s, part in parts.items()
+    }
+    return {
+        "participants": {s: int(part["participant_id"].nunique()) for s, part in parts.items()},
+        "sessions": sessions,
+        "slices": {s: len(part) for s, part in parts.items()},
+    }
+
+
+def _score(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> pd.DataFrame:
+    """The three scores of each slice; prediction in [0, 1], target 8-bit, (N, W, H)."""
+    batches = []
+    for start in range(0, len(target), 64):
+        part = slice(start, start + 64)
+        p = torch.from_numpy(np.ascontiguousarray(prediction[part], dtype=np.float32))[:, None]
+        t = torch.from_numpy(target[part])[:, None].float() / 255
+        m = torch.from_numpy(mask[part])[:, None]
+        scores = (
+            metrics.ssim_brain(p, t, m),
+            metrics.ssim_whole(p, t),
+            metrics.psnr_brain(p, t, m),
+        )
+        batches.append(torch.stack(scores, dim=1).numpy())
+    return pd.DataFrame(np.concatenate(batches), columns=list(SCORES))
+
+
+def _decoded(codes: np.ndarray, decode: Decode) -> np.ndarray:
+    """(N, W, H) uint8 of (N, G, w, h) codes, decoded in fixed batches."""
+    batches = [to_uint8(decode(codes[i : i + 64])) for i in range(0, len(codes), 64)]
+    return np.concatenate(batches)
+
+
+def _participants(rows: pd.DataFrame) -> list[str]:
+    return [str(p) for p in rows["participant_id"]]

@@ -1,0 +1,1 @@
+"""From scans to stacks of slices: the parts of `prepare` and `check`."""

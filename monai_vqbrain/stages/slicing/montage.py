@@ -1,0 +1,79 @@
+"""An overview picture: some slices of some volumes, with the outlines of their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
+
+from monai_vqbrain.runs.stacks import mask_path
+from monai_vqbrain.selection import evenly_spaced
+
+MAX_VOLUMES, SLICES_PER_VOLUME = 24, 6
+FONT, GAP = 12, 4  # pixels
+OUTLINE = (1.0, 0.35, 0.1)
+
+
+def write_montage(stacks: Sequence[Path], path: Path, axis: str) -> None:
+    """Draw up to 24 volumes, a row each, six slices of each about the stack's middle.
+
+    Args:
+        stacks: the stacks' files; of more than 24, some evenly chosen.
+        path: the PNG to write.
+        axis: "axial", "coronal" or "sagittal".
+    """
+    chosen = [stacks[i] for i in evenly_spaced(len(stacks), MAX_VOLUMES)]
+    names = [stack.name.removesuffix("_T1w.nii") for stack in chosen]
+    font = ImageFont.load_default(FONT)
+    left = int(max(font.getlength(name) for name in names)) + 2 * GAP
+    side = "the face" if axis == "sagittal" else "the person's right"
+    title = f"{axis} slices in ascending order; {side} is on the right"
+    rows = [
+        np.rint(255 * outlined_slices(stack, SLICES_PER_VOLUME)).astype(np.uint8)
+        for stack in chosen
+    ]
+    top, width = 2 * FONT, max(*(row.shape[1] for row in rows), int(font.getlength(title)))
+    height = top + sum(row.shape[0] + GAP for row in rows)
+    picture = Image.new("RGB", (left + width, height), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((left, top / 2), title, "black", font, anchor="lm")
+    for name, row in zip(names, rows, strict=True):
+        picture.paste(Image.fromarray(row), (left, top))
+        draw.text((left - GAP, top + row.shape[0] / 2), name, "black", font, anchor="rm")
+        top += row.shape[0] + GAP
+    picture.save(path)
+
+
+def outlined_slices(stack: Path, most: int, pixels: int | None = None) -> np.ndarray:
+    """Slices about the middle of a stack, side by side, with the outlines of their masks.
+
+    Args:
+        stack: the stack's file.
+        most: how many slices at most.
+        pixels: the longer side of a slice at most; it is thinned out to that.
+
+    Returns:
+        (H, slices * W, 3) in [0, 1].
+    """
+    image = np.asarray(nib.Nifti1Image.from_filename(stack).dataobj, dtype=np.float32)
+    mask = np.asarray(nib.Nifti1Image.from_filename(mask_path(stack)).dataobj) > 0
+    if pixels is not None:
+        step = -(-max(image.shape[:2]) // pixels)
+        image, mask = image[::step, ::step], mask[::step, ::step]
+    count = image.shape[2]
+    middle = range(count // 6, count - count // 6)
+    tiles = [
+        _outlined_slice(image[..., middle[i]], mask[..., middle[i]])
+        for i in evenly_spaced(len(middle), most)
+    ]
+    return np.concatenate(tiles, axis=1)
+
+
+def _outlined_slice(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    colour = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1)
+    colour[mask & ~binary_erosion(mask)] = OUTLINE
+    return np.rot90(colour)

@@ -1,0 +1,70 @@
+"""From 2D pictures to a stack of slices without spatial metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from monai_vqbrain.cohorts import Problem, Scan
+from monai_vqbrain.errors import UnusableImageError
+from monai_vqbrain.transforms import ScaleBrainIntensity, SliceGrid, SliceStack
+from monai_vqbrain.transforms.intensity import to_unit
+from monai_vqbrain.transforms.mask import solid
+
+DARK = 16  # of 255; a JPEG's background is not exactly 0
+
+
+def pictures_to_slices(
+    scan: Scan, size: Sequence[int], spacing: float
+) -> tuple[SliceStack, list[Problem]]:
+    """Read the pictures of a scan, fit each into the frame, and scale all together.
+
+    A picture is taken as it is shown: its columns run from left to right, its rows from the front
+    of the head to the back. It is shrunk until it fits, never enlarged, and padded with 0. The
+    brain is what is brighter than a JPEG's background, closed and hole-filled; what lies outside
+    becomes 0.
+
+    Args:
+        scan: of the form `pictures`.
+        size: (W, H) pixels of a slice.
+        spacing: mm a pixel, for the header alone: nobody says what a pixel of them measures.
+
+    Returns:
+        The slices, in [0, 1], and a line for each picture that cannot be read.
+
+    Raises:
+        UnusableImageError: there is no picture that can be read, or nothing in them.
+    """
+    planes: list[np.ndarray] = []
+    problems: list[Problem] = []
+    for path in scan.files:
+        try:
+            with Image.open(path) as picture:
+                planes.append(_fitted(picture.convert("L"), size))
+        except (OSError, UnidentifiedImageError, ValueError):
+            name = f"{scan.source.rpartition(': ')[0]}/{path.name}"
+            problems.append(Problem(name, "cannot be read as a picture", "get the file again"))
+    if not planes:
+        raise UnusableImageError("none of its pictures can be read", "get the files again")
+    stack = np.stack(planes, axis=-1)
+    mask = solid(stack > DARK, planar=True)
+    if not mask.any():
+        raise UnusableImageError("its pictures are black", "get the files again")
+    stack = np.where(mask, stack, np.uint8(0))
+    low, high = ScaleBrainIntensity().limits(stack[mask])
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    grid = SliceGrid("axial", affine, stack.shape, low=np.nan, high=np.nan)
+    return SliceStack(to_unit(stack[None], low, high), mask[None], grid), problems
+
+
+def _fitted(picture: Image.Image, size: Sequence[int]) -> np.ndarray:
+    """(W, H) uint8, x to the right and y to the front."""
+    width, height = size
+    picture.thumbnail((width, height), Image.Resampling.BOX)
+    shown = np.asarray(picture).T[:, ::-1]
+    before = [(frame - side) // 2 for frame, side in zip(size, shown.shape, strict=True)]
+    framed = np.zeros((width, height), dtype=np.uint8)
+    framed[before[0] : before[0] + shown.shape[0], before[1] : before[1] + shown.shape[1]] = shown
+    return framed

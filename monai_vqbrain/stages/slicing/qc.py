@@ -1,0 +1,96 @@
+"""Every scan at a glance, outliers first: qc/index.html and qc/qc.tsv."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from monai_vqbrain.files import writing
+from monai_vqbrain.stages.reporting.pages import page
+from monai_vqbrain.stages.slicing.montage import outlined_slices
+from monai_vqbrain.stages.slicing.scan_slices import SlicedScan
+
+MEASURES = {
+    "brain_ml": "brain, ml",
+    "height_mm": "brain's extent across the slices, mm",
+    "shift_mm": "its middle across the slices, from the template's, mm",
+    "alignment": "correlation with the template",
+    "area_percent": "brain in a slice's frame, %",
+    "brightness": "mean in the brain, 0 to 1",
+    "contrast": "standard deviation in the brain",
+}
+TILES, PIXELS = 8, 64  # slices of a mosaic, and the longer side of each
+QUALITY = 75  # of its JPEG
+
+
+def write_qc(cuts: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFrame:
+    """Write the page and the table.
+
+    A scan's outlier score is the largest of its measures' distances from the cohort's median, in
+    robust standard deviations (1.4826 times the median absolute deviation).
+
+    Args:
+        cuts: with slices.
+        folder: the slices' folder, in which their stacks lie.
+        qc: where the two files go.
+
+    Returns:
+        The table: one row a scan, the oddest first.
+    """
+    table = pd.DataFrame([_qc_row(cut) for cut in cuts])
+    distances = pd.DataFrame({name: robust_distance(table[name]) for name in MEASURES})
+    table["score"] = distances.max(axis=1).fillna(0.0)
+    table["odd"] = distances.fillna(-1.0).idxmax(axis=1).where(table["score"] > 0)
+    table = table.sort_values("score", ascending=False, kind="stable")
+    shown = table.round(dict.fromkeys((*MEASURES, "score"), 4))
+    shown.to_csv(qc / "qc.tsv", sep="\t", index=False, na_rep="n/a")
+    scans = [
+        {**row, "mosaic": _mosaic(folder / cuts[index].slices[0]["stack"])}
+        for index, row in zip(table.index, table.to_dict("records"), strict=True)
+    ]
+    known = {name: words for name, words in MEASURES.items() if table[name].notna().any()}
+    html = page("qc.html.j2", {"scans": scans, "measures": known})
+    with writing(qc / "index.html") as path:
+        path.write_text(html, encoding="utf-8")
+    return table
+
+
+def robust_distance(values: pd.Series) -> np.ndarray:
+    """Distance of each value from the median in robust standard deviations; NaN if unknown.
+
+    Example:
+        >>> robust_distance(pd.Series([1.0, 2.0, 3.0, 10.0])).round(2).tolist()
+        [1.01, 0.34, 0.34, 5.06]
+    """
+    numbers = values.to_numpy(dtype=float)
+    away = np.abs(numbers - np.nanmedian(numbers)) if np.isfinite(numbers).any() else numbers
+    spread = 1.4826 * np.nanmedian(away) if np.isfinite(away).any() else np.nan
+    return away / spread if spread > 0 else np.where(np.isnan(away), np.nan, 0.0)
+
+
+def _qc_row(cut: SlicedScan) -> dict[str, Any]:
+    scan = cut.scan
+    known = {name: cut.measures.get(name, np.nan) for name in MEASURES}
+    return {
+        "scan": scan.name,
+        "participant_id": scan.participant_id,
+        "session_id": scan.session_id or None,
+        "source": scan.source,
+        **known,
+    }
+
+
+def _mosaic(stack: Path) -> str:
+    """A row of slices with the outlines of their masks, as the address of a JPEG."""
+    row = outlined_slices(stack, TILES, PIXELS)
+    file = io.BytesIO()
+    picture = Image.fromarray(np.rint(255 * row).astype(np.uint8))
+    picture.save(file, "JPEG", quality=QUALITY, subsampling=0)  # else thin outlines blur
+    return "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()

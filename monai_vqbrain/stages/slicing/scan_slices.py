@@ -1,0 +1,96 @@
+"""From one scan to its stack of slices on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_vqbrain.cohorts import Problem, Scan
+from monai_vqbrain.errors import UnusableImageError
+from monai_vqbrain.runs.stacks import write_scan_stack
+from monai_vqbrain.stages.slicing.dicom import converted_volume
+from monai_vqbrain.stages.slicing.normalisation import Normalisation, normalise
+from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
+from monai_vqbrain.stages.slicing.pictures import pictures_to_slices
+from monai_vqbrain.stages.slicing.volume import WholeHeadError
+from monai_vqbrain.transforms import ExtractSlices, SliceStack
+from monai_vqbrain.transforms.brain_slices import brain_slices
+from monai_vqbrain.transforms.grid import world_axes
+
+NO_POSITION = {"position_mm": None, "position_rel": None}
+
+
+@dataclass(frozen=True)
+class SlicedScan:
+    """What became of one scan.
+
+    Args:
+        scan: the scan.
+        slices: one row a slice: stack, mask_source and where it lies; empty if it was unusable.
+        problems: what is wrong with it.
+        measures: what tells an odd scan, by name, see `qc.MEASURES`.
+        whole_head: it is unusable for being a whole head that was not to be aligned.
+    """
+
+    scan: Scan
+    slices: tuple[dict[str, Any], ...] = ()
+    problems: tuple[Problem, ...] = ()
+    measures: dict[str, float] = field(default_factory=dict)
+    whole_head: bool = False
+
+
+def slice_scan(
+    scan: Scan, extract: ExtractSlices, how: Normalisation, folder: Path, notes: NormalisationCache
+) -> SlicedScan:
+    """Read a scan, cut it, write stack and mask below `folder`; what is wrong with it is returned.
+
+    Args:
+        scan: who and where.
+        extract: how to cut.
+        how: what is done to the volume before.
+        folder: the slices' folder; files go to `stacks/` in it.
+        notes: where what is found of a volume is kept; a series of DICOM becomes a volume there.
+    """
+    measures: dict[str, float] = {}
+    try:
+        if scan.form == "pictures":
+            stack, problems = pictures_to_slices(scan, extract.size, extract.spacing)
+            mask_source = "pictures"
+        else:
+            path = converted_volume(scan, notes.folder) if scan.form == "dicom" else scan.path
+            brain = normalise(path, how, scan.mask_path, scan.space, notes)
+            mask_source = brain.mask_source
+            stack = brain_slices(brain.volume.array, brain.volume.affine, brain.inside, extract)
+            problems = [] if brain.volume.oriented else [orientation_problem(scan)]
+            measures |= brain.measures | _extent_measures(stack, extract)
+    except UnusableImageError as error:
+        problem = Problem(scan.source, error.problem, error.advice)
+        return SlicedScan(scan, problems=(problem,), whole_head=isinstance(error, WholeHeadError))
+    except ValueError as error:  # of the transforms, about this volume's numbers
+        return SlicedScan(scan, problems=(Problem(scan.source, str(error), "look at the image"),))
+    rows = write_scan_stack(stack, scan.name, mask_source, folder)
+    if scan.form == "pictures":
+        rows = tuple(row | NO_POSITION for row in rows)
+    inside = stack.image[stack.mask]
+    measures["area_percent"] = float(100 * stack.brain_fraction.mean())
+    if inside.size:
+        measures |= {"brightness": float(inside.mean()), "contrast": float(inside.std())}
+    return SlicedScan(scan, rows, tuple(problems), measures)
+
+
+def _extent_measures(stack: SliceStack, extract: ExtractSlices) -> dict[str, float]:
+    """How long the brain is along the slices' axis, and how far from where it should be."""
+    grid = stack.grid
+    measures = {"height_mm": grid.high - grid.low}
+    if extract.frame is not None:
+        along = world_axes(grid.axis)[2]
+        middle = sum(end[along] for end in extract.frame) / 2
+        measures["shift_mm"] = float((grid.low + grid.high) / 2 - middle)
+    return measures
+
+
+def orientation_problem(scan: Scan) -> Problem:
+    """What to tell about a scan whose header does not say which side is left."""
+    advice = "taken as nibabel reads it; check left and right, or convert it again from DICOM"
+    return Problem(scan.source, "the header does not say which side is left", advice)

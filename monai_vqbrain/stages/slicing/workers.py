@@ -1,0 +1,53 @@
+"""Several volumes at a time: local processes, or the workers of a dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from joblib import Parallel, delayed, parallel_config
+
+from monai_vqbrain.errors import UsageError
+
+T = TypeVar("T")
+SCHEDULER_TIMEOUT = 10  # seconds for a scheduler to answer
+
+
+def map_in_order(
+    work: Callable[..., T], items: Sequence[tuple[Any, ...]], jobs: int, dask: str | None = None
+) -> Iterator[T]:
+    """Do work on all items, several at a time, and give the results in the order of the items.
+
+    Args:
+        work: what is done; on a cluster its modules and files must be there too.
+        items: the arguments of each call.
+        jobs: processes here.
+        dask: instead, the address of a dask scheduler, whose workers are all used. What a worker
+            that dies had in hand is done again by another.
+
+    Raises:
+        UsageError: no scheduler answers, or dask is not installed.
+    """
+    with _workers(jobs, dask) as number:
+        calls = (delayed(work)(*item) for item in items)
+        yield from Parallel(n_jobs=number, return_as="generator")(calls)
+
+
+@contextmanager
+def _workers(jobs: int, dask: str | None) -> Iterator[int]:
+    if dask is None:
+        yield jobs
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError("--dask needs dask: pip install 'monai-vqbrain[cluster]'") from None
+    try:
+        client = Client(dask, timeout=SCHEDULER_TIMEOUT)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(
+            f"no dask scheduler answers at {dask}: start one with `dask scheduler`"
+        ) from error
+    with client, parallel_config(backend="dask"):
+        yield -1

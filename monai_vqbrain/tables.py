@@ -1,0 +1,58 @@
+"""Tab-separated tables: one reader and one writer, with one rule for missing values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.files import writing
+
+MISSING = "n/a"  # as BIDS has it; "NA", "null" and "nan" are values
+TEXT_COLUMNS = ("participant_id", "session_id", "diagnosis", "sex")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table; `n/a` and empty cells are missing, identifiers and categories are text.
+
+    Raises:
+        VQBrainError: if the file is not there or holds no table.
+    """
+    return _read(path, dict.fromkeys(TEXT_COLUMNS, str), [MISSING, ""])
+
+
+def read_text_table(path: Path) -> pd.DataFrame:
+    """Read a table with every cell as the text that it is, `n/a` included.
+
+    Raises:
+        VQBrainError: if the file is not there or holds no table.
+    """
+    return _read(path, str, [])
+
+
+def _read(path: Path, dtype: Any, missing: list[str]) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, sep="\t", dtype=dtype, keep_default_na=False, na_values=missing)
+    except (FileNotFoundError, pd.errors.EmptyDataError) as error:
+        raise VQBrainError(f"{path} is missing or empty: run its stage again") from error
+
+
+def write_table(table: pd.DataFrame, path: Path, digits: int | None = None) -> None:
+    """Write a table, whole or not at all; missing values become `n/a`.
+
+    Args:
+        table: what to write, without its index.
+        path: where to.
+        digits: significant digits of floats; by default as many as tell them apart.
+    """
+    floats = None if digits is None else f"%.{digits}g"
+    with writing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep=MISSING, float_format=floats)
+
+
+def finite_or_none(value: Any) -> float | None:
+    """A finite float, or None: JSON knows no NaN."""
+    return float(value) if np.isfinite(value) else None

@@ -52,11 +52,15 @@ _CLASSES: dict[str, tuple[str, ...]] = {
     "inferers": (
         "AncestralSampler",
         "CachedLogits",
+        "MixedPrecisionInferer",
+        "PixelCNNInferer",
+        "PlainSampler",
+        "VQVAEInferer",
+        "VolumeSampler",
+    ),
+    "interop": (
         "CachedTransformer",
         "CachedTransformerInferer",
-        "MixedPrecisionInferer",
-        "PlainSampler",
-        "VolumeSampler",
     ),
     "losses": (
         "FeatureLoss",

@@ -16,12 +16,12 @@ LEVELS = (
     {"cli"},
     {"stages"},
     {"components"},
-    {"engines", "inferers", "cohorts"},
+    {"engines", "inferers", "interop", "cohorts"},
     {"handlers", "losses", "networks", "transforms", "metrics"},
     {"errors", "files", "progress", "provenance", "__init__"},
 )
 COMPONENT_HALF = {
-    "transforms", "networks", "inferers", "engines", "handlers", "losses", "metrics",
+    "transforms", "networks", "inferers", "interop", "engines", "handlers", "losses", "metrics",
 }  # fmt: skip
 LIGHT = {"__future__", "collections", "contextlib", "functools", "json", "os", "pathlib", "re"} | {
     "shutil", "sys", "textwrap", "time", "typing", "warnings", "click", NAME,

@@ -45,7 +45,7 @@ from quantizer import resident
 from standings import aligned, command_line, keep, machine, short
 
 from monai_vqbrain.cohorts import Scan, read_cohort
-from monai_vqbrain.stages.prepare import prepare
+from monai_vqbrain.stages import prepare as stage
 from monai_vqbrain.stages.slicing import plan
 from monai_vqbrain.stages.slicing.volume import find_brain, read_volume
 from monai_vqbrain.transforms import LoadSliced
@@ -132,7 +132,7 @@ def laps(data: Path, volumes: int) -> dict[str, float]:
 def prepare(data: Path, volumes: int) -> None:
     """Prepare the first volumes of a cohort into a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as folder, only(volumes):
-        prepare(data, Path(folder) / "run")
+        stage.prepare(data, Path(folder) / "run")
 
 
 @contextmanager

@@ -42,10 +42,9 @@ from torch import nn
 from monai_vqbrain.inferers import (
     AncestralSampler,
     CachedLogits,
-    CachedTransformer,
-    CachedTransformerInferer,
     PlainSampler,
 )
+from monai_vqbrain.interop import CachedTransformer, CachedTransformerInferer
 from monai_vqbrain.networks import PixelCNN
 
 CODES = 512

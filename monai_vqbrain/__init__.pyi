@@ -37,11 +37,15 @@ from .handlers import (
 from .inferers import (
     AncestralSampler as AncestralSampler,
     CachedLogits as CachedLogits,
-    CachedTransformer as CachedTransformer,
-    CachedTransformerInferer as CachedTransformerInferer,
     MixedPrecisionInferer as MixedPrecisionInferer,
+    PixelCNNInferer as PixelCNNInferer,
     PlainSampler as PlainSampler,
     VolumeSampler as VolumeSampler,
+    VQVAEInferer as VQVAEInferer,
+)
+from .interop import (
+    CachedTransformer as CachedTransformer,
+    CachedTransformerInferer as CachedTransformerInferer,
 )
 from .losses import (
     FeatureLoss as FeatureLoss,

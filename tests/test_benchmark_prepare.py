@@ -13,6 +13,7 @@ from conftest import benchmark_modules
 
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.stages import prepare as stage
+from monai_vqbrain.stages.slicing import plan
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ def test_volumes_are_chosen_from_end_to_end(benchmark: Any) -> None:
 
 def test_cohorts_are_whole_again_afterwards(benchmark: Any, people: Path) -> None:
     with benchmark.only(2):
-        assert len(stage.read_cohort(people).scans) == 2
-    assert len(stage.read_cohort(people).scans) == 4
+        assert len(plan.read_cohort(people).scans) == 2
+    assert len(plan.read_cohort(people).scans) == 4
 
 
 def test_pictures_are_not_counted(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -379,14 +379,15 @@ def test_slices_are_prepared_by_the_protocol(
     benchmark: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(benchmark.vqvae, "prepare", lambda *call: asked.append(call))
+    monkeypatch.setattr(
+        benchmark.vqvae, "prepare", lambda _, run, **how: asked.append((str(run), how))
+    )
     args = benchmark.vqvae.parse(["--data", "D", "--work", "W"])
     assert benchmark.vqvae.slices_of("16x16", args) == Path("W/slices-128")
     assert benchmark.vqvae.slices_of("256", args) == Path("W/slices-256")
-    made = [(str(run), o.axis, o.size, o.spacing, o.count, o.seed) for _, run, o in asked]
-    assert made == [
-        ("W/slices-128", "axial", (128, 128), 1.8, None, 0),
-        ("W/slices-256", "axial", (256, 256), 0.9, None, 0),
+    assert asked == [
+        ("W/slices-128", {"size": (128, 128), "spacing": 1.8}),
+        ("W/slices-256", {"size": (256, 256), "spacing": 0.9}),
     ]
 
 

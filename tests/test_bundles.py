@@ -27,7 +27,7 @@ from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs import bundles as bundle
 from monai_vqbrain.runs.overrides import check_overrides
 from monai_vqbrain.stages.encode import encode
-from monai_vqbrain.stages.train import train, training_ids
+from monai_vqbrain.stages.train import train, training_command, training_ids
 
 BUNDLES = ("vqvae", "pixelcnn")
 TYPED = "bundles/vqvae/train.json"  # the file as the README names it

@@ -11,7 +11,7 @@ from monai.networks.nets import VQVAE, DecoderOnlyTransformer
 from monai.utils.ordering import Ordering
 from torch import Tensor, nn
 
-from monai_vqbrain.inferers.cached_transformer import CachedTransformer, CachedTransformerInferer
+from monai_vqbrain.interop import CachedTransformer, CachedTransformerInferer
 
 NUM_CODES, WIDTH = 16, 12
 NETWORKS = [

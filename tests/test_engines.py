@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Events
+from monai.inferers import SimpleInferer
 from torch import nn
 
 from monai_vqbrain.engines import (
@@ -20,7 +21,13 @@ from monai_vqbrain.engines import (
     VQVAETrainer,
 )
 from monai_vqbrain.engines.prior import batch_seed
-from monai_vqbrain.inferers import AncestralSampler, VolumeSampler, code_bits
+from monai_vqbrain.inferers import (
+    AncestralSampler,
+    PixelCNNInferer,
+    VolumeSampler,
+    VQVAEInferer,
+    code_bits,
+)
 from monai_vqbrain.networks import BrainVQVAE, PixelCNN
 
 K = 16
@@ -193,7 +200,7 @@ def drawn(batches: Iterable[int], seed: int = 0) -> dict[int, dict[str, Any]]:
         batches=batches,
         network=prior(),
         decoder=vqvae(),
-        inferer=AncestralSampler(),
+        inferer=PixelCNNInferer(),
         batch_size=2,
         seed=seed,
     )
@@ -230,7 +237,7 @@ def test_volumes_are_decoded_slice_by_slice() -> None:
         batches=[0],
         network=network,
         decoder=vqvae(),
-        inferer=VolumeSampler(AncestralSampler()),
+        inferer=PixelCNNInferer(VolumeSampler(AncestralSampler())),
         batch_size=2,
         given={"condition": torch.full((3, 1), 60.0)},
     )
@@ -247,6 +254,136 @@ def test_seeds_of_batches_differ_and_fit_a_generator() -> None:
     seeds = [batch_seed(seed, batch) for seed in (0, 1, 2, 2**40) for batch in range(50)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+class Recording:
+    """Notes the name of each method that an engine calls, and passes the call on."""
+
+    def __init__(self, inferer: Any) -> None:
+        self.inferer, self.calls = inferer, []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.inferer, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            return method(*args, **kwargs)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("decode", "calls"), [(True, ["encode", "decode"]), (False, ["encode"])], ids=["both", "codes"]
+)
+def test_vqvae_evaluator_calls_the_inferer_of_its_config(decode: bool, calls: list[str]) -> None:
+    inferer = Recording(VQVAEInferer())
+    evaluator = evaluator_of(VQVAEEvaluator, vqvae(), image_batches(), inferer, decode=decode)
+    evaluator.run()
+    assert inferer.calls == calls
+    assert ("pred" in evaluator.state.output) is decode
+
+
+def test_prior_evaluator_calls_the_inferer_of_its_config() -> None:
+    inferer = Recording(PixelCNNInferer())
+    evaluator_of(PriorEvaluator, prior(), code_batches(), inferer).run()
+    assert inferer.calls == ["get_likelihood"]
+
+
+def test_sampling_engine_calls_the_inferer_of_its_config() -> None:
+    inferer = Recording(PixelCNNInferer())
+    SamplingEngine("cpu", [0, 1], prior(), vqvae(), inferer, batch_size=2).run()
+    assert inferer.calls == ["sample", "sample"]
+
+
+def evaluator_of(
+    kind: type, network: nn.Module, batches: list[Any], inferer: Any = None, **options: Any
+) -> Any:
+    return kind(device="cpu", val_data_loader=batches, network=network, inferer=inferer, **options)
+
+
+def test_vqvae_evaluator_refuses_an_inferer_without_its_methods() -> None:
+    words = (
+        "VQVAEEvaluator calls encode and decode of its inferer, and SimpleInferer has no encode "
+        "and no decode: use VQVAEInferer, or an inferer with the same methods"
+    )
+    with pytest.raises(ValueError, match=words):
+        evaluator_of(VQVAEEvaluator, vqvae(), [], SimpleInferer())
+
+
+def test_prior_evaluator_refuses_an_inferer_without_a_likelihood() -> None:
+    words = "PriorEvaluator calls get_likelihood of its inferer, and SimpleInferer has no get_likel"
+    with pytest.raises(ValueError, match=words):
+        evaluator_of(PriorEvaluator, prior(), [], SimpleInferer())
+
+
+def test_sampling_engine_refuses_a_sampler_without_a_decoder() -> None:
+    with pytest.raises(ValueError, match="SamplingEngine calls sample of its inferer, and Ancestr"):
+        SamplingEngine("cpu", [0], prior(), vqvae(), AncestralSampler())
+
+
+def engine_with(kind: type, handlers: Any = None, **options: Any) -> Any:
+    """An engine of each kind, for one iteration over a batch of three (SamplingEngine: two)."""
+    if kind is SamplingEngine:
+        return kind(
+            "cpu", [0], prior(), vqvae(), PixelCNNInferer(), 2, val_handlers=handlers, **options
+        )
+    network, batches = (
+        (vqvae(), image_batches())
+        if kind in (VQVAETrainer, VQVAEEvaluator)
+        else (prior(), code_batches())
+    )
+    if kind in (VQVAEEvaluator, PriorEvaluator):
+        return evaluator_of(kind, network, batches, val_handlers=handlers, **options)
+    optimizer = torch.optim.Adam(network.parameters())
+    return kind(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=batches,
+        network=network,
+        optimizer=optimizer,
+        train_handlers=handlers,
+        **options,
+    )
+
+
+KINDS = (VQVAETrainer, VQVAEEvaluator, PriorTrainer, PriorEvaluator, SamplingEngine)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_disabled_handlers_are_left_out(kind: type) -> None:
+    class Attached:
+        def attach(self, engine: Any) -> None:
+            self.engine = engine
+
+    handler = Attached()
+    engine = engine_with(kind, [None, handler, None])
+    assert handler.engine is engine
+    engine.run()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_output_stays_whole_unless_decollation_is_asked_for(kind: type) -> None:
+    whole = engine_with(kind)
+    whole.run()  # before the next is built: a codebook begins with global randomness
+    split = engine_with(kind, decollate=True)
+    split.run()
+    output = whole.state.output
+    name = "bits" if kind is PriorEvaluator else "pred"
+    assert len(split.state.output) == len(output[name])
+    for item, expected in zip(split.state.output, output[name], strict=True):
+        torch.testing.assert_close(item[name], expected)
+    if kind in (VQVAEEvaluator, PriorEvaluator):
+        assert [item["participant_id"] for item in split.state.output] == output["participant_id"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_postprocessing_changes_what_an_iteration_leaves(kind: type) -> None:
+    def mark(item: dict[str, Any]) -> dict[str, Any]:
+        return item | {"marked": True}
+
+    engine = engine_with(kind, decollate=True, postprocessing=mark)
+    engine.run()
+    assert all(item["marked"] for item in engine.state.output)
 
 
 @pytest.mark.cuda

@@ -6,8 +6,8 @@ import pytest
 import torch
 from monai.networks.layers.vector_quantizer import EMAQuantizer
 
+from monai_vqbrain.interop import from_monai, to_monai
 from monai_vqbrain.networks import CodebookQuantizer
-from monai_vqbrain.networks.monai_codebook import from_monai, to_monai
 
 
 def encodings(*shape: int, seed: int = 0) -> torch.Tensor:

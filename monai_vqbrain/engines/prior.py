@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from monai.engines import Evaluator, SupervisedEvaluator, SupervisedTrainer
-from monai.engines.utils import IterationEvents
 from torch import nn
 
-from monai_vqbrain.inferers import code_bits
+from monai_vqbrain.engines.workflow import check_inferer, completed, enabled
+from monai_vqbrain.inferers import PixelCNNInferer
 
 
 class CodeBitsLoss(nn.Module):
@@ -25,17 +25,18 @@ class CodeBitsLoss(nn.Module):
 
 
 class PriorBatch:
-    """Makes a prior's inputs and targets of a batch; training hides some of what it is told.
+    """Turns a batch into the prior's inputs and targets, with random dropping of what it is given.
 
-    A share of each input's codes is replaced by the code that another slice of the batch has at the
-    same place. On small cohorts this keeps a prior from learning its slices by heart, and it learns
-    to go on from the odd code that sampling will draw. What is hidden now and then is what may be
-    missing later; without any condition a prior serves as the base of classifier-free guidance.
+    A share of each input's codes is replaced by the code at the same position in another slice of
+    the batch. On small cohorts this prevents memorisation of whole slices, and it trains the prior
+    to continue after an unlikely code, which sampling will draw. Conditions and previous slices are
+    dropped at random, so that they may be missing later; without any condition the prior serves as
+    the unconditional model of classifier-free guidance.
 
     Args:
-        swapped: the share of codes to replace.
-        hidden: the probability that a condition is hidden; and, once more, that all are.
-        alone: the probability that the slice before is hidden.
+        swapped: share of the input codes to replace, in [0, 1).
+        hidden: probability that a condition is dropped, and again that all are, in [0, 1).
+        alone: probability that the previous slice is dropped, in [0, 1).
 
     Raises:
         ValueError: if one of them is not in [0, 1).
@@ -54,15 +55,19 @@ class PriorBatch:
         non_blocking: bool = False,
         **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, torch.Tensor]]:
-        """Codes as input, codes as target, and what else the prior's forward takes.
+        """Input codes, target codes, no positional and all keyword arguments of the prior.
 
         Args:
-            batch: codes (B, *grid), 0..K-1; condition (B, C) and neighbour (B, *grid) if there are.
-            device: where to put them.
-            non_blocking: do not wait for the device.
+            batch: `codes` (B, *grid), 0..K-1; optionally `condition` (B, C), NaN where a value is
+                missing, and `neighbour` (B, *grid), codes of the previous slices.
+            device: device of all results.
+            non_blocking: copy asynchronously where possible.
+
+        Returns:
+            As MONAI's engines take it: (inputs, targets, (), keyword arguments).
         """
         codes, inputs, given = batch["codes"].long(), batch["codes"].long(), {}
-        # drawn on the CPU, so that a seed gives the same on every device
+        # drawn on the CPU, so that a seed gives the same batch on every device
         if self.swapped:
             others = codes[torch.randperm(len(codes))]
             inputs = torch.where(torch.rand(codes.shape) < self.swapped, others, codes)
@@ -80,64 +85,82 @@ class PriorBatch:
 
 
 class PriorTrainer(SupervisedTrainer):
-    """MONAI's trainer for a network that predicts each code from those before it.
+    """MONAI's trainer for a network that predicts each code from the previous ones.
 
     A batch is a dictionary as PriorBatch takes it. The loss is in bits per code.
 
     Args:
-        kwargs: those of SupervisedTrainer.
+        decollate: split batch and output into lists of items after each iteration. The handlers of
+            this package read whole batches.
+        kwargs: those of SupervisedTrainer; `loss_function` is a CodeBitsLoss and `prepare_batch` a
+            PriorBatch by default, and `train_handlers` may contain None, which is left out.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, decollate: bool = False, **kwargs: Any) -> None:
         kwargs.setdefault("loss_function", CodeBitsLoss())
         kwargs.setdefault("prepare_batch", PriorBatch())
-        super().__init__(**kwargs, decollate=False)
+        kwargs["train_handlers"] = enabled(kwargs.get("train_handlers"))
+        super().__init__(**kwargs, decollate=decollate)
 
 
 class PriorEvaluator(SupervisedEvaluator):
     """MONAI's evaluator for the prior: the engine's output holds the batch and `bits` (B, *grid).
 
-    They are those of a slice by itself, under its conditions. Where a batch has the slices before,
-    `bits_after` are those given them too.
+    `bits` are the bits per code of each slice under its conditions alone. If the batch contains the
+    previous slices, `bits_after` (B, *grid) are those given the previous slice too.
 
     Args:
-        kwargs: those of SupervisedEvaluator; an inferer is not used.
+        decollate: split batch and output into lists of items after each iteration. The handlers
+            and metrics of this package read whole batches.
+        kwargs: those of SupervisedEvaluator. Its `inferer` is a PixelCNNInferer by default, of
+            which `get_likelihood` is called; `val_handlers` may contain None, which is left out.
+
+    Raises:
+        ValueError: if the inferer has no `get_likelihood`.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, decollate: bool = False, **kwargs: Any) -> None:
         kwargs.setdefault("prepare_batch", PriorBatch())
-        super().__init__(**kwargs, decollate=False)
+        kwargs["inferer"] = kwargs.get("inferer") or PixelCNNInferer()
+        check_inferer(self, kwargs["inferer"], "get_likelihood", example="PixelCNNInferer")
+        kwargs["val_handlers"] = enabled(kwargs.get("val_handlers"))
+        super().__init__(**kwargs, decollate=decollate)
 
-    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:
+    def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> Any:
         _, codes, _, given = engine.prepare_batch(
-            batchdata, engine.state.device, engine.non_blocking
+            batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs
         )
-        network: Any = engine.network
-        output = {**batchdata, "bits": code_bits(network, codes, given.get("condition"))}
-        if "neighbour" in given:
-            output["bits_after"] = code_bits(network, codes, **given)
-        engine.state.output = output
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return output
+        bits, network = engine.inferer.get_likelihood, engine.network
+        with engine.mode(network):
+            output = {**batchdata, "bits": bits(codes, network, given.get("condition"))}
+            if "neighbour" in given:
+                output["bits_after"] = bits(codes, network, **given)
+        return completed(engine, output)
 
 
 class SamplingEngine(Evaluator):
-    """Draws whole batches of codes from a prior and decodes them.
+    """Draws batches of codes from a prior and decodes them to images.
 
-    Each batch has a generator of its own, seeded by (seed, batch number), so that a batch is the
-    same whichever others are drawn. The engine's output holds `codes` (B, *grid) and `pred`
-    (B, 1, *size), clipped to [0, 1]; of volumes `codes` (B, S, *grid) and `pred` (B, 1, *size, S).
+    Each batch has its own generator, seeded by (seed, batch number), so that a batch does not
+    depend on which others are drawn. The engine's output holds `batch` (its number), `codes`
+    (B, *grid) and `pred` (B, 1, *size) in [0, 1]; for volumes of S slices `codes` (B, S, *grid) and
+    `pred` (B, 1, *size, S).
 
     Args:
-        device: where to draw.
+        device: device of the networks.
         batches: the batch numbers to draw, 0, 1, ...
         network: the prior.
-        decoder: the VQ-VAE; its `decode_samples` makes images of codes.
-        inferer: draws codes: (network, batch_size, generator, ...) -> (B, *grid) or (B, S, *grid).
-        batch_size: images in a batch.
-        seed: of the whole sample.
-        given: what the inferer is given besides, by name, such as condition; a tensor each.
-        val_handlers: handlers to attach.
+        decoder: the VQ-VAE of its codes.
+        inferer: its `sample` draws and decodes, such as PixelCNNInferer's.
+        batch_size: images per batch.
+        seed: of all batches together, at least 0.
+        given: further arguments of the inferer's `sample` by name, such as `condition`; tensors.
+        decollate: split the output into a list of items after each iteration. The handlers of this
+            package read whole batches.
+        kwargs: those of MONAI's Evaluator; `val_handlers` may contain None, which is left out.
+
+    Raises:
+        ValueError: if the inferer has no `sample`.
     """
 
     def __init__(  # noqa: PLR0913  (an engine's parts, by name)
@@ -146,20 +169,17 @@ class SamplingEngine(Evaluator):
         batches: Iterable[int],
         network: nn.Module,
         decoder: nn.Module,
-        inferer: Callable[..., torch.Tensor],
+        inferer: Any,
         batch_size: int = 64,
         seed: int = 0,
         *,
         given: Mapping[str, torch.Tensor] | None = None,
-        val_handlers: Any = None,
+        decollate: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            device=device,
-            val_data_loader=list(batches),
-            val_handlers=val_handlers,
-            decollate=False,
-            mode="eval",
-        )
+        check_inferer(self, inferer, "sample", example="PixelCNNInferer")
+        kwargs["val_handlers"] = enabled(kwargs.get("val_handlers"))
+        super().__init__(device, list(batches), decollate=decollate, **kwargs)
         self.network = network
         self.decoder = decoder
         self.inferer = inferer
@@ -167,20 +187,16 @@ class SamplingEngine(Evaluator):
         self.seed = seed
         self.given = {name: tensor.to(device) for name, tensor in (given or {}).items()}
 
-    def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
+    def _iteration(self, engine: Any, batchdata: Any) -> Any:
         generator = torch.Generator().manual_seed(batch_seed(self.seed, batchdata))
-        with engine.mode(self.network), engine.mode(self.decoder):
-            codes = self.inferer(self.network, self.batch_size, generator, **self.given)
-            images = self._decode(codes)
-        return {"batch": batchdata, "codes": codes, "pred": images}
-
-    def _decode(self, codes: torch.Tensor) -> torch.Tensor:
-        decode: Any = self.decoder.decode_samples
-        if codes.ndim == 1 + len(self.network.settings["grid"]):  # type: ignore[index]
-            return decode(codes).clamp(0, 1)
-        return torch.stack([decode(part).clamp(0, 1) for part in codes.unbind(1)], dim=-1)
+        networks = (self.network, self.decoder)
+        with engine.mode(*networks):
+            images, codes = self.inferer.sample(
+                *networks, self.batch_size, generator, return_codes=True, **self.given
+            )
+        return completed(engine, {"batch": batchdata, "codes": codes, "pred": images})
 
 
 def batch_seed(seed: int, batch: int) -> int:
-    """A seed for one batch, far from those of other batches and seeds (64 bits)."""
+    """A seed for one batch in 0..2^63-1, distinct across batches and seeds."""
     return (seed * 0x9E3779B97F4A7C15 + batch * 0xBF58476D1CE4E5B9 + 1) % (1 << 63)

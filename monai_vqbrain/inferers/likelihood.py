@@ -17,16 +17,16 @@ def code_bits(
     condition: Tensor | None = None,
     neighbour: Tensor | None = None,
 ) -> Tensor:
-    """Bits for each code given those before it: -log2 of the probability that the prior gave it.
+    """Bits per code given the codes before it: -log2 of its probability under the prior.
 
-    Their sum over a grid is the length of the whole grid under the prior; their map shows where an
-    image is unlike those that the prior was trained on.
+    Their sum over a grid is the code length of the whole grid under the prior; their map shows
+    where an image differs from those that the prior was trained on.
 
     Args:
         network: the prior; put in evaluation mode meanwhile, no gradient kept.
         codes: (B, h, w), or (B, G, h, w) with several groups, 0..K-1.
-        condition: what is known of the slices, see PixelCNN.
-        neighbour: codes of the slices before, see PixelCNN.
+        condition: (B, C) rows, NaN where a value is missing, see PixelCNN.
+        neighbour: codes of the previous slices, see PixelCNN.
 
     Returns:
         As the codes, float32, bits, at least 0.

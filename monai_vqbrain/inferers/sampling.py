@@ -1,4 +1,4 @@
-"""New code grids from a prior by ancestral sampling: each code given those already drawn."""
+"""Code grids from a prior by ancestral sampling: each code given those already drawn."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Walk(Protocol):
 
 @dataclass(frozen=True)
 class AncestralSampler:
-    """Draw code grids from a PixelCNN, exactly, keeping every feature once computed.
+    """Draw code grids from a PixelCNN, exactly, computing every feature once.
 
     Each code is drawn by the inverse of its cumulative distribution from one uniform number. These
     are taken from the generator at once, one for each code, so that what a generator yields later
@@ -41,8 +41,8 @@ class AncestralSampler:
         temperature: above 0; divides the logits. Below 1 likelier codes become likelier still.
         top_p: in (0, 1]; keep the fewest likeliest codes that together reach this probability.
         guidance: at least 0; how far to go from the logits without conditions, or with those of a
-            base (0), to those with them (1), or beyond. Any other than 1 takes twice the time.
-        progress: show a bar, a step a row.
+            base (0), to those with them (1), or beyond. Values other than 1 double the time.
+        progress: show a progress bar, one step per row.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -86,9 +86,9 @@ class AncestralSampler:
         Args:
             network: the prior; put in evaluation mode meanwhile.
             batch_size: B, how many grids are drawn at once.
-            generator: the only source of chance, on any device.
+            generator: the only source of randomness, on any device.
             condition: (B, C) or (1, C) rows as of the prior's `conditions.row`.
-            neighbour: codes of the slices before, as they are returned here.
+            neighbour: codes of the previous slices, as they are returned here.
             known: codes as they are returned here, of which those of 0 and more are kept, and those
                 of -1 drawn; each drawn one is given those before it, known or not.
             base: conditions that guidance goes from, as `condition`; by default all are missing.
@@ -97,8 +97,8 @@ class AncestralSampler:
             (B, h, w) codes, or (B, G, h, w) with several groups, long, on the network's device.
 
         Raises:
-            ValueError: if `batch_size` is below 1, guidance has no condition to go by, or a known
-                code or a condition's width is none of the prior's.
+            ValueError: if `batch_size` is below 1, guidance is given no condition, or a known
+                code or the width of a condition does not fit the prior.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
@@ -119,7 +119,7 @@ class AncestralSampler:
                 )
         with eval_mode(network), torch.inference_mode():
             walk = self._begin(network, batch_size, (condition, base), neighbour)
-            self._fill(walk, codes, draws, anew=known is None)
+            self._fill(walk, codes, draws, all_free=known is None)
         codes = network.to_raster(codes)  # by columns: a transposition, and so its own inverse
         return codes[:, 0] if network.groups == 1 else codes
 
@@ -140,8 +140,8 @@ class AncestralSampler:
             neighbour = torch.cat((neighbour, neighbour))
         return _Guided(self._walk(network, 2 * batch_size, both, neighbour), self.guidance)
 
-    def _fill(self, walk: Walk, codes: Tensor, draws: Tensor, anew: bool) -> None:
-        """Draw what is -1 of the codes (B, G, rows, columns), in place; `anew`: all are."""
+    def _fill(self, walk: Walk, codes: Tensor, draws: Tensor, all_free: bool) -> None:
+        """Draw where the codes (B, G, rows, columns) are -1, in place; `all_free`: everywhere."""
         groups, rows = codes.shape[1:3]
         free = (codes < 0).flatten(3).any(3).any(1).any(0).tolist()  # rows where some are drawn
         # every place's own view is made once a row, not in the loop: at batch 1 that counts
@@ -156,7 +156,7 @@ class AncestralSampler:
                 column, group = divmod(place, groups)
                 if free[row]:
                     drawn = choose(walk.logits(column, group), draw, self.temperature, self.top_p)
-                    if not anew:
+                    if not all_free:
                         drawn = torch.where(column_of_codes < 0, drawn, column_of_codes)
                     column_of_codes.copy_(drawn)
                 walk.write(column, code, group)

@@ -1,4 +1,4 @@
-"""A whole brain, slice after slice: each drawn given the one before it."""
+"""Volumes slice by slice, each slice drawn given the previous one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from monai_vqbrain.progress import progress
 
 @dataclass(frozen=True)
 class VolumeSampler:
-    """Draw volumes as stacks of slices that fit together, from a prior that takes the slice before.
+    """Draw volumes as stacks of consistent slices, from a prior conditioned on the previous slice.
 
-    The first slice is drawn without one. Each costs what a single slice costs.
+    The first slice is drawn without one. Each slice takes as long as a single one.
 
     Args:
         sampler: draws the slices of a batch of volumes.
-        progress: show a bar, a step a slice.
+        progress: show a progress bar, one step per slice.
 
     Example:
         >>> prior = PixelCNN(16, (4, 6), 8, 1, conditions={"position_rel": [0, 1]}, neighbour=True)
@@ -45,16 +45,16 @@ class VolumeSampler:
         Args:
             network: the prior, trained with `neighbour`.
             batch_size: B, how many volumes are drawn at once.
-            generator: the only source of chance, on any device.
-            condition: (S, C), a row for each slice, in the order in which they lie.
-            base: (S, C), what guidance goes from, such as rows that say where slices lie and no
-                more; by default all is missing.
+            generator: the only source of randomness, on any device.
+            condition: (S, C), one row per slice, in their order in the volume.
+            base: (S, C), what guidance goes from, such as rows with the positions of the slices
+                only; by default all values are missing.
 
         Returns:
             (B, S, h, w) codes, or (B, S, G, h, w) with several groups.
 
         Raises:
-            ValueError: if the prior does not take the slice before.
+            ValueError: if the prior is not conditioned on the previous slice.
         """
         if network.neighbour is None:
             raise ValueError(

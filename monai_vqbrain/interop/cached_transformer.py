@@ -1,4 +1,4 @@
-"""Exact sampling from MONAI's transformer with its keys and values kept, a token a step."""
+"""Exact sampling from MONAI's transformer with cached keys and values, one token per step."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Weights = tuple[Tensor, Tensor]  # of a Linear or LayerNorm, see _weights
 
 
 class CachedTransformerInferer(VQVAETransformerInferer):
-    """MONAI's VQVAETransformerInferer, whose `sample` computes no position twice.
+    """MONAI's VQVAETransformerInferer, whose `sample` computes every position once.
 
     The same arguments, draws from torch's global generator and weights, so that a seed gives the
-    codes that MONAI's own gives (in float64; in float32 a sum's order may now and then tip one).
-    All else is inherited.
+    codes that MONAI's own gives (in float64; in float32 the order of sums may occasionally change
+    one). Everything else is inherited.
 
     A sequence longer than the transformer's `max_seq_len` is sampled as MONAI samples it, and as
     slowly.
@@ -66,7 +66,7 @@ class CachedTransformerInferer(VQVAETransformerInferer):
             conditioning: (B, n, C) or (1, n, C), where the transformer has cross-attention.
             temperature: above 0; divides the logits.
             top_k: draw from the k likeliest tokens alone; at least 1.
-            verbose: show a bar, a step a token.
+            verbose: show a progress bar, one step per token.
 
         Returns:
             (B, ...) images, as `vqvae_model.decode_samples` makes them.

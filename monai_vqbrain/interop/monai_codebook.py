@@ -1,4 +1,4 @@
-"""A learnt codebook, to MONAI's EMAQuantizer and from it."""
+"""Conversion of a learnt codebook to and from MONAI's EMAQuantizer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MONAI = ("embedding.weight", "ema_w", "ema_cluster_size")
 def to_monai(quantizer: CodebookQuantizer) -> dict[str, torch.Tensor]:
     """The state dict with which MONAI's EMAQuantizer gives the same codes.
 
-    Counts and sums mean the same to both, so that its next training step moves the codebook as ours
-    would, but redraws no code. A fresh EMAQuantizer of MONAI's blows up every code that wins
-    nothing in its first step, since its counts are 0; ours begin above 0.
+    Counts and sums have the same meaning in both, so its next training step moves the codebook as
+    ours would, but redraws no code. In a fresh EMAQuantizer of MONAI's, every code without
+    encodings diverges in the first step, since its counts start at 0; ours start above 0.
 
     Args:
         quantizer: with one group.
@@ -45,9 +45,9 @@ def to_monai(quantizer: CodebookQuantizer) -> dict[str, torch.Tensor]:
 def from_monai(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dict with which a CodebookQuantizer gives the codes of MONAI's EMAQuantizer.
 
-    The sums are made anew, counts times codes, so that they agree with the codebook. In the next
-    training steps codes that have won next to nothing are redrawn from the batch; the others move
-    on from where they are, however large the batch is.
+    The sums are recomputed as counts times codes, so that they agree with the codebook. In the next
+    training steps codes with almost no encodings are redrawn from the batch; the others continue
+    from where they are, however large the batch is.
 
     Args:
         state: of an EMAQuantizer; in MONAI's VQVAE it is `quantizer.quantizer`.
@@ -56,7 +56,7 @@ def from_monai(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         What CodebookQuantizer.load_state_dict takes, with one group.
 
     Raises:
-        ValueError: if it is no such state dict.
+        ValueError: if it is not the state dict of an EMAQuantizer.
     """
     if set(state) != set(MONAI):
         raise ValueError(

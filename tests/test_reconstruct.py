@@ -33,10 +33,10 @@ from monai_vqbrain.stages.images.input_volume import (
     own_positions,
     read_input_volume,
 )
+from monai_vqbrain.stages.images.output import write_reconstruction
 from monai_vqbrain.stages.images.reconstruction import (
     Reconstruction,
     reconstruct_image,
-    write_reconstruction,
 )
 from monai_vqbrain.stages.reconstruct import reconstruct
 from monai_vqbrain.stages.slicing.volume import find_brain, read_volume

@@ -17,7 +17,8 @@ from monai_vqbrain.runs.participants import RunParticipants
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.stages.images.batch import check_result_folder, process_images, read_input_image
 from monai_vqbrain.stages.images.input_volume import SliceFrame
-from monai_vqbrain.stages.images.reconstruction import reconstruct_image, write_reconstruction
+from monai_vqbrain.stages.images.output import write_reconstruction
+from monai_vqbrain.stages.images.reconstruction import reconstruct_image
 from monai_vqbrain.transforms.input_slice import is_picture
 
 FLATTERS = {

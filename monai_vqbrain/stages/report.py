@@ -20,6 +20,7 @@ from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.stages.reporting import figures, methods
 from monai_vqbrain.stages.reporting.pages import Filters, page
 from monai_vqbrain.stages.reporting.report_figures import report_figures
+from monai_vqbrain.tables import write_table
 
 MAX_BYTES = 5 * 1024 * 1024  # bytes
 TEMPLATE = "report.html.j2"
@@ -60,8 +61,7 @@ def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
             f"the report would have {len(html) / 2**20:.1f} MB, more than 5: please report this"
         )
     key = pd.DataFrame({"label": labels.values(), "participant_id": labels.keys()})
-    with writing(work / "key.tsv") as path:
-        key.to_csv(path, sep="\t", index=False)
+    write_table(key, work / "key.tsv")
     with writing(work / "report.html") as path:
         path.write_text(html, encoding="utf-8")
     return work / "report.html"

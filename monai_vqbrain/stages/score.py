@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import building
@@ -28,7 +26,9 @@ from monai_vqbrain.runs.freshness import check_models
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.stages.images.batch import check_result_folder, process_images, read_input_image
 from monai_vqbrain.stages.images.input_volume import SliceFrame
-from monai_vqbrain.stages.images.reconstruction import POSITION_COLUMNS, evenly_counted, write_like
+from monai_vqbrain.stages.images.output import write_like
+from monai_vqbrain.stages.images.panels import bits_panel
+from monai_vqbrain.stages.images.reconstruction import POSITION_COLUMNS
 from monai_vqbrain.tables import write_table
 from monai_vqbrain.transforms.input_image import InputImage
 
@@ -128,7 +128,7 @@ class Scorer:
             file = work / f"{name}_desc-bits_T1w.nii.gz"
             write_like(values, MOST_BITS, "bits a code, vqbrain", original.like, file)
             write_table(table, work / f"{name}_bits.tsv")
-            (work / f"{name}.png").write_bytes(panel(original, stack, table))
+            (work / f"{name}.png").write_bytes(bits_panel(original, stack, table))
             about: dict[str, Any] = {
                 "kind": "scores",
                 "image": str(path.resolve()),
@@ -202,30 +202,3 @@ class Scorer:
             return "no slice lies where the prior was trained: the map says little"
         usual = self.usual["mean"]
         return f"{mean:.2f} bits a code over {slices} slices (validation people: {usual:.2f})"
-
-
-def panel(original: InputImage, bits: np.ndarray, table: pd.DataFrame) -> bytes:
-    """A PNG of some slices above their bits.
-
-    Args:
-        original: the image.
-        bits: (W, H, S).
-        table: a row a slice.
-    """
-    chosen = evenly_counted(table["counts"])
-    figure = Figure(figsize=(1.9 * len(chosen) + 1.2, 4.4), layout="constrained")
-    axes = figure.subplots(2, len(chosen), squeeze=False)
-    top = float(np.percentile(bits, 99.5))
-    for column, index in enumerate(chosen):
-        image, below = axes[0][column], axes[1][column]
-        image.imshow(np.rot90(original.slices[..., index]), cmap="gray", vmin=0, vmax=1)
-        shown = below.imshow(np.rot90(bits[..., index]), cmap="magma", vmin=0, vmax=top)
-        image.set_title(f"{table['bits_per_code'].iloc[index]:.2f} bits a code", fontsize=9)
-        for axis in (image, below):
-            axis.set(xticks=[], yticks=[])
-    axes[0][0].set_ylabel("image")
-    axes[1][0].set_ylabel("bits a code")
-    figure.colorbar(shown, ax=axes[1].tolist())
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()

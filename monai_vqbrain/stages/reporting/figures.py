@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import LogLocator, NullFormatter
+from skimage import util
 
 INK, MUTED, GRID = "#1d2733", "#66717d", "#e3e7eb"
 BLUE, AMBER, GREY = "#2b6cb0", "#c7791a", "#b4bdc7"
@@ -54,7 +55,7 @@ def curves(history: pd.DataFrame, columns: Sequence[str], best: str | None = Non
             axis.plot(time.iloc[top], history[column].iloc[top], "o", color=AMBER, label="kept")
             axis.legend(frameon=False, fontsize=8, loc="lower right")
         _plain(axis, title=LABELS.get(column, column), below=unit)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def bars(intervals: Mapping[str, Mapping[str, Any]], label: str) -> bytes:
@@ -81,7 +82,7 @@ def bars(intervals: Mapping[str, Mapping[str, Any]], label: str) -> bytes:
     axis.set_xlim(0, 1.15)
     _plain(axis, below=label)
     axis.grid(visible=False, axis="y")
-    return _png(figure)
+    return figure_png(figure)
 
 
 def by_participant(scores: pd.DataFrame, labels: Mapping[str, str], bar: float | None) -> bytes:
@@ -110,7 +111,7 @@ def by_participant(scores: pd.DataFrame, labels: Mapping[str, str], bar: float |
     axis.set_xlim(-0.7, len(order) - 0.3)
     _plain(axis, left="SSIM inside the brain")
     axis.grid(visible=False, axis="x")
-    return _png(figure)
+    return figure_png(figure)
 
 
 def code_maps(images: np.ndarray, codes: np.ndarray, ranks: np.ndarray) -> bytes:
@@ -126,7 +127,7 @@ def code_maps(images: np.ndarray, codes: np.ndarray, ranks: np.ndarray) -> bytes
         _show(axes[0][column], image)
         _show(axes[1][column], ranks[grid], colours="viridis", high=1.0)
     _name_rows(axes, ("slice", "its codes"))
-    return _png(figure)
+    return figure_png(figure)
 
 
 def code_brightness(images: np.ndarray, codes: np.ndarray, num_codes: int) -> np.ndarray:
@@ -170,7 +171,7 @@ def code_use(counts: np.ndarray) -> bytes:
     axis.set_xlim(1, len(counts))
     axis.legend(frameon=False, fontsize=8)
     _plain(axis, below="codes, most frequent first", left="share of positions (%)")
-    return _png(figure)
+    return figure_png(figure)
 
 
 def montage(images: np.ndarray, columns: int = 8) -> bytes:
@@ -181,11 +182,9 @@ def montage(images: np.ndarray, columns: int = 8) -> bytes:
         columns: in a row.
     """
     columns = min(columns, len(images))
-    missing = -len(images) % columns
-    whole = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
-    upright = whole.transpose(0, 2, 1)[:, ::-1]  # rows from the top, as a picture has them
-    height, width = upright.shape[1:]
-    wall = upright.reshape(-1, columns, height, width).swapaxes(1, 2).reshape(-1, columns * width)
+    rows = -(-len(images) // columns)
+    upright = images.transpose(0, 2, 1)[:, ::-1]  # rows from the top, as a picture has them
+    wall = util.montage(upright, fill=0, grid_shape=(rows, columns))
     larger = max(1, WALL_PIXELS // wall.shape[1])
     wall = wall.repeat(larger, axis=0).repeat(larger, axis=1)
     buffer = BytesIO()
@@ -207,13 +206,13 @@ def beside_nearest(samples: np.ndarray, neighbours: np.ndarray) -> bytes:
         difference = np.abs(sample.astype(float) - neighbour.astype(float))
         _show(axes[2][column], difference, colours="magma", high=128.0)
     _name_rows(axes, ("sample", "nearest", "difference"))
-    return _png(figure)
+    return figure_png(figure)
 
 
 def orthogonal_sections(
     volumes: Mapping[str, np.ndarray], sides: tuple[float, float, float]
 ) -> bytes:
-    """The middle of volumes across each of their three axes, a row a volume.
+    """The middle of volumes across each of their three axes, one row per volume.
 
     Args:
         volumes: name -> (W, H, S) uint8, of one shape.
@@ -233,7 +232,7 @@ def orthogonal_sections(
             _show(axis, cut)
             axis.set_aspect(sides[up] / sides[across])
     _name_rows(axes, volumes)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _grid(
@@ -287,7 +286,8 @@ def _time_axis(history: pd.DataFrame) -> tuple[pd.Series, str]:
     return history["seconds"] / 60, "minutes"
 
 
-def _png(figure: Figure) -> bytes:
+def figure_png(figure: Figure, dpi: int = 110) -> bytes:
+    """A figure as a PNG file."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()

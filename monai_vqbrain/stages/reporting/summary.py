@@ -20,7 +20,7 @@ from monai_vqbrain.runs.stacks import read_slices, to_uint8
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.stages.reporting.coherence import Decode, compare_volumes
-from monai_vqbrain.tables import finite_or_none, read_table
+from monai_vqbrain.tables import finite_or_none, read_table, write_table
 
 SCHEMA = 1
 WHITE = np.float32(255)  # the stored value of an intensity of 1
@@ -155,7 +155,7 @@ def compare_samples(
     found, distance = metrics.nearest(samples, known)
     table = training.iloc[found][["participant_id", "session_id", "axis", "index"]]
     table = table.assign(sample=names, rms=distance / 255)
-    table.to_csv(work / "nearest.tsv", sep="\t", index=False, na_rep="n/a")
+    write_table(table, work / "nearest.tsv")
     (work / "nearest.png").write_bytes(figures.beside_nearest(samples[:8], known[found[:8]]))
     result: dict[str, Any] = {
         "compared": len(samples),

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
+from skimage.segmentation import mark_boundaries
 
 from monai_vqbrain.runs.stacks import mask_path
 from monai_vqbrain.selection import evenly_spaced
@@ -19,10 +19,10 @@ OUTLINE = (1.0, 0.35, 0.1)
 
 
 def write_montage(stacks: Sequence[Path], path: Path, axis: str) -> None:
-    """Draw up to 24 volumes, a row each, six slices of each about the stack's middle.
+    """Draw up to 24 volumes, one row each, six slices about the middle of the stack.
 
     Args:
-        stacks: the stacks' files; of more than 24, some evenly chosen.
+        stacks: the stacks' files; of more than 24, some are chosen, evenly spaced.
         path: the PNG to write.
         axis: "axial", "coronal" or "sagittal".
     """
@@ -30,7 +30,7 @@ def write_montage(stacks: Sequence[Path], path: Path, axis: str) -> None:
     names = [stack.name.removesuffix("_T1w.nii") for stack in chosen]
     font = ImageFont.load_default(FONT)
     left = int(max(font.getlength(name) for name in names)) + 2 * GAP
-    side = "the face" if axis == "sagittal" else "the person's right"
+    side = "the face" if axis == "sagittal" else "the participant's right"
     title = f"{axis} slices in ascending order; {side} is on the right"
     rows = [
         np.rint(255 * outlined_slices(stack, SLICES_PER_VOLUME)).astype(np.uint8)
@@ -66,14 +66,10 @@ def outlined_slices(stack: Path, most: int, pixels: int | None = None) -> np.nda
         image, mask = image[::step, ::step], mask[::step, ::step]
     count = image.shape[2]
     middle = range(count // 6, count - count // 6)
+    chosen = [middle[i] for i in evenly_spaced(len(middle), most)]
+    shown = np.clip(image[..., chosen], 0, 1)
     tiles = [
-        _outlined_slice(image[..., middle[i]], mask[..., middle[i]])
-        for i in evenly_spaced(len(middle), most)
+        mark_boundaries(np.rot90(shown[..., i]), np.rot90(mask[..., k]), OUTLINE, mode="inner")
+        for i, k in enumerate(chosen)
     ]
     return np.concatenate(tiles, axis=1)
-
-
-def _outlined_slice(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    colour = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1)
-    colour[mask & ~binary_erosion(mask)] = OUTLINE
-    return np.rot90(colour)

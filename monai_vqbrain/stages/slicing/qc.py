@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.stats import median_abs_deviation
 
 from monai_vqbrain.files import writing
 from monai_vqbrain.stages.reporting.pages import page
 from monai_vqbrain.stages.slicing.montage import outlined_slices
 from monai_vqbrain.stages.slicing.scan_slices import SlicedScan
+from monai_vqbrain.tables import write_table
 
 MEASURES = {
     "brain_ml": "brain, ml",
@@ -42,7 +44,7 @@ def write_qc(cuts: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFrame
         qc: where the two files go.
 
     Returns:
-        The table: one row a scan, the oddest first.
+        The table: one row per scan, outliers first.
     """
     table = pd.DataFrame([_qc_row(cut) for cut in cuts])
     distances = pd.DataFrame({name: robust_distance(table[name]) for name in MEASURES})
@@ -50,7 +52,7 @@ def write_qc(cuts: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFrame
     table["odd"] = distances.fillna(-1.0).idxmax(axis=1).where(table["score"] > 0)
     table = table.sort_values("score", ascending=False, kind="stable")
     shown = table.round(dict.fromkeys((*MEASURES, "score"), 4))
-    shown.to_csv(qc / "qc.tsv", sep="\t", index=False, na_rep="n/a")
+    write_table(shown, qc / "qc.tsv")
     scans = [
         {**row, "mosaic": _mosaic(folder / cuts[index].slices[0]["stack"])}
         for index, row in zip(table.index, table.to_dict("records"), strict=True)
@@ -70,9 +72,11 @@ def robust_distance(values: pd.Series) -> np.ndarray:
         [1.01, 0.34, 0.34, 5.06]
     """
     numbers = values.to_numpy(dtype=float)
-    away = np.abs(numbers - np.nanmedian(numbers)) if np.isfinite(numbers).any() else numbers
-    spread = 1.4826 * np.nanmedian(away) if np.isfinite(away).any() else np.nan
-    return away / spread if spread > 0 else np.where(np.isnan(away), np.nan, 0.0)
+    if not np.isfinite(numbers).any():
+        return numbers
+    spread = median_abs_deviation(numbers, nan_policy="omit", scale=1 / 1.4826)
+    distance = np.abs(numbers - np.nanmedian(numbers))
+    return distance / spread if spread > 0 else np.where(np.isnan(distance), np.nan, 0.0)
 
 
 def _qc_row(cut: SlicedScan) -> dict[str, Any]:

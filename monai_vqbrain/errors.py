@@ -13,3 +13,7 @@ class UsageError(VQBrainError):
     """The command itself cannot be right (a wrong path, an unknown value). Exits with 2."""
 
     exit_code = 2
+
+
+class ComponentError(VQBrainError, ValueError):
+    """A ValueError of a component whose message stands alone: the command line adds nothing."""

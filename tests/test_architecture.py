@@ -16,7 +16,7 @@ LEVELS = (
     {"cli"},
     {"stages"},
     {"components"},
-    {"engines", "inferers", "cohorts"},
+    {"runs", "engines", "inferers", "cohorts"},
     {"handlers", "losses", "networks", "transforms", "metrics"},
     {"errors", "files", "progress", "provenance", "__init__"},
 )

@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, tiny_vqvae
+from conftest import ROOT, tiny_prior, tiny_vqvae
 from monai.bundle import ConfigWorkflow
 from monai.networks.blocks import Convolution
 from test_path import kill_in_epoch
 
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.stages.bundle import bundle_folder, parse_overrides
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.train import train
@@ -130,6 +131,34 @@ def test_an_averaged_training_resumes_to_the_same_weights_and_keeps_the_average(
     if table(run)["ssim_brain"].idxmax() == 2:  # the last epoch is the best
         assert equal(kept, unbroken["average"])
     assert not equal(unbroken["average"], unbroken["network"])
+
+
+def test_a_prior_is_averaged_in_the_same_way(trained_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    train(run, "prior", tiny_prior(overrides=(*tiny_prior().overrides, "ema=0.9")))
+    saved, kept = (
+        torch.load(run / "5-prior" / file, weights_only=True)
+        for file in ("checkpoint.pt", "model.pt")
+    )
+    bits = pd.read_csv(run / "5-prior/metrics.tsv", sep="\t")["bits_per_code"]
+    assert bits.idxmin() == 1  # the last epoch is the best
+    assert equal(kept, saved["average"])
+    assert not equal(kept, saved["network"])
+
+
+def test_a_training_is_not_resumed_with_another_kind_of_average(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_in_epoch(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, "vqvae", recipe("ema=0.9"))
+    monkeypatch.undo()
+    options = recipe()
+    with pytest.raises(VQBrainError) as raised:
+        train(run, "vqvae", type(options)(**{**vars(options), "resume": True}))
+    words = "checkpoint.pt was made with another configuration; train without resuming"
+    assert str(raised.value).endswith(words)  # nothing around a message of ours
+    assert "ValueError" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

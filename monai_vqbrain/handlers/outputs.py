@@ -137,7 +137,7 @@ class ImagePanel:
         batch = torch.cat((output["image"], output["pred"]), dim=1).clamp(0, 1).float()
         most = min(-(-self.columns // batches), len(batch))
         spread = torch.linspace(0, len(batch) - 1, most).long()
-        if most == 1:  # a batch may be one person's slices from bottom to top: not all bottoms
+        if most == 1:  # a batch may be one participant's slices, bottom to top
             share = wanted.index(number) / max(1, len(wanted) - 1)
             spread = torch.tensor([round(share * (len(batch) - 1))])
         self._pairs += [(pair[0], pair[1]) for pair in batch[spread.to(batch.device)].cpu().numpy()]

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
-from monai.engines.utils import IterationEvents
 from monai.networks.nets import VQVAE
 from monai.transforms import Compose, SelectItemsd
 from monai.utils import set_determinism
@@ -37,7 +36,6 @@ RESTS_ON = (
 def step_engine(*handlers: Any) -> Engine:
     """An engine that runs nothing: the loop fires its events, and handlers hear them."""
     engine = Engine(lambda *_: None)
-    engine.register_events(*IterationEvents)
     for handler in handlers:
         handler.attach(engine)
     return engine

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Events
-from monai.engines.utils import IterationEvents
 from monai.transforms import Compose
 from racers import Racer
 
@@ -131,7 +130,6 @@ def step(racer: Racer, images: torch.Tensor) -> None:
     """One step of the optimiser on a batch (B, 1, W, H)."""
     racer.optimizer.zero_grad()
     racer.loss(racer.inferer(images, racer.network), images).backward()
-    racer.engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
     racer.optimizer.step()
     racer.engine.state.iteration += 1
     racer.engine.fire_event(Events.ITERATION_COMPLETED)

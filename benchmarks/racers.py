@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
-from monai.engines.utils import IterationEvents
 from monai.networks.nets import VQVAE
 from monai.transforms import Compose, SelectItemsd
 from monai.utils import set_determinism
@@ -27,18 +26,16 @@ from monai_vqbrain.transforms import LoadSliced
 
 Output = tuple[torch.Tensor, torch.Tensor]  # reconstruction (B, 1, W, H), quantizer loss
 
-STEP_HANDLERS = ("WeightAverage", "ClipGradients")  # the bundle's that take part in a step
 RESTS_ON = (
     "networks/fsq.py", "networks/gradient.py", "networks/nearest.py", "networks/quantizer.py",
     "networks/vqvae.py", "losses/*.py", "transforms/*.py", "metrics/ssim.py",
-    "inferers/precision.py", "handlers/average.py", "handlers/clip.py",
+    "inferers/precision.py",
 )  # fmt: skip
 
 
 def step_engine(*handlers: Any) -> Engine:
     """An engine that runs nothing: the loop fires its events, and handlers hear them."""
     engine = Engine(lambda *_: None)
-    engine.register_events(*IterationEvents)
     for handler in handlers:
         handler.attach(engine)
     return engine
@@ -140,19 +137,17 @@ def ours(network: Mapping[str, Any], overrides: Mapping[str, Any] | None = None)
     parser["network_def"].update(network)
     parser.update(dict(overrides or {}))
     get = parser.get_parsed_content
-    entries = enumerate(parser["train"]["handlers"])
-    wanted = [place for place, entry in entries if entry["_target_"] in STEP_HANDLERS]
-    handlers = [get(f"train#handlers#{place}") for place in wanted]
+    average = get("average")  # the one handler that takes part in a step
     return Racer(
         network=get("network"),
         optimizer=get("optimizer"),
-        loss=get("train#loss"),
+        loss=get("loss"),
         inferer=get("train#inferer"),
         batch_size=get("batch_size"),
         rate=partial(cosine, warmup=get("budget").warmup),
         transform=after_loading(get("train#preprocessing")),
-        engine=step_engine(*(handler for handler in handlers if handler is not None)),
-        averaged=get("average").averaged,
+        engine=step_engine(*([average] if average else [])),
+        averaged=get("evaluated_network"),
     )
 
 
@@ -178,7 +173,7 @@ def monai(settings: Settings, channels: Sequence[int]) -> Racer:
     return Racer(
         network=network,
         optimizer=torch.optim.Adam(network.parameters(), settings.lr, settings.betas, fused=True),
-        loss=shipped("train#loss") if settings.our_loss else VQVAELoss(),
+        loss=shipped("loss") if settings.our_loss else VQVAELoss(),
         inferer=MixedPrecisionInferer(amp="auto" if settings.bfloat16 else False),
         batch_size=settings.batch_size,
         rate=SCHEDULES[settings.schedule],

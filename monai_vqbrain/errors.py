@@ -28,3 +28,7 @@ class UnusableImageError(VQBrainError, ValueError):
     def __init__(self, problem: str, advice: str) -> None:
         super().__init__(f"{problem}: {advice}")
         self.problem, self.advice = problem, advice
+
+
+class ComponentError(VQBrainError, ValueError):
+    """A ValueError of a component whose message stands alone: the command line adds nothing."""

@@ -146,7 +146,7 @@ def parts_used_at_the_top(names: set[str]) -> set[str]:
     )
 
 
-HOMES = {"torch", "monai", "ignite", *(f"{NAME}.{part}" for part in COMPONENT_HALF)}
+HOMES = {"torch", "monai", "ignite", f"{NAME}.runs", *(f"{NAME}.{part}" for part in COMPONENT_HALF)}
 CONFIGS = sorted((ROOT / "bundles").glob("*/configs/*.json"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, tiny_vqvae
+from ignite.engine import Engine
 from monai.bundle import (
     ComponentLocator,
     ConfigParser,
@@ -74,6 +77,103 @@ def test_no_property_is_missing(name: str, config: str, trained_run: Path, tmp_p
     )
     workflow.initialize()
     assert workflow.check_properties() == []
+
+
+OPTIONS = {
+    "amp", "average", "batch_size", "budget", "checkpoint", "early_stopping", "ema", "loss",
+    "max_epochs", "metrics_table", "minutes", "mlflow", "mlflow_run", "optimizer", "patience",
+    "publication", "seeding", "tensorboard", "val_interval", "validation",
+    "validation_tensorboard",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_both_trainings_have_the_same_options(name: str) -> None:
+    assert json.loads(Path(config_file(name, "train")).read_text()).keys() >= OPTIONS
+
+
+LISTS = ("handlers", "+handlers")
+FILES = [
+    *((name, config) for name in BUNDLES for config in CONFIGS),
+    ("vqvae", "vqgan"),
+    ("vqvae", "perceptual"),
+]
+
+
+@pytest.mark.parametrize(("name", "config"), FILES)
+def test_objects_have_names_and_lists_refer_to_them(name: str, config: str) -> None:
+    text = Path(config_file(name, config)).read_text()
+    assert not re.search(r"#\d", text), "something is addressed by its position in a list"
+    parsed = json.loads(text)
+    groups = (parsed, parsed.get("train", {}), parsed.get("validate", {}))
+    listed = [group.get(key, []) for group in groups for key in LISTS]
+    for entry in (e for entries in listed for e in entries):
+        assert isinstance(entry, str), f"{entry} has no id of its own"
+        assert entry.removeprefix("@") in parsed or config not in CONFIGS
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_publication_is_attached_last_and_nothing_disabled_is(
+    name: str, trained_run: Path, tmp_path: Path
+) -> None:
+    parser = ConfigParser()
+    parser.read_config(config_file(name, "train"))
+    parser.update({"run_dir": str(trained_run), "work_dir": str(tmp_path)})
+    attached = parser.get_parsed_content("train#trainer#train_handlers")
+    assert None not in attached
+    assert attached[-1] is parser.get_parsed_content("publication")
+    assert parser.get_parsed_content("average") is None
+    assert parser.get_parsed_content("mlflow_run") is None
+    assert len(attached) == len(parser["handlers"]) - 2 + 1  # without average and mlflow_run
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "what"),
+    [
+        ("vqvae", "evaluate", "score slices"),
+        ("vqvae", "inference", "encode"),
+        ("pixelcnn", "evaluate", "score codes"),
+        ("pixelcnn", "inference", "sample"),
+    ],
+)
+def test_a_bar_shows_what_how_far_and_the_time_left(
+    name: str, config: str, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = ConfigParser()
+    parser.read_config(config_file(name, config))
+    parser["dataset"] = [0, 1]  # the bar over a single batch of samples is the sampler's own
+    engine = Engine(lambda *_: None)
+    parser.get_parsed_content("progress").attach(engine)
+    engine.run(range(4))
+    shown = capsys.readouterr().err
+    assert re.search(rf"{what}: \[4/4\] 100%\|█+ *\[\d\d:\d\d<00:00\]", shown)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizer#weight_decay", 0.01),
+        ("train#dataloader#num_workers", 1),
+        ("train#sampler#replacement", True),
+        ("budget#warmup", 0.1),
+        ("early_stopping#patience", 3),
+        ("tensorboard#tag_name", "loss"),
+        ("average#momentum", 0.5),
+    ],
+)
+def test_every_argument_of_a_component_can_be_set(
+    name: str, key: str, value: Any, trained_run: Path, tmp_path: Path
+) -> None:
+    parser = ConfigParser()
+    parser.read_config(config_file(name, "train"))
+    parser.update({"run_dir": str(trained_run), "work_dir": str(tmp_path), "ema": 0.9, key: value})
+    component, _, argument = key.rpartition("#")
+    made = parser.get_parsed_content(component)
+    if component == "optimizer":
+        assert made.defaults[argument] == value
+    else:
+        assert getattr(made, argument) == value
 
 
 @pytest.mark.parametrize("name", BUNDLES)
@@ -187,12 +287,13 @@ def test_wrong_overrides_are_refused(key: str, value: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vqvae", "pixelcnn"])
-def test_every_argument_of_a_component_can_be_set(name: str) -> None:
+def test_arguments_of_any_component_may_be_overridden(name: str) -> None:
     values = {
         "optimizer#weight_decay": 0.01,  # torch's
         "train#dataloader#pin_memory": True,  # torch's, through MONAI's **kwargs
         "train#dataset#transform": None,  # MONAI's
         "budget#warmup": 0.1,  # ours
+        "average#momentum": 0.1,  # ignite's
     }
     assert check_overrides(name, "train", values) == values
 

@@ -11,12 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, tiny_vqvae
+from conftest import ROOT, tiny_prior, tiny_vqvae
 from monai.bundle import ConfigWorkflow
 from monai.networks.blocks import Convolution
 from test_path import kill_in_epoch
 
 from monai_vqbrain.cli import json_or_text
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.runs.bundles import bundle_folder
 from monai_vqbrain.runs.overrides import check_overrides
 from monai_vqbrain.stages.encode import encode
@@ -83,7 +84,7 @@ def test_a_vqgan_is_a_configuration_laid_over_training(
 def test_features_are_compared_with_weights_from_a_local_file(run: Path) -> None:
     ids = {
         "feature_network_def": {"_target_": "monai.networks.blocks.Convolution", **FEATURES},
-        "train#loss#terms#features#layers": ["conv"],
+        "loss#terms#features#layers": ["conv"],
     }
     with pytest.raises(Exception, match="ailed") as raised:
         workflow(run, "perceptual", max_epochs=1, **ids).run()
@@ -117,7 +118,7 @@ def recipe(**values: Any) -> Any:
 def test_an_averaged_training_resumes_to_the_same_weights_and_keeps_the_average(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = recipe(ema=0.9, gradient_clip=0.5)
+    options = recipe(ema=0.9)
     train(run, "vqvae", options)
     unbroken, kept = weights(run), weights(run, "model.pt")
     shutil.rmtree(run / "3-vqvae")
@@ -135,12 +136,40 @@ def test_an_averaged_training_resumes_to_the_same_weights_and_keeps_the_average(
     assert not equal(unbroken["average"], unbroken["network"])
 
 
+def test_a_prior_is_averaged_in_the_same_way(trained_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    train(run, "prior", tiny_prior(overrides=(*tiny_prior().overrides, "ema=0.9")))
+    saved, kept = (
+        torch.load(run / "5-prior" / file, weights_only=True)
+        for file in ("checkpoint.pt", "model.pt")
+    )
+    bits = pd.read_csv(run / "5-prior/metrics.tsv", sep="\t")["bits_per_code"]
+    assert bits.idxmin() == 1  # the last epoch is the best
+    assert equal(kept, saved["average"])
+    assert not equal(kept, saved["network"])
+
+
+def test_a_training_is_not_resumed_with_another_kind_of_average(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_in_epoch(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, "vqvae", recipe(ema=0.9))
+    monkeypatch.undo()
+    options = recipe()
+    with pytest.raises(VQBrainError) as raised:
+        train(run, "vqvae", type(options)(**{**vars(options), "resume": True}))
+    words = "checkpoint.pt was made with another configuration; train without resuming"
+    assert str(raised.value).endswith(words)  # nothing around a message of ours
+    assert "ValueError" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("pairs", "present", "absent"),
     [
         ((), {"loss_l1", "loss_ssim"}, set()),
-        (("train#loss#weights#ssim=0",), {"loss_l1"}, {"loss_ssim"}),
-        (("amp=false", "train#loss#weights#l1=0"), {"loss_ssim"}, {"loss_l1"}),
+        (("loss#weights#ssim=0",), {"loss_l1"}, {"loss_ssim"}),
+        (("amp=false", "loss#weights#l1=0"), {"loss_ssim"}, {"loss_l1"}),
     ],
 )
 def test_the_losses_are_set_by_their_weights(

@@ -17,16 +17,15 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
-from monai.engines import Evaluator
-from monai.handlers import ValidationHandler
+from monai.engines import Evaluator, SupervisedEvaluator
+from monai.engines.utils import IterationEvents
+from monai.handlers import ValidationHandler, from_engine
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
-from monai_vqbrain.engines import VQVAETrainer
-from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.errors import ComponentError
 from monai_vqbrain.handlers import (
-    BatchBar,
     BitsPerCode,
     BrainPSNR,
     BrainSSIM,
@@ -34,11 +33,11 @@ from monai_vqbrain.handlers import (
     CodebookPerplexity,
     CodesUsed,
     CollectCodes,
+    EngineCallbacks,
     ImagePanel,
     MetricsTable,
     ParticipantMean,
     ResumableCheckpoint,
-    RunRecord,
     SampleFiles,
     SeedEpochs,
     SliceScores,
@@ -46,10 +45,9 @@ from monai_vqbrain.handlers import (
     TrainingBudget,
     WholeSSIM,
 )
+from monai_vqbrain.handlers.batch import as_batch
 from monai_vqbrain.handlers.codebook import CodeCount
 from monai_vqbrain.handlers.samples import tile
-from monai_vqbrain.networks import BrainVQVAE
-from monai_vqbrain.provenance import read_provenance
 
 SIZE = (16, 24)  # (W, H), unequal so that a transposed picture shows
 PEOPLE = [["a", "a"], ["b"]]  # two batches: the means over slices and over people differ
@@ -139,6 +137,94 @@ def test_key_metric_is_scikit_images_mean_over_people_of_their_means(name: str) 
     assert engine.state.best_metric == pytest.approx(expected, abs=1e-4)
     engine.run()
     assert engine.state.metrics[name] == pytest.approx(expected, abs=1e-4)  # nothing kept
+
+
+# MONAI's own evaluator decollates its output: a list with a dictionary per item.
+
+
+def metrics() -> dict[str, Metric]:
+    """Every metric of an output, each made as by default."""
+    fidelity = {name: metric() for name, (metric, _) in ORACLES.items()}
+    return fidelity | {
+        "bits_per_code": BitsPerCode(),
+        "codes_used": CodesUsed(8),
+        "perplexity": CodebookPerplexity(8),
+    }
+
+
+def selecting_metrics() -> dict[str, Metric]:
+    """The same, each told by MONAI's from_engine what to take."""
+    keys = from_engine(["pred", "image", "mask", "participant_id"])
+    fidelity = {name: metric(keys) for name, (metric, _) in ORACLES.items()}
+    return fidelity | {
+        "bits_per_code": BitsPerCode(from_engine(["bits"])),
+        "codes_used": CodesUsed(8, from_engine(["codes"])),
+        "perplexity": CodebookPerplexity(8, from_engine(["codes"])),
+    }
+
+
+def supervised(decollate: bool, made: Mapping[str, Metric], handlers: Iterable[Any] = ()) -> Any:
+    """MONAI's SupervisedEvaluator over the reconstructions."""
+
+    def update(engine: Engine, batch: dict[str, Any]) -> Any:
+        engine.state.output = dict(batch)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)  # decollates
+        return engine.state.output
+
+    (key, metric), *more = made.items()
+    return SupervisedEvaluator(
+        device="cpu",
+        val_data_loader=reconstructions(),
+        network=nn.Identity(),
+        iteration_update=update,
+        key_val_metric={key: metric},
+        additional_metrics=dict(more),
+        val_handlers=list(handlers),
+        decollate=decollate,
+    )
+
+
+@pytest.mark.parametrize("made", [metrics, selecting_metrics])
+def test_metrics_are_the_same_of_a_decollated_output(made: Callable[[], Any]) -> None:
+    whole, parted = supervised(False, made()), supervised(True, made())
+    for engine in (whole, parted):
+        engine.run()
+    assert isinstance(parted.state.output, list)
+    assert isinstance(whole.state.output, dict)
+    assert parted.state.metrics == pytest.approx(whole.state.metrics, abs=1e-7)
+    assert whole.state.metrics["codes_used"] == 2
+
+
+def test_handlers_leave_the_same_of_a_decollated_output(tmp_path: Path) -> None:
+    collected = []
+    for decollate in (False, True):
+        folder, codes = tmp_path / str(decollate), CollectCodes(3)
+        handlers = [
+            SliceScores(folder / "fidelity.tsv"),
+            CodeBits(folder / "bits.tsv"),
+            ImagePanel(folder / "panel.png"),
+            codes,
+        ]
+        supervised(decollate, metrics(), handlers).run()
+        collected.append(codes.codes())
+    assert torch.equal(*collected)
+    for name in ("fidelity.tsv", "bits.tsv", "panel.png"):
+        made = [(tmp_path / folder / name).read_bytes() for folder in ("False", "True")]
+        assert made[0] == made[1], name
+
+
+def test_a_batch_is_made_of_every_form_of_an_output() -> None:
+    items = [{"x": torch.tensor([n]), "name": f"item-{n}"} for n in (3, 5)]
+    x, names = torch.tensor([[3], [5]]), ["item-3", "item-5"]
+    batch = as_batch(items)
+    assert torch.equal(batch["x"], x)
+    assert batch["name"] == names
+    assert as_batch(batch) is batch
+    picked = as_batch(from_engine(["x", "name"])(items))
+    assert torch.equal(picked[0], x)
+    assert picked[1] == names
+    for one in (from_engine(["x"])(items), from_engine(["x"])(batch)):  # a list, a tuple of one
+        assert torch.equal(as_batch(one), x)
 
 
 def test_a_metric_takes_what_a_transform_gives() -> None:
@@ -282,8 +368,9 @@ def test_wrong_budgets_are_named(arguments: dict[str, float], words: str) -> Non
         TrainingBudget(optimizer(1.0), **arguments)
 
 
-@pytest.mark.parametrize("handler", [TrainingBudget(optimizer(1.0)), BatchBar("score")])
-def test_a_failure_is_passed_on_and_closes_the_bar(handler: Any) -> None:
+def test_a_failure_is_passed_on_and_closes_the_bar() -> None:
+    handler: Any = TrainingBudget(optimizer(1.0))
+
     def fail(engine: Engine, batch: int) -> dict[str, torch.Tensor]:
         if batch == 1:
             raise RuntimeError("out of memory")
@@ -294,13 +381,6 @@ def test_a_failure_is_passed_on_and_closes_the_bar(handler: Any) -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         engine.run(range(3))
     assert handler._bar.disable  # tqdm's mark of a closed bar
-
-
-def test_a_bar_over_batches(capsys: pytest.CaptureFixture[str]) -> None:
-    evaluator(reconstructions(), handlers=[BatchBar("score slices")]).run()
-    shown = capsys.readouterr().err
-    assert "score slices" in shown
-    assert "100 %" in shown
 
 
 def scored(scores: list[float]) -> Evaluator:
@@ -354,7 +434,7 @@ def test_a_training_that_diverges_fails_before_anything_of_it_is_saved(
     ):
         handler.attach(engine)
     words = f"diverged: score is {bad} in epoch {epoch}; what an earlier training left is kept; tra"
-    with pytest.raises(VQBrainError, match=words):
+    with pytest.raises(ComponentError, match=words):
         engine.run([0], max_epochs=3)
     saved = [torch.load(path, weights_only=True) for path in tmp_path.glob("checkpoint.pt")]
     assert [state["epoch"] for state in saved] == list(range(1, epoch))
@@ -458,13 +538,13 @@ def test_the_best_epochs_weights_are_kept(tmp_path: Path) -> None:
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        VQBrainError,
-        match=r"nothing to resume: .*pt is not there, so no training was",
+        ComponentError,
+        match=r"nothing to resume: .*pt is not there, so no training .*; train without resuming",
     ):
         fit(training(tmp_path, resume=True))
 
 
-@pytest.mark.parametrize("other", ["network", "optimizer", "object"])
+@pytest.mark.parametrize("other", ["network", "optimizer", "missing", "unknown"])
 def test_resuming_another_configuration_is_refused(tmp_path: Path, other: str) -> None:
     fit(training(tmp_path))
     if other == "network":
@@ -473,11 +553,14 @@ def test_resuming_another_configuration_is_refused(tmp_path: Path, other: str) -
         saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
         if other == "optimizer":
             saved["optimizer"]["param_groups"] *= 2
-        else:
+        elif other == "missing":
             del saved["budget"]
+        else:
+            saved["average"] = saved["network"]
         torch.save(saved, tmp_path / "checkpoint.pt")
         made = training(tmp_path, resume=True)
-    with pytest.raises(VQBrainError, match="made with another configuration; train without --resu"):
+    words = "made with another configuration; train without resuming"
+    with pytest.raises(ComponentError, match=words):
         fit(made)
 
 
@@ -497,61 +580,18 @@ def test_metrics_table_has_a_row_an_epoch(tmp_path: Path) -> None:
     assert table["learning_rate"].iloc[-1] == pytest.approx(0.05 * 1e-3)
 
 
-# The record of a training.
+# Functions of a configuration.
 
 
-def recorded(folder: Path, source: Path) -> VQVAETrainer:
-    """One step of a VQ-VAE that is to be published as `folder`."""
-    network = BrainVQVAE(factor=2, width=4, blocks=(1, 1), num_codes=4, code_dim=2)
-    work = folder.with_name(folder.name + ".partial")
-    work.mkdir(parents=True)
-    (work / "model.pt").touch()
-    record = RunRecord(folder, work, network, {"2-slices": source}, {"seed": 3, "epochs": 1})
-    return VQVAETrainer(
-        device="cpu",
-        max_epochs=1,
-        train_data_loader=[{"image": torch.rand(2, 1, 8, 8)}],
-        network=network,
-        optimizer=torch.optim.SGD(network.parameters(), 0.1),
-        train_handlers=[record],
+def test_callbacks_are_called_with_the_engine_as_it_starts_and_has_completed() -> None:
+    engine, called = Engine(lambda *_: called.append("step")), []
+    callbacks = EngineCallbacks(
+        lambda e: called.append(("started", e.state.epoch)),
+        lambda e: called.append(("completed", e.state.epoch)),
     )
-
-
-def test_a_finished_training_replaces_the_earlier_with_its_record(tmp_path: Path) -> None:
-    folder, source = tmp_path / "3-vqvae", tmp_path / "slices.tsv"
-    folder.mkdir()
-    (folder / "earlier").touch()
-    source.write_text("a")
-    recorded(folder, source).run()
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"3-vqvae", "slices.tsv"}
-    made = {"config.json", "model.pt", "provenance.json"}
-    assert {path.name for path in folder.iterdir()} == made
-    config = json.loads((folder / "config.json").read_text())
-    assert config["network_def"]["_target_"] == "BrainVQVAE"
-    assert (config["network_def"]["num_codes"], config["seed"]) == (4, 3)
-    found = read_provenance(folder)
-    assert found is not None
-    assert found["options"] == {"seed": 3, "epochs": 1}
-    assert found["made_from"]["2-slices"]["bytes"] == 1
-    assert (found["device"], found["epochs"], found["iterations"]) == ("cpu", 1, 1)
-
-
-def test_an_interrupted_training_leaves_the_earlier_folder(tmp_path: Path) -> None:
-    folder, source = tmp_path / "3-vqvae", tmp_path / "slices.tsv"
-    folder.mkdir()
-    (folder / "earlier").touch()
-    source.write_text("a")
-    trainer = recorded(folder, source)
-
-    def kill() -> None:
-        raise KeyboardInterrupt
-
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, kill)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
-    assert [path.name for path in folder.iterdir()] == ["earlier"]
-    assert (tmp_path / "3-vqvae.partial" / "config.json").is_file()
+    callbacks.attach(engine)
+    engine.run([0], max_epochs=2)
+    assert called == [("started", 0), "step", "step", ("completed", 2)]
 
 
 # What evaluations leave.

@@ -1,4 +1,4 @@
-"""What a recipe may add to a training: clipping, averaged weights, an adversary, MLflow."""
+"""What a recipe may add to a training: averaged weights, an adversary, MLflow."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ import pandas as pd
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from monai.engines.utils import IterationEvents
+from ignite.handlers import EMAHandler
 from monai.networks.nets import PatchDiscriminator
 from torch import nn
 
 from monai_vqbrain.engines import VQVAEEvaluator, VQVAETrainer
-from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.errors import ComponentError
 from monai_vqbrain.handlers import (
-    ClipGradients,
     MetricsTable,
     MLflowRun,
     ResumableCheckpoint,
     TrainDiscriminator,
     TrainingBudget,
-    WeightAverage,
     loss_values,
 )
 from monai_vqbrain.handlers.ssim import WholeSSIM
@@ -62,83 +60,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
 
 
-# Gradients.
-
-
-@pytest.mark.parametrize(("max_norm", "expected"), [(0.01, 0.01), (1e6, None)])
-def test_a_gradient_is_shortened_to_the_norm_and_not_lengthened(
-    max_norm: float, expected: float | None
-) -> None:
-    network, norms = vqvae(), []
-    engine = trainer(network, [ClipGradients(network, max_norm)])
-
-    def norm() -> float:
-        weights = network.parameters()
-        return float(torch.cat([w.grad.flatten() for w in weights if w.grad is not None]).norm())
-
-    engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, lambda: norms.append(norm()))
-    engine.run()
-    if expected is not None:
-        assert norms == pytest.approx([expected] * 6, rel=1e-4)
-    else:
-        free = vqvae()
-        trainer(free, []).run()
-        assert same(free, network)
-
-
-# Averages: an engine whose step adds 1 to the weight and to a buffer.
-
-
-class Counter(nn.Module):
-    """One weight and one buffer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-        self.register_buffer("codebook", torch.zeros(()))
-
-
-def counting(average: WeightAverage) -> Engine:
-    @torch.no_grad()
-    def step(engine: Engine, batch: int) -> None:
-        average.network.weight += 1
-        average.network.codebook += 1
-
-    engine = Engine(step)
-    average.attach(engine)
-    return engine
-
-
-@pytest.mark.parametrize("decay", [0.5, 0.999])
-def test_weights_are_averaged_and_buffers_are_the_networks(decay: float) -> None:
-    average, expected = WeightAverage(Counter(), decay), 0.0
-    counting(average).run(range(6))
-    for step in range(1, 7):
-        share = min(decay, (1 + step) / (10 + step))  # the start counts for little
-        expected = share * expected + (1 - share) * step
-    assert average.averaged.weight.item() == pytest.approx(expected)
-    assert average.averaged.codebook.item() == average.network.weight.item() == 6
-    assert not average.averaged.weight.requires_grad
-
-
-def test_without_a_decay_the_average_is_the_network() -> None:
-    average = WeightAverage(Counter())
-    counting(average).run(range(2))
-    assert average.averaged is average.network
-    assert average.state_dict() == {}
-    average.load_state_dict({})
-
-
-def test_an_average_goes_on_from_its_state() -> None:
-    whole, first, second = (WeightAverage(Counter(), 0.9) for _ in range(3))
-    counting(whole).run(range(3), max_epochs=2)
-    counting(first).run(range(3), max_epochs=1)
-    second.network.load_state_dict(first.network.state_dict())
-    second.load_state_dict(first.state_dict())
-    engine = counting(second)
-    engine.add_event_handler(Events.STARTED, lambda e: vars(e.state).update(epoch=1, iteration=3))
-    engine.run(range(3), max_epochs=2)
-    assert same(whole.averaged, second.averaged)
+# Averages.
 
 
 def validated(network: nn.Module) -> VQVAEEvaluator:
@@ -152,17 +74,21 @@ def validated(network: nn.Module) -> VQVAEEvaluator:
 
 def test_the_averaged_weights_are_the_ones_that_are_kept(tmp_path: Path) -> None:
     network = vqvae()
-    average = WeightAverage(network, 0.9)
-    validator = validated(average.averaged)
-    objects = {"network": network, "average": average}
-    checkpoint = ResumableCheckpoint(tmp_path, objects, validator, best=average.averaged)
+    average = EMAHandler(network, momentum=0.1)
+    averaged: Any = average.ema_model
+    validator = validated(averaged)
+    objects = {"network": network, "average": averaged, "nothing": None}
+    checkpoint = ResumableCheckpoint(tmp_path, objects, validator, best=averaged)
     engine = trainer(network, [average, checkpoint])
     validator.state.best_metric_epoch = 3  # the last
     engine.run()
     kept = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert torch.equal(kept["encoder.0.weight"], average.averaged.encoder[0].weight)
+    assert torch.equal(kept["encoder.0.weight"], averaged.encoder[0].weight)
     assert not torch.equal(kept["encoder.0.weight"], network.encoder[0].weight)
     assert torch.equal(kept["quantizer.codebook"], network.quantizer.codebook)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert torch.equal(state["average"]["encoder.0.weight"], averaged.encoder[0].weight)
+    assert "nothing" not in state
 
 
 # The adversary.
@@ -257,26 +183,13 @@ def test_without_mlflow_the_command_that_installs_it_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setattr("monai_vqbrain.handlers.track.find_spec", lambda name: None)
-    with pytest.raises(VQBrainError, match=r"not installed: pip install 'monai-vqbrain\[track\]'"):
+    with pytest.raises(
+        ComponentError, match=r"not installed: pip install 'monai-vqbrain\[track\]'"
+    ):
         MLflowRun("runs.db", validated(vqvae()))
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: ClipGradients(Counter(), 0), "max_norm must be positive, got 0"),
-        (lambda: WeightAverage(Counter(), 1), r"decay must lie in \(0, 1\), got 1"),
-        (lambda: WeightAverage(Counter(), 0), r"decay must lie in \(0, 1\), got 0"),
-        (
-            lambda: WeightAverage(Counter()).load_state_dict(Counter().state_dict()),
-            "the state holds an average, and decay is None",
-        ),
-        (
-            lambda: TrainDiscriminator(PatchAdversary(nn.Identity()), None, 0),  # type: ignore[arg-type]
-            "first_epoch must be 1 or more, got 0",
-        ),
-    ],
-)
-def test_what_is_wrong_is_named(call: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        call()
+def test_an_adversary_cannot_begin_before_the_first_epoch() -> None:
+    adversary = PatchAdversary(nn.Identity())
+    with pytest.raises(ValueError, match="first_epoch must be 1 or more, got 0"):
+        TrainDiscriminator(adversary, None, 0)  # type: ignore[arg-type]

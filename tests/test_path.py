@@ -205,7 +205,7 @@ def kill_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (
             None,
             {"overrides": {**tiny_vqvae().overrides, "optimizer#lr": 0.1}},
-            "what --set asks for has changed since the interrupted training began",
+            "what was set \\(overrides\\) has changed since the interrupted training began",
         ),
         ("2-slices/provenance.json", {}, "what it is trained on has changed since the interrupted"),
     ],
@@ -304,7 +304,7 @@ def test_a_missing_stage_is_named_with_its_command(
 
 def test_resuming_nothing_is_refused(prepared_run: Path, tmp_path: Path) -> None:
     run = copy_of(prepared_run, tmp_path)
-    with pytest.raises(VQBrainError, match="nothing to resume: .* train without --resume"):
+    with pytest.raises(VQBrainError, match="nothing to resume: .* train without resuming"):
         train(run, "vqvae", tiny_vqvae(resume=True))
 
 

@@ -8,29 +8,38 @@ from typing import Any
 import torch
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from monai.handlers import from_engine
+
+from monai_vqbrain.handlers.batch import as_batch
+
+BITS = from_engine("bits")
 
 
 class BitsPerCode(Metric):
-    """The mean of -log2 p(code) over all codes of an epoch.
+    """The mean of -log2 p(code) over all codes of an epoch, on all ranks.
 
     Args:
-        output_transform: what gives the bits (B, *grid) of the engine's output.
+        output_transform: what gives the bits of the engine's output: (B, *grid), or B grids.
     """
 
-    def __init__(
-        self, output_transform: Callable[[Any], Any] = lambda output: output["bits"]
-    ) -> None:
+    def __init__(self, output_transform: Callable[[Any], Any] = BITS) -> None:
         super().__init__(output_transform)
 
+    @reinit__is_reduced
     def reset(self) -> None:
         """Forget what was seen."""
-        self.total, self.count = 0.0, 0
+        self.total = torch.zeros((), dtype=torch.float64)  # as tensors: ignite reduces numbers in
+        self.count = torch.zeros((), dtype=torch.long)  # single precision
 
-    def update(self, output: torch.Tensor) -> None:
+    @reinit__is_reduced
+    def update(self, output: Any) -> None:
         """Add the codes of one batch."""
-        self.total += float(output.double().sum())
-        self.count += output.numel()
+        bits = as_batch(output)
+        self.total += bits.double().sum().cpu()
+        self.count += bits.numel()
 
+    @sync_all_reduce("total", "count")
     def compute(self) -> float:
         """Bits per code.
 
@@ -39,4 +48,4 @@ class BitsPerCode(Metric):
         """
         if self.count == 0:
             raise NotComputableError("no code was seen: the evaluation's data set is empty")
-        return self.total / self.count
+        return float(self.total / self.count)

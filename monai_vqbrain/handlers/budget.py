@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from tqdm import tqdm
@@ -20,7 +21,8 @@ class TrainingBudget:
 
     Minutes are wall-clock, validation included, carried over when training is resumed; without
     minutes the trainer's `max_epochs` is the budget. The epoch in which time runs out is cut short
-    and completed as any other, so that the last weights are validated and saved.
+    and completed as any other, so that the last weights are validated and saved. With several
+    ranks, the clock of rank 0 decides for all.
 
     Args:
         optimizer: whose learning rate is set; the rates that it has now are the highest.
@@ -66,9 +68,10 @@ class TrainingBudget:
         return self.seconds + (time.monotonic() - self._started if self._started else 0.0)
 
     def fraction(self, engine: Engine) -> float:
-        """How much of the budget is spent, in [0, 1]."""
+        """How much of the budget is spent, in [0, 1]; of minutes, ask on all ranks together."""
         if self.minutes is not None:
-            return min(1.0, self.spent() / (60 * self.minutes))
+            seconds: Any = idist.broadcast(self.spent())
+            return min(1.0, seconds / (60 * self.minutes))
         total = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
         return min(1.0, engine.state.iteration / total)
 
@@ -82,7 +85,7 @@ class TrainingBudget:
 
     def _start(self, engine: Engine) -> None:
         self._started = time.monotonic()
-        if self.what:
+        if self.what and idist.get_rank() == 0:
             self._bar = tqdm(desc=self.what, total=1.0, **BAR)
 
     def _set_rate(self, engine: Engine) -> None:
@@ -104,40 +107,6 @@ class TrainingBudget:
         if self.minutes is not None and done >= 1:
             engine.state.max_epochs = engine.state.epoch
             engine.terminate_epoch()
-
-    def _close(self, engine: Engine) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _fail(self, engine: Engine, error: BaseException) -> None:
-        self._close(engine)
-        raise error  # ignite drops an exception that a handler saw and did not raise again
-
-
-class BatchBar:
-    """A progress bar over the batches of an evaluation.
-
-    Args:
-        what: its label.
-    """
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self._bar: tqdm[Any] | None = None
-
-    def attach(self, engine: Engine) -> None:
-        """Follow an evaluator."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
-        engine.add_event_handler(Events.COMPLETED, self._close)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-
-    def _start(self, engine: Engine) -> None:
-        self._bar = tqdm(desc=self.what, total=engine.state.epoch_length, **BAR)
-
-    def _step(self, engine: Engine) -> None:
-        if self._bar is not None:
-            self._bar.update()
 
     def _close(self, engine: Engine) -> None:
         if self._bar is not None:

@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 
-from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.errors import ComponentError
 from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.budget import TrainingBudget
 
+PROGRESS = ("epoch", "iteration", "best_metric", "best_epoch")  # of a checkpoint's entries
+
 
 class SeedEpochs:
-    """Seeds PyTorch anew at the start of every epoch.
+    """Seeds PyTorch again at the start of every epoch.
 
     So a resumed training repeats an unbroken one: shuffling, dropout and redrawn codes all
     draw from PyTorch's generator.
@@ -42,17 +45,18 @@ class ResumableCheckpoint:
     """Saves the whole state of training after every epoch, and the weights whenever they are best.
 
     `checkpoint.pt` holds what resuming needs, `model.pt` the network's state dict of the epoch with
-    the best key metric. Attach after the validation handler.
+    the best key metric. Attach after the validation handler. With several ranks, rank 0 writes and
+    every rank loads.
 
     Args:
         folder: where both files lie.
-        objects: name -> object with state_dict and load_state_dict.
+        objects: name -> object with state_dict and load_state_dict; None is left out.
         validator: the evaluator whose key metric decides.
         resume: go on from `checkpoint.pt`.
         best: the network whose weights go into model.pt; the object "network" by default.
 
     Raises:
-        VQBrainError: when resuming, if there is no checkpoint or it belongs to another network.
+        ValueError: when resuming, if there is no checkpoint or it belongs to another network.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class ResumableCheckpoint:
         best: torch.nn.Module | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self.objects = dict(objects)
+        self.objects = {name: thing for name, thing in objects.items() if thing is not None}
         self.best = self.objects["network"] if best is None else best
         self.validator = validator
         self.resume = resume
@@ -79,23 +83,31 @@ class ResumableCheckpoint:
             return
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
-            raise VQBrainError(
+            raise ComponentError(
                 f"nothing to resume: {path} is not there, so no training was interrupted; "
-                "train without --resume"
+                "train without resuming"
             )
         saved = torch.load(path, map_location="cpu", weights_only=True)
         try:
-            for name, thing in self.objects.items():
-                thing.load_state_dict(saved[name])
+            self._take(saved)
         except (KeyError, RuntimeError, ValueError) as error:
-            raise VQBrainError(
-                f"{path} was made with another configuration; train without --resume"
+            raise ComponentError(
+                f"{path} was made with another configuration; train without resuming"
             ) from error
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
         best = self.validator.state
         best.best_metric, best.best_metric_epoch = saved["best_metric"], saved["best_epoch"]
 
+    def _take(self, saved: Mapping[str, Any]) -> None:
+        unknown = saved.keys() - self.objects.keys() - set(PROGRESS)
+        if unknown:
+            raise KeyError(f"there is nothing to take the state of {sorted(unknown)}")
+        for name, thing in self.objects.items():
+            thing.load_state_dict(saved[name])
+
     def _save(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
         best = self.validator.state
         state = {name: thing.state_dict() for name, thing in self.objects.items()}
         state |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
@@ -110,7 +122,8 @@ class StopWithoutProgress:
 
     It never does so in the first half of the budget: on a fast device twelve epochs are seconds,
     and a cosine has most of its gain still before it. A key metric that is not finite fails the
-    training at once, before anything of that epoch is saved.
+    training at once, before anything of that epoch is saved. Every rank decides alike, because the
+    key metric and the budget are the same on all.
 
     Args:
         validator: the evaluator whose key metric decides.
@@ -118,7 +131,7 @@ class StopWithoutProgress:
         budget: the training's budget.
 
     Raises:
-        VQBrainError: after a validation whose key metric is not finite.
+        ValueError: after a validation whose key metric is not finite.
     """
 
     def __init__(self, validator: Evaluator, patience: int, budget: TrainingBudget) -> None:
@@ -144,10 +157,9 @@ def _finite(validator: Evaluator) -> None:
     name = validator.state.key_metric_name
     score = validator.state.metrics[name] if name else 0.0
     if not math.isfinite(score):
-        raise VQBrainError(
+        raise ComponentError(
             f"training diverged: {name} is {score} in epoch {validator.state.epoch}; what an "
-            "earlier training left is kept; train with a lower learning rate, for example "
-            "--set optimizer#lr=0.001"
+            "earlier training left is kept; train with a lower learning rate (optimizer#lr)"
         )
 
 

@@ -8,35 +8,45 @@ from typing import Any
 import torch
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from monai.handlers import from_engine
 from torch import nn
 
+from monai_vqbrain.handlers.batch import as_batch
 from monai_vqbrain.metrics.codebook import codes_used, perplexity
+
+CODES = from_engine("codes")
 
 
 class CodeCount(Metric):
-    """Counts each code over an epoch; a subclass says what to make of the counts.
+    """Counts each code over an epoch, on all ranks; a subclass says what to make of the counts.
 
     Args:
         num_codes: K, the size of the codebook.
-        output_transform: what gives the codes, any shape, 0..K-1, of the engine's output.
+        output_transform: what gives the codes (0..K-1) of the engine's output: (B, *grid), or B
+            grids.
     """
 
     def __init__(
         self,
         num_codes: int,
-        output_transform: Callable[[Any], Any] = lambda output: output["codes"],
+        output_transform: Callable[[Any], Any] = CODES,
     ) -> None:
         self.num_codes = num_codes
         super().__init__(output_transform)
 
+    @reinit__is_reduced
     def reset(self) -> None:
         """Forget what was seen."""
         self.counts = torch.zeros(self.num_codes, dtype=torch.long)
 
-    def update(self, output: torch.Tensor) -> None:
+    @reinit__is_reduced
+    def update(self, output: Any) -> None:
         """Add the codes of one batch."""
-        self.counts += torch.bincount(output.flatten().cpu(), minlength=self.num_codes)
+        codes = as_batch(output).flatten().cpu()
+        self.counts += torch.bincount(codes, minlength=self.num_codes)
 
+    @sync_all_reduce("counts")
     def compute(self) -> float:
         """What to make of the counts.
 

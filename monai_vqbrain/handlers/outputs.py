@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import pandas as pd
 import torch
@@ -14,6 +15,7 @@ from ignite.engine import Engine, Events
 from PIL import Image
 
 from monai_vqbrain.files import writing
+from monai_vqbrain.handlers.batch import as_batch
 from monai_vqbrain.metrics.psnr import psnr_brain
 from monai_vqbrain.metrics.ssim import ssim_brain, ssim_whole
 
@@ -21,7 +23,7 @@ SLICE_KEYS = ("participant_id", "session_id", "axis", "index")
 
 
 class SliceTable:
-    """Writes a table with a row for every slice that an evaluation saw; a subclass adds columns.
+    """Writes a table with one row per slice that an evaluation saw; a subclass adds columns.
 
     Args:
         path: the table (tab-separated): participant_id, session_id, axis, index and the columns.
@@ -44,7 +46,7 @@ class SliceTable:
         self.rows: list[pd.DataFrame] = []
 
     def _add(self, engine: Engine) -> None:
-        output = engine.state.output
+        output = as_batch(engine.state.output)
         rows = pd.DataFrame({key: list(np.asarray(output[key])) for key in SLICE_KEYS})
         for name, values in self.columns(output).items():
             rows[name] = values.cpu().numpy()
@@ -95,7 +97,7 @@ class CollectCodes:
         self._batches: list[torch.Tensor] = []
 
     def _add(self, engine: Engine) -> None:
-        self._batches.append(engine.state.output["codes"].cpu())
+        self._batches.append(as_batch(engine.state.output)["codes"].cpu())
 
     def codes(self) -> torch.Tensor:
         """All codes so far, (N, *grid) int64, 0..K-1."""
@@ -105,7 +107,7 @@ class CollectCodes:
 class ImagePanel:
     """Draws slices over their reconstructions over the differences, as one PNG.
 
-    The slices are spread evenly over the data set.
+    The slices are spread evenly over the data set; with several ranks, over the part of rank 0.
 
     Args:
         path: the PNG file, overwritten at every evaluation.
@@ -126,7 +128,7 @@ class ImagePanel:
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
 
     def _add(self, engine: Engine) -> None:
-        output = engine.state.output
+        output = as_batch(engine.state.output)
         batches = engine.state.epoch_length or 1
         wanted = np.linspace(0, batches - 1, min(self.columns, batches)).astype(int).tolist()
         number = (engine.state.iteration - 1) % batches
@@ -135,12 +137,14 @@ class ImagePanel:
         batch = torch.cat((output["image"], output["pred"]), dim=1).clamp(0, 1).float()
         most = min(-(-self.columns // batches), len(batch))
         spread = torch.linspace(0, len(batch) - 1, most).long()
-        if most == 1:  # a batch may be one person's slices from bottom to top: not all bottoms
+        if most == 1:  # a batch may be one participant's slices, bottom to top
             share = wanted.index(number) / max(1, len(wanted) - 1)
             spread = torch.tensor([round(share * (len(batch) - 1))])
         self._pairs += [(pair[0], pair[1]) for pair in batch[spread.to(batch.device)].cpu().numpy()]
 
     def _write(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
         chosen = np.linspace(0, len(self._pairs) - 1, min(self.columns, len(self._pairs)))
         pairs = [self._pairs[round(i)] for i in chosen]
         panel = panel_of([p[0] for p in pairs], [p[1] for p in pairs])

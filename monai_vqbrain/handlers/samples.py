@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 from ignite.engine import Engine, Events
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from skimage.util import montage
 
 from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.outputs import png_bytes, write_table
@@ -105,8 +107,6 @@ class SampleFiles:
 
 def tile(pictures: list[np.ndarray]) -> np.ndarray:
     """Pictures of one size (rows, columns) in [0, 1] as one block about as wide as high."""
-    columns = int(np.ceil(np.sqrt(len(pictures))))
-    empty = [np.zeros_like(pictures[0])] * (-len(pictures) % columns)
-    full = [*pictures, *empty]
-    rows = [np.hstack(full[i : i + columns]) for i in range(0, len(full), columns)]
-    return np.vstack(rows)
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    return montage(np.stack(pictures), fill=0, grid_shape=(rows, columns))

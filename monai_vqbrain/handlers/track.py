@@ -13,8 +13,8 @@ from monai.engines import Evaluator
 from monai.handlers import MLFlowHandler
 from monai.utils import path_to_sqlite_uri
 
-from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.handlers.record import loss_values
+from monai_vqbrain.errors import ComponentError
+from monai_vqbrain.handlers.metrics_table import loss_values
 
 
 class MLflowRun(MLFlowHandler):
@@ -32,7 +32,7 @@ class MLflowRun(MLFlowHandler):
         experiment: the experiment's name.
 
     Raises:
-        VQBrainError: if MLflow is not installed.
+        ValueError: if MLflow is not installed.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class MLflowRun(MLFlowHandler):
         experiment: str = "monai_vqbrain",
     ) -> None:
         if find_spec("mlflow") is None:
-            raise VQBrainError("MLflow is not installed: pip install 'monai-vqbrain[track]'")
+            raise ComponentError("MLflow is not installed: pip install 'monai-vqbrain[track]'")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read by MLflow at every call
         self.validator = validator
         super().__init__(

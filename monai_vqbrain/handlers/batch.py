@@ -1,0 +1,33 @@
+"""One form for an engine's output, whether MONAI has decollated it or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import default_collate
+
+
+def as_batch(output: Any) -> Any:
+    """The whole batch that an engine's output, or what MONAI's `from_engine` picks of it, holds.
+
+    Args:
+        output: a dictionary or tensor of a batch, which comes back as it is; a list with one entry
+            per item, as MONAI's engines leave it with `decollate=True`; or a tuple of such parts.
+
+    Returns:
+        A list's entries as one batch: dictionaries as one dictionary, tensors (C, W, H) as one
+        tensor (B, C, W, H), numbers as a tensor (B,), names as a list of B. A tuple's parts as
+        batches; the only part of a tuple by itself.
+
+    Example:
+        >>> as_batch([{"codes": torch.tensor([3, 5]), "participant_id": "a"}])
+        {'codes': tensor([[3, 5]]), 'participant_id': ['a']}
+    """
+    if isinstance(output, Mapping | torch.Tensor):
+        return output
+    if isinstance(output, tuple):
+        parts = tuple(as_batch(part) for part in output)
+        return parts[0] if len(parts) == 1 else parts
+    return default_collate(output)

@@ -1,0 +1,82 @@
+"""The table of a training: its losses and validation metrics, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+
+from monai_vqbrain.files import writing
+from monai_vqbrain.handlers.budget import TrainingBudget
+
+
+class MetricsTable:
+    """Writes `metrics.tsv`: one row per epoch, with the training losses and the validation metrics.
+
+    Resumed, it goes on with the rows up to the checkpoint's epoch. With several ranks the losses
+    are means over all of them, and rank 0 writes.
+
+    Args:
+        path: the table.
+        validator: whose metrics are written.
+        budget: whose seconds are written.
+    """
+
+    def __init__(self, path: Path | str, validator: Evaluator, budget: TrainingBudget) -> None:
+        self.path = Path(path)
+        self.validator = validator
+        self.budget = budget
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer; attach after the validation handler and the one that resumes."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self.rows: list[dict[str, Any]] = []
+        if engine.state.epoch and self.path.is_file():
+            old = pd.read_csv(self.path, sep="\t")
+            self.rows = old[old["epoch"] <= engine.state.epoch].to_dict("records")
+
+    def _add(self, engine: Engine) -> None:
+        for name, value in _losses(engine.state.output).items():
+            self._sums[name] = value + self._sums.get(name, 0)  # no wait for a GPU here
+        self._steps += 1
+
+    def _write(self, engine: Engine) -> None:
+        row = {
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "seconds": round(self.budget.spent(), 1),
+            "learning_rate": self.budget.optimizer.param_groups[0]["lr"],
+        }
+        self.rows.append(row | self._mean_losses() | self.validator.state.metrics)
+        self._sums, self._steps = {}, 0
+        if idist.get_rank() == 0:
+            with writing(self.path) as temporary:
+                table = pd.DataFrame(self.rows)
+                table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+
+    def _mean_losses(self) -> dict[str, float]:
+        """Name -> mean over the epoch's iterations on all ranks."""
+        steps = self._steps * idist.get_world_size()
+        return {name: float(idist.all_reduce(total)) / steps for name, total in self._sums.items()}
+
+
+def loss_values(output: Mapping[str, Any]) -> dict[str, float]:
+    """The losses of an iteration: {"loss": the whole, "loss_l1": a part before weighting, ...}."""
+    return {name: float(value) for name, value in _losses(output).items()}
+
+
+def _losses(output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    parts = {f"loss_{name}": value for name, value in output.get("losses", {}).items()}
+    return {"loss": output["loss"].detach(), **parts}

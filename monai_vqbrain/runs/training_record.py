@@ -1,0 +1,92 @@
+"""The record that a training leaves in its folder, and the folder's publication."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine
+from torch import nn
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.files import writing
+from monai_vqbrain.provenance import describe
+from monai_vqbrain.runs.stage_folder import finish_stage
+
+
+class TrainingRecord:
+    """Writes `config.json` when a training begins, and at its end publishes the folder.
+
+    Give both methods to an EngineCallbacks that is attached last.
+
+    Args:
+        folder: the stage's final folder; it was filled under its partial name.
+        work: the partial folder.
+        network: whose class and settings go into config.json, so that later stages can rebuild it.
+        made_from: name -> file that the training depends on.
+        options: what was asked for, JSON values.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        work: Path | str,
+        network: nn.Module,
+        made_from: Mapping[str, Path | str],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.folder = Path(folder)
+        self.work = Path(work)
+        self.network = network
+        self.made_from = {name: Path(path) for name, path in made_from.items()}
+        self.options = dict(options)
+
+    def begin(self, engine: Engine) -> None:
+        """Write `config.json` when a trainer starts.
+
+        Raises:
+            VQBrainError: if it resumes a training with other inputs, settings, overrides or seed.
+        """
+        self._began = time.monotonic()
+        settings = {"_target_": type(self.network).__name__, **self.network.settings}  # type: ignore[dict-item]
+        self._sources = describe(self.made_from)
+        record = {"network_def": settings, **self.options, "made_from": self._sources}
+        path = self.work / "config.json"
+        if engine.state.epoch and path.is_file():  # resumed
+            _check_same(json.loads(path.read_text()), record)
+        with writing(path) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+    def publish(self, engine: Engine) -> None:
+        """Write `provenance.json` and give the folder its final name when a trainer has completed.
+
+        Raises:
+            VQBrainError: if there are no weights, because no epoch was validated.
+        """
+        if not (self.work / "model.pt").is_file():
+            raise VQBrainError(
+                f"{self.work.name} has no weights to keep, because no epoch was validated: "
+                "train longer, or set val_interval to 1"
+            )
+        finish_stage(
+            self.folder,
+            self._sources,
+            self.options,
+            seconds=time.monotonic() - self._began,
+            device=str(engine.state.device),
+            epochs=engine.state.epoch,
+            iterations=engine.state.iteration,
+        )
+
+
+def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    names = {"made_from": "what it is trained on", "overrides": "what was set (overrides)"}
+    for name in ("network_def", "seed", "made_from", "overrides"):
+        if earlier.get(name) != now.get(name):
+            what = names.get(name, name)
+            raise VQBrainError(
+                f"{what} has changed since the interrupted training began: train without resuming"
+            )

@@ -16,8 +16,8 @@ from monai.bundle import ConfigWorkflow
 from monai.networks.blocks import Convolution
 from test_path import kill_in_epoch
 
-from monai_vqbrain.cli import json_or_text
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.options import json_or_text
 from monai_vqbrain.runs.bundles import bundle_folder
 from monai_vqbrain.runs.overrides import check_overrides
 from monai_vqbrain.stages.encode import encode

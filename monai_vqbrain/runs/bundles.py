@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.errors import UnexpectedError, VQBrainError
 from monai_vqbrain.runs.networks import select_device
 
 BUNDLES = ("vqvae", "pixelcnn")
@@ -83,10 +83,7 @@ def _root_cause(error: Exception, file: str) -> VQBrainError:
     if isinstance(cause, VQBrainError):
         return cause
     words = " ".join(str(cause).split()) or "no message"
-    return VQBrainError(
-        f"{file} stopped: {type(cause).__name__}: {words[:500]} "
-        "(the same command with --debug shows where)"
-    )
+    return UnexpectedError(f"{file} stopped: {type(cause).__name__}: {words[:500]}")
 
 
 def bundle_command(

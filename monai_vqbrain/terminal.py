@@ -14,6 +14,8 @@ class Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message; the colour goes where the output is no terminal."""
+        if getattr(record, "routine", False) and self.level > logging.DEBUG:
+            return
         text, colour = record.getMessage(), COLOURS.get(record.levelno)
         if record.levelno >= logging.WARNING:
             text = f"{click.style(record.levelname.capitalize() + ':', fg=colour)} {text}"

@@ -18,7 +18,7 @@ from monai_vqbrain.transforms.bias import bias_at, log_bias
 from monai_vqbrain.transforms.blocks import Blocks, block_means
 from monai_vqbrain.transforms.grid import read_at
 from monai_vqbrain.transforms.intensity import PERCENTILE, brain_percentile
-from monai_vqbrain.transforms.simpleitk import simpleitk, steady, to_sitk
+from monai_vqbrain.transforms.simpleitk import deterministic_simpleitk, simpleitk, to_sitk
 from monai_vqbrain.transforms.template import template_brain, template_extent, template_image
 
 KINDS = ("rigid", "affine")
@@ -130,7 +130,7 @@ def register(
         array, affine, brain, finest
     )  # fmt: skip
     image = _flat(image, inside)
-    with steady():
+    with deterministic_simpleitk():
         found = _head_start(image, inside) if brain is None else _brain_start(image.affine, inside)
         for step in steps:
             found = found if step.kind == "rigid" else _as_affine(found)

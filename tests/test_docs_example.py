@@ -76,4 +76,4 @@ def test_the_notebook_runs_and_returns_what_it_made(
     assert names["report"] == Path("my-run/7-report/report.html")
     assert names["report"].is_file()
     assert names["images"].shape == (2, 1, 32, 32)
-    assert "8 volumes, none alignment" in capsys.readouterr().out
+    assert "6 volumes, none alignment" in capsys.readouterr().out

@@ -384,7 +384,7 @@ def test_volumes_need_a_prior_that_knows_the_slice_before(
     run = copy_of(trained_run, tmp_path)
     overrides = {**tiny_prior().overrides, "neighbour": False, "condition_on": ["age"]}
     train(run, "prior", tiny_prior(overrides=overrides))
-    with pytest.raises(UsageError, match="--volume needs a prior that knows the slice before and"):
+    with pytest.raises(UsageError, match="volume needs a prior with the conditions position and"):
         draw_samples(run, SampleOptions(volume=True))
     with pytest.raises(UsageError, match="has no condition sex: it knows age"):
         draw_samples(run, SampleOptions(condition={"sex": "F"}))

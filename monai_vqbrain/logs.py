@@ -45,15 +45,20 @@ def open_log(folder: Path) -> None:
         _package.setLevel(logging.INFO)  # where they are shown is the application's choice
     _package.addHandler(handler)
     _open[folder.absolute()] = handler
-    logger.info("%s: begun", folder.name, extra=ROUTINE)
+    logger.info("%s: begun", _stage_of(folder), extra=ROUTINE)
 
 
 def close_log(folder: Path) -> None:
     """End the log of `folder`, if it has one."""
     handler = _open.pop(folder.absolute(), None)
     if handler is not None:
-        logger.info("%s: ended", folder.name, extra=ROUTINE)
+        logger.info("%s: ended", _stage_of(folder), extra=ROUTINE)
         _package.removeHandler(handler)
+
+
+def _stage_of(folder: Path) -> str:
+    """`3-vqvae` of the partial folders `3-vqvae.partial` and `.3-vqvae.partial`."""
+    return folder.name.removeprefix(".").removesuffix(".partial")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def configure_logging(verbosity: int) -> None:
     package.handlers = [one for one in package.handlers if not isinstance(one, Terminal)]
     terminal = Terminal({-1: logging.WARNING, 0: logging.INFO, 1: logging.DEBUG}[verbosity])
     package.addHandler(terminal)
-    for library in ("ignite", "monai", "BundleWorkflow", "py.warnings"):
+    for library in ("ignite", "monai"):
         logging.getLogger(library).setLevel(logging.INFO if verbosity > 0 else logging.CRITICAL)
 
 

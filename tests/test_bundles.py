@@ -28,9 +28,17 @@ from monai.bundle import (
 from monai_vqbrain import components
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs import bundles as bundle
+from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.overrides import check_overrides
 from monai_vqbrain.stages.encode import encode
-from monai_vqbrain.stages.train import train, training_command, training_ids
+from monai_vqbrain.stages.train import (
+    BUNDLE,
+    PROVENANCE,
+    TrainOptions,
+    train,
+    training_command,
+    training_ids,
+)
 
 BUNDLES = ("vqvae", "pixelcnn")
 TYPED = "bundles/vqvae/train.json"  # the file as the README names it
@@ -90,6 +98,14 @@ OPTIONS = {
 @pytest.mark.parametrize("name", BUNDLES)
 def test_both_trainings_have_the_same_options(name: str) -> None:
     assert json.loads(Path(config_file(name, "train")).read_text()).keys() >= OPTIONS
+
+
+@pytest.mark.parametrize("network", ["vqvae", "prior"])
+def test_the_bundles_own_defaults_are_those_of_the_command(network: str, tmp_path: Path) -> None:
+    """Else the command would train again what the bundle has trained."""
+    ids = training_ids(RunFolder(tmp_path), network, TrainOptions())
+    config = json.loads(Path(config_file(BUNDLE[network], "train")).read_text())
+    assert {key: config[key] for key in PROVENANCE} == {key: ids[key] for key in PROVENANCE}
 
 
 LISTS = ("handlers", "+handlers")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow, workflows
 
 from monai_vqbrain.errors import UnexpectedError, VQBrainError
 from monai_vqbrain.runs.networks import select_device
@@ -59,20 +61,35 @@ def run_bundle(
     folder = bundle_folder(name) / "configs"
     ids = {key: value for key, value in ids.items() if (key, value) != ("device", "auto")}
     try:
-        workflow = ConfigWorkflow(
-            config_file=str(folder / f"{config}.json"),
-            meta_file=str(folder / "metadata.json"),
-            logging_file=False,  # whoever runs the stage has configured logging
-            workflow_type="train" if config == "train" else "infer",
-            run_id="training" if config == "train" else "run",
-            **ids,
-            **(overrides or {}),
-        )
+        with _own_logging():
+            workflow = ConfigWorkflow(
+                config_file=str(folder / f"{config}.json"),
+                meta_file=str(folder / "metadata.json"),
+                logging_file=False,
+                workflow_type="train" if config == "train" else "infer",
+                run_id="training" if config == "train" else "run",
+                **ids,
+                **(overrides or {}),
+            )
         workflow.initialize()
         workflow.run()
         workflow.finalize()
     except Exception as error:
         raise _root_cause(error, f"{name}/{config}.json") from error
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Logging stays as the application has configured it; MONAI would warn about that."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "Logging file is set to False" not in record.getMessage()
+
+    workflows.logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        workflows.logger.removeFilter(is_other)
 
 
 def _root_cause(error: Exception, file: str) -> VQBrainError:

@@ -62,8 +62,8 @@ class Cohort:
         """
         parts = (self.codes[name].grids.numpy() for name in ("training", "validation", split))
         training, validation, held_out = parts
-        concentration = metrics.choose_concentration(training, validation, self.num_codes)
-        bits = metrics.unigram_bits(training, held_out, self.num_codes, concentration)
+        unigram = metrics.Unigram.fit(training, self.num_codes)
+        bits = unigram.bits(held_out, concentrations=unigram.choose(validation))
         return metrics.over_participants(bits / training[0].size, self.codes[split].people).mean
 
 

@@ -1,6 +1,6 @@
 """Fidelity, codebook use and likelihood: arrays in, numbers out."""
 
-from monai_vqbrain.metrics.bits import choose_concentration, unigram_bits
+from monai_vqbrain.metrics.bits import Unigram
 from monai_vqbrain.metrics.codebook import code_counts, codes_used, perplexity
 from monai_vqbrain.metrics.participants import MeanInterval, over_participants
 from monai_vqbrain.metrics.psnr import psnr_brain
@@ -9,8 +9,8 @@ from monai_vqbrain.metrics.trivial import black, nearest, pooling, position_mean
 
 __all__ = [
     "MeanInterval",
+    "Unigram",
     "black",
-    "choose_concentration",
     "code_counts",
     "codes_used",
     "mean_inside",
@@ -23,5 +23,4 @@ __all__ = [
     "ssim_brain",
     "ssim_map",
     "ssim_whole",
-    "unigram_bits",
 ]

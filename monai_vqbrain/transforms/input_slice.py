@@ -48,7 +48,7 @@ def read_picture(path: Path) -> InputImage:
     """
     try:
         with Image.open(path) as opened:
-            pixels = _grey_pixels(opened)
+            pixels = grey_pixels(opened)
     except (*UNREADABLE, Image.DecompressionBombError, SyntaxError) as error:
         raise UnusableImageError(f"cannot be opened ({error})", REDOWNLOAD) from error
     if 1 in pixels.shape:
@@ -59,7 +59,7 @@ def read_picture(path: Path) -> InputImage:
     return _input_image(like, array, 255.0 if array.dtype == np.uint8 else None, ())
 
 
-def _grey_pixels(picture: Any) -> np.ndarray:
+def grey_pixels(picture: Any) -> np.ndarray:
     """(rows, columns) of a picture that is grey, whatever its mode."""
     pages = getattr(picture, "n_frames", 1)
     if pages > 1:

@@ -54,7 +54,8 @@ def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.M
         network.load_state_dict(weights)
     except (TypeError, RuntimeError) as error:
         raise VQBrainError(
-            f"{folder} was trained by a version whose {target} had another architecture: train it again"
+            f"{folder} was trained by a version whose {target} had another architecture: "
+            "train it again"
         ) from error
     return network.to(device).eval()
 

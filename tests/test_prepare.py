@@ -197,7 +197,7 @@ def test_a_second_time_nothing_is_done_and_a_change_is_named(
     assert capsys.readouterr().out == f"{folder} is up to date\n"
     assert (folder / "provenance.json").read_text() == before
     prepare_slices(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
-    assert "count was 4, is 3; 5 of 5 volumes to cut (layout bids)" in capsys.readouterr().out
+    assert "count was 4, is 3; 5 of 5 volumes to slice (layout bids)" in capsys.readouterr().out
     nib.save(brain_image(99), source / "sub-01/anat/sub-01_T1w.nii.gz")
     prepare_slices(source, tmp_path / "run", PrepareOptions(size=(32, 28), spacing=7.0, count=3))
     assert "sub-01/anat/sub-01_T1w.nii.gz changed" in capsys.readouterr().out
@@ -297,7 +297,7 @@ def test_a_torn_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     folder = prepare_slices(source, tmp_path / "run", SMALL)
     assert "is damaged" in table(folder, "problems")["problem"][0]
     assert (
-        "1 problem(s), first: sub-01/anat/sub-01_T1w.nii.gz: is damaged" in capsys.readouterr().out
+        "1 problem(s), first: sub-01/anat/sub-01_T1w.nii.gz: is damaged" in capsys.readouterr().err
     )
     stop = PrepareOptions(size=(32, 28), spacing=7.0, count=4, on_error="stop")
     with pytest.raises(VQBrainError, match=r"sub-01_T1w.nii.gz: is damaged .*get the file again"):
@@ -375,7 +375,7 @@ def test_leaving_out_all_of_training_is_said(tmp_path: Path) -> None:
     folder = prepare_slices(source, tmp_path / "run", SMALL)
     people = table(folder, "participants")
     training = list(people["participant_id"][people["split"] == "training"])
-    with pytest.raises(VQBrainError, match="nobody who is left is in the training split"):
+    with pytest.raises(VQBrainError, match="no participant is left in the training split"):
         prepare_slices(source, tmp_path / "run", replace(SMALL, exclude=training))
 
 
@@ -387,7 +387,7 @@ def test_an_affine_that_places_nothing_is_one_line(tmp_path: Path) -> None:
     flat.header["sform_code"], flat.header["srow_x"] = 1, [1, 0, 0, 0]
     nib.save(flat, path)
     folder = prepare_slices(source, tmp_path / "run", SMALL)
-    assert table(folder, "problems")["problem"][0] == "the affine places no voxel in space"
+    assert table(folder, "problems")["problem"][0] == "the affine is singular or not finite"
 
 
 def test_every_odd_file_is_used_or_said(shared_data: Path, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ class PixelCNN(nn.Module):
         # what the codes before it at the same position say to each group but the first
         self.within = nn.Embedding((self.groups - 1) * num_codes, channels)
         self.head = nn.Conv2d(channels, self.groups * num_codes, 1)
-        # The initial output is nearly uniform, log2(K) bits per code: no wrong certainty to unlearn.
+        # The initial output is nearly uniform, log2(K) bits per code, so nothing must be unlearned.
         for parameter in self.head.parameters():
             nn.init.normal_(parameter, std=0.01)
         shape = (self.groups, num_codes)

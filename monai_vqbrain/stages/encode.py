@@ -1,4 +1,4 @@
-"""`vqbrain encode`: every slice of a run as a grid of codes."""
+"""`vqbrain encode`: encode every slice of a run as a grid of codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def encode(run: Path | str, *, device: str = "auto") -> Path:
-    """Encode every slice of a run, unless the codes are there and up to date.
+    """Encode every slice of a run, unless the codes are up to date.
 
     Args:
         run: the run folder, with a trained VQ-VAE.

@@ -130,7 +130,7 @@ def test_a_finished_stage_is_skipped_and_a_changed_one_redone(
     assert (run / "3-vqvae/model.pt").stat().st_mtime_ns == before
     (run / "4-codes/codes.tsv").unlink()
     encode(run)
-    assert "codes.tsv is gone" in capsys.readouterr().out
+    assert "codes.tsv is missing" in capsys.readouterr().out
     train(run, "vqvae", tiny_vqvae(seed=1))
     assert "seed was 0, is 1" in capsys.readouterr().out
     with pytest.raises(VQBrainError, match="encoded by another VQ-VAE .* vqbrain encode"):

@@ -126,7 +126,8 @@ class Reconstructor:
 def score_line(scores: dict[str, Any]) -> str:
     """The scores of one image as a line for the user."""
     if scores["ssim_brain"] is None:
-        return f"SSIM {scores['ssim_whole']:.3f}, background included; no slice has enough brain to score"
+        text = f"SSIM {scores['ssim_whole']:.3f}, background included"
+        return f"{text}; no slice has enough brain for a score inside it"
     counted, trained = scores["slices_scored"], scores["slices_trained_on"]
     text = f"SSIM in the brain {scores['ssim_brain']:.3f}"
     if scores["slices"] > 1:

@@ -38,13 +38,13 @@ def demo(run: Path | str = "vqbrain-demo", *, quick: bool = False, device: str =
         UsageError: if the folder holds a run on real data.
     """
     began = time.monotonic()
-    where = RunFolder(run)
-    slices = read_provenance(where.slices)
+    run_folder = RunFolder(run)
+    slices = read_provenance(run_folder.slices)
     if slices is not None and not slices.get("simulated"):
         raise UsageError(f"{run} holds a run on real data: give the demo a folder of its own")
     logger.info("A demo on SIMULATED data, %s.", "under 2 minutes" if quick else "about 5 minutes")
     participants = 10 if quick else PARTICIPANTS
-    source = make_phantom(where.path / "0-phantom", participants=participants)
+    source = make_phantom(run_folder.path / "0-phantom", participants=participants)
     prepare(source, run, size=SIZE, spacing=SPACING)
     minutes = 0.25 if quick else 2.5
     epoch: dict[str, Any] = {"slices_per_epoch": 320} if quick else {}  # several points per curve

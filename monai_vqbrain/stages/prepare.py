@@ -85,18 +85,18 @@ def prepare(
 def prepare_slices(source: Path | str, run: Path | str, options: PrepareOptions) -> Path:
     """Plan and execute `prepare` with checked options; see there."""
     began = time.monotonic()
-    source, where = Path(source), RunFolder(run)
+    source, run_folder = Path(source), RunFolder(run)
     if options.dask is not None:  # its workers may have another working directory
-        source, where = source.absolute(), RunFolder(where.path.absolute())
-    plan = make_plan(source, options, where)
+        source, run_folder = source.absolute(), RunFolder(run_folder.path.absolute())
+    plan = make_plan(source, options, run_folder)
     if plan.reason is None:
-        logger.info("%s is up to date", where.slices)
-        return where.slices
+        logger.info("%s is up to date", run_folder.slices)
+        return run_folder.slices
     if plan.align_asked == "auto" and plan.options.align != "none":
         require_simpleitk("whole heads must be aligned")
         logger.info("all volumes are registered to MNI152 (affine): %s", plan.align_reason)
-    execute(plan, where, began)
-    return where.slices
+    execute(plan, run_folder, began)
+    return run_folder.slices
 
 
 def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:

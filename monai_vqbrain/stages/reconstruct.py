@@ -51,11 +51,11 @@ def reconstruct(
         VQBrainError: if the VQ-VAE was trained on other slices; or if an image failed, with the
             message for the last one.
     """
-    where = RunFolder(run)
-    where.need(where.slices, "prepare SOURCE")
-    where.need(where.vqvae, "train vqvae")
-    folder = Path(output) if output else where.path / "reconstructions"
-    process_images(images, folder, Reconstructor(where, device), "reconstructed")
+    run_folder = RunFolder(run)
+    run_folder.need(run_folder.slices, "prepare SOURCE")
+    run_folder.need(run_folder.vqvae, "train vqvae")
+    folder = Path(output) if output else run_folder.path / "reconstructions"
+    process_images(images, folder, Reconstructor(run_folder, device), "reconstructed")
     return folder
 
 

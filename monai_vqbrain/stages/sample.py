@@ -98,19 +98,19 @@ def sample(
 
 def draw_samples(run: Path | str, options: SampleOptions, device: str = "auto") -> Path:
     """Draw samples with checked options; see `sample`."""
-    where, ids = RunFolder(run), options.ids()
-    where.need(where.vqvae, "train vqvae")
-    where.need(where.prior, "train prior")
-    check_models(where)
-    _check_conditions(where, options)
-    folder = where.samples
-    reason = what_changed(folder, describe(sample_inputs(where, ids)), ids)
+    run_folder, ids = RunFolder(run), options.ids()
+    run_folder.need(run_folder.vqvae, "train vqvae")
+    run_folder.need(run_folder.prior, "train prior")
+    check_models(run_folder)
+    _check_conditions(run_folder, options)
+    folder = run_folder.samples
+    reason = what_changed(folder, describe(sample_inputs(run_folder, ids)), ids)
     if reason is None:
         logger.info("%s is up to date: the same %d samples", folder.name, options.number)
         return folder
     logger.info("sampling %s (%s)", folder.name, reason)
     try:
-        run_bundle("pixelcnn", "inference", _ids(where, options, device))
+        run_bundle("pixelcnn", "inference", _ids(run_folder, options, device))
     finally:
         leave_stage(folder)
     kind = ("volume" if options.volume else "image") + ("s" if options.number > 1 else "")

@@ -62,11 +62,11 @@ def score(
         VQBrainError: if the networks are inconsistent; or if an image failed, with the message for
             the last one.
     """
-    where = RunFolder(run)
-    where.need(where.vqvae, "train vqvae")
-    where.need(where.prior, "train prior")
-    folder = Path(output) if output else where.path / "scores"
-    process_images(images, folder, Scorer(where, device, condition or {}), "scored")
+    run_folder = RunFolder(run)
+    run_folder.need(run_folder.vqvae, "train vqvae")
+    run_folder.need(run_folder.prior, "train prior")
+    folder = Path(output) if output else run_folder.path / "scores"
+    process_images(images, folder, Scorer(run_folder, device, condition or {}), "scored")
     return folder
 
 
@@ -96,7 +96,7 @@ class Scorer:
             raise UsageError(f"--condition {error}") from error
         self.frame = SliceFrame.of((read_provenance(run.slices) or {})["options"])
         self.made_from = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
-        self.usual = self._usual(run)
+        self.validation_bits = self._validation_bits(run)
 
     def __call__(self, path: Path, folder: Path) -> list[str]:
         """Score one image.
@@ -137,7 +137,7 @@ class Scorer:
                 "condition": self.condition,
                 "bits_per_code": mean,
                 "bits": float(counted["bits"].sum()),
-                "usual": self.usual,
+                "usual": self.validation_bits,
                 "notes": image.notes,
             }
             seconds = time.monotonic() - began
@@ -179,7 +179,7 @@ class Scorer:
         return table.assign(counts=counts)
 
     @torch.inference_mode()
-    def _usual(self, run: RunFolder) -> dict[str, Any]:
+    def _validation_bits(self, run: RunFolder) -> dict[str, Any]:
         """Bits per code of validation participants, given the same conditions as the images."""
         items = code_items(run.path, "validation", 256, self.known)
         given = torch.tensor([n == self.position or n in self.condition for n in self.known])
@@ -202,7 +202,5 @@ class Scorer:
     def _line(self, mean: float | None, slices: int) -> str:
         if mean is None:
             return "no slice is at a position that the prior was trained on: do not rely on the map"
-        usual = self.usual["mean"]
-        return (
-            f"{mean:.2f} bits per code over {slices} slices (validation participants: {usual:.2f})"
-        )
+        validation = self.validation_bits["mean"]
+        return f"{mean:.2f} bits per code over {slices} slices (validation participants: {validation:.2f})"

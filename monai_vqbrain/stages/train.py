@@ -98,12 +98,12 @@ def train_prior(
 
 def train(run: Path | str, network: str, options: TrainOptions) -> Path:
     """Train "vqvae" or "prior"; see `train_vqvae` and `train_prior`."""
-    where, bundle = RunFolder(run), BUNDLE[network]
-    ids = training_ids(where, network, options)
-    _check_ready(where, network)
-    folder = where.vqvae if network == "vqvae" else where.prior
+    run_folder, bundle = RunFolder(run), BUNDLE[network]
+    ids = training_ids(run_folder, network, options)
+    _check_ready(run_folder, network)
+    folder = run_folder.vqvae if network == "vqvae" else run_folder.prior
     record = {key: ids[key] for key in PROVENANCE}
-    reason = what_changed(folder, describe(training_inputs(where.path, network)), record)
+    reason = what_changed(folder, describe(training_inputs(run_folder.path, network)), record)
     if reason is None:
         logger.info("%s is up to date: nothing it depends on has changed", folder.name)
         return folder

@@ -33,10 +33,10 @@ def reconstruction_panel(result: Reconstruction) -> bytes:
     size = max(3.4, wide * len(chosen) + 1.0), high * len(rows) + 0.7
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), len(chosen), squeeze=False)
-    for row, (name, (stack, look)) in zip(axes, rows.items(), strict=True):
+    for row, (name, (stack, style)) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(name)
         for axis, index in zip(row, chosen, strict=True):
-            axis.imshow(np.rot90(stack[..., index]), interpolation="nearest", **look)
+            axis.imshow(np.rot90(stack[..., index]), interpolation="nearest", **style)
             axis.set(xticks=[], yticks=[])
     for axis, index in zip(axes[0], chosen, strict=True):
         axis.set_title(_title(result.scores.iloc[index]), fontsize=9)
@@ -78,7 +78,7 @@ def evenly_counted(counts: pd.Series) -> Sequence[int]:
 
 
 def _title(row: pd.Series) -> str:
-    where = f"{row['position_mm']:.1f} mm\n" if np.isfinite(row["position_mm"]) else ""
+    position = f"{row['position_mm']:.1f} mm\n" if np.isfinite(row["position_mm"]) else ""
     inside = np.isfinite(row["ssim_brain"])
     score = row["ssim_brain"] if inside else row["ssim_whole"]
-    return f"{where}SSIM {'in the brain' if inside else 'whole'} {score:.3f}"
+    return f"{position}SSIM {'in the brain' if inside else 'whole'} {score:.3f}"

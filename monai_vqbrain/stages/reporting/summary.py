@@ -151,7 +151,7 @@ def compare_samples(
     names = np.repeat([file.name for file in files], slices)[: len(samples)]
     codes, rows, _ = read_codes(run)
     training, test = (rows[in_split(rows, s)] for s in ("training", "test"))
-    known = _decoded(codes[in_split(rows, "training")], decode)
+    known = _decode_batches(codes[in_split(rows, "training")], decode)
     indices, distance = metrics.nearest(samples, known)
     table = training.iloc[indices][["participant_id", "session_id", "axis", "index"]]
     table = table.assign(sample=names, rms=distance / 255)
@@ -162,7 +162,7 @@ def compare_samples(
         "distance_to_training": finite_or_none(np.median(distance) / 255),
     }
     if len(test):
-        held_out = _decoded(codes[in_split(rows, "test")], decode)
+        held_out = _decode_batches(codes[in_split(rows, "test")], decode)
         real = np.median(metrics.nearest(held_out, known)[1])
         result["test_distance_to_training"] = finite_or_none(real / 255)
     return result
@@ -192,23 +192,24 @@ def _score(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> pd.D
     batches = []
     for start in range(0, len(target), 64):
         part = slice(start, start + 64)
-        p = torch.from_numpy(np.ascontiguousarray(prediction[part], dtype=np.float32))[:, None]
-        t = torch.from_numpy(target[part])[:, None].float() / 255
-        m = torch.from_numpy(mask[part])[:, None]
+        images = np.ascontiguousarray(prediction[part], dtype=np.float32)
+        predicted = torch.from_numpy(images)[:, None]
+        expected = torch.from_numpy(target[part])[:, None].float() / 255
+        inside = torch.from_numpy(mask[part])[:, None]
         scores = (
-            metrics.ssim_brain(p, t, m),
-            metrics.ssim_whole(p, t),
-            metrics.psnr_brain(p, t, m),
+            metrics.ssim_brain(predicted, expected, inside),
+            metrics.ssim_whole(predicted, expected),
+            metrics.psnr_brain(predicted, expected, inside),
         )
         batches.append(torch.stack(scores, dim=1).numpy())
     return pd.DataFrame(np.concatenate(batches), columns=list(SCORES))
 
 
-def _decoded(codes: np.ndarray, decode: Decode) -> np.ndarray:
+def _decode_batches(codes: np.ndarray, decode: Decode) -> np.ndarray:
     """Decode codes (N, G, w, h) in fixed batches to images, (N, W, H) uint8."""
     batches = [to_uint8(decode(codes[i : i + 64])) for i in range(0, len(codes), 64)]
     return np.concatenate(batches)
 
 
 def _participants(rows: pd.DataFrame) -> list[str]:
-    return [str(p) for p in rows["participant_id"]]
+    return [str(participant) for participant in rows["participant_id"]]

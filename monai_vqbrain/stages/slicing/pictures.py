@@ -42,7 +42,7 @@ def pictures_to_slices(
     for path in scan.files:
         try:
             with Image.open(path) as picture:
-                planes.append(_fitted(picture.convert("L"), size))
+                planes.append(_fit(picture.convert("L"), size))
         except (OSError, UnidentifiedImageError, ValueError):
             name = f"{scan.source.rpartition(': ')[0]}/{path.name}"
             problems.append(Problem(name, "cannot be read as a picture", "get the file again"))
@@ -59,12 +59,12 @@ def pictures_to_slices(
     return SliceStack(to_unit(stack[None], low, high), mask[None], grid), problems
 
 
-def _fitted(picture: Image.Image, size: Sequence[int]) -> np.ndarray:
+def _fit(picture: Image.Image, size: Sequence[int]) -> np.ndarray:
     """Fit a picture into the frame: (W, H) uint8, x to the right, y to the front."""
     width, height = size
     picture.thumbnail((width, height), Image.Resampling.BOX)
     shown = np.asarray(picture).T[:, ::-1]
-    before = [(frame - side) // 2 for frame, side in zip(size, shown.shape, strict=True)]
+    left, bottom = ((frame - side) // 2 for frame, side in zip(size, shown.shape, strict=True))
     framed = np.zeros((width, height), dtype=np.uint8)
-    framed[before[0] : before[0] + shown.shape[0], before[1] : before[1] + shown.shape[1]] = shown
+    framed[left : left + shown.shape[0], bottom : bottom + shown.shape[1]] = shown
     return framed

@@ -75,15 +75,15 @@ def _slice_lines(plan: SlicingPlan) -> Iterator[str]:
     options = plan.options
     height, width = options.size
     brain = "the template's brain" if plan.space else "the brain"
-    where = "16 per volume, 3.6 mm apart"
+    positions = "16 per volume, 3.6 mm apart"
     if options.axis == "axial":
-        where += f", the first 36 mm below the top of {brain}"
+        positions += f", the first 36 mm below the top of {brain}"
     if options.count is not None:
-        where = f"{options.count} per volume, evenly spaced within {brain}"
+        positions = f"{options.count} per volume, evenly spaced within {brain}"
     if options.positions is not None:
         mm = "MNI152" if plan.space else "the images' own space (the same place if aligned)"
-        where = f"at {options.positions} mm of {mm}"
-    yield f"slices      {options.axis}, {height} x {width} at {options.spacing:g} mm, {where}"
+        positions = f"at {options.positions} mm of {mm}"
+    yield f"slices      {options.axis}, {height} x {width} at {options.spacing:g} mm, {positions}"
 
 
 def _work_lines(plan: SlicingPlan) -> Iterator[str]:

@@ -83,9 +83,9 @@ def scan_state(scan: Scan, digest: str, folder: Path) -> ScanState:
         folder: the run's `2-slices`; stacks of an interrupted run are in its partial folder.
     """
     folders = (folder, unfinished(folder))
-    if any(read_record(scan, digest, where) for where in folders):
+    if any(read_record(scan, digest, candidate) for candidate in folders):
         return ScanState.KEPT
-    known = any((where / _record_path(scan)).is_file() for where in folders)
+    known = any((candidate / _record_path(scan)).is_file() for candidate in folders)
     return ScanState.CHANGED if known else ScanState.NEW
 
 

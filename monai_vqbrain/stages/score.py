@@ -203,4 +203,4 @@ class Scorer:
         if mean is None:
             return "no slice is at a position that the prior was trained on: do not rely on the map"
         validation = self.validation_bits["mean"]
-        return f"{mean:.2f} bits per code over {slices} slices (validation participants: {validation:.2f})"
+        return f"{mean:.2f} bits per code over {slices} slices (validation: {validation:.2f})"

@@ -23,8 +23,8 @@ from race import Slices, described, keep_memory, load, run_with_slices, score, s
 from racers import ours
 from standings import aligned, command_line, keep, machine
 
-from monai_vqbrain.cli import json_or_text
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.options import json_or_text
 from monai_vqbrain.runs.overrides import check_overrides
 
 SHIPPED = "as shipped"

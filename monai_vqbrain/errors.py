@@ -11,6 +11,10 @@ class VQBrainError(Exception):
     exit_code = 1
 
 
+class UnexpectedError(VQBrainError):
+    """A failure inside a bundle that no component foresaw; its traceback shows where."""
+
+
 class UsageError(VQBrainError):
     """The command itself cannot be right (a wrong path, an unknown value). Exits with 2."""
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 FILE = "log.txt"
 PRIVATE = {"private": True}  # `extra` of a record that names a participant: no file keeps it
+ROUTINE = {"routine": True}  # `extra` of a record that a terminal shows only when asked
 FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
+logger = logging.getLogger(__name__)
 _package = logging.getLogger("monai_vqbrain")
 _open: dict[Path, logging.Handler] = {}  # by folder
 
@@ -43,13 +45,20 @@ def open_log(folder: Path) -> None:
         _package.setLevel(logging.INFO)  # where they are shown is the application's choice
     _package.addHandler(handler)
     _open[folder.absolute()] = handler
+    logger.info("%s: begun", _stage_of(folder), extra=ROUTINE)
 
 
 def close_log(folder: Path) -> None:
     """End the log of `folder`, if it has one."""
     handler = _open.pop(folder.absolute(), None)
     if handler is not None:
+        logger.info("%s: ended", _stage_of(folder), extra=ROUTINE)
         _package.removeHandler(handler)
+
+
+def _stage_of(folder: Path) -> str:
+    """`3-vqvae` of the partial folders `3-vqvae.partial` and `.3-vqvae.partial`."""
+    return folder.name.removeprefix(".").removesuffix(".partial")
 
 
 @contextmanager

@@ -16,8 +16,8 @@ import matplotlib as mpl
 import pytest
 import torch
 
-from monai_vqbrain.cli import configure_logging
 from monai_vqbrain.stages.train import TrainOptions
+from monai_vqbrain.terminal import configure_logging
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"

@@ -25,7 +25,7 @@ NAME = "monai_vqbrain"
 
 # Each level may import the levels below it, and its own neighbours as long as no circle arises.
 LEVELS = (
-    {"cli", "__main__"},
+    {"cli", "__main__", "options", "terminal"},
     {"stages"},
     {"runs"},
     {"components"},
@@ -122,7 +122,8 @@ def test_components_and_runs_know_no_command_line(part: str) -> None:
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
-        advice = [text for text in texts if re.search(r"(^|[\s(`'\"])--[a-z]", text)]
+        # MONAI's own command may be written out
+        advice = [text for text in texts if re.search(r"(^|[\s(`'\"])--(?!config_file)[a-z]", text)]
         assert not advice, f"{file} speaks of command-line options"
 
 
@@ -133,10 +134,11 @@ def test_components_know_no_run_folder(part: str) -> None:
 
 
 def test_the_command_line_imports_nothing_heavy_until_a_command_runs() -> None:
-    top = imports(list(ast.parse((PACKAGE / "cli.py").read_text()).body))
+    files = [PACKAGE / f"{name}.py" for name in ("cli", "options", "terminal")]
+    top = imports([node for file in files for node in ast.parse(file.read_text()).body])
     heavy = {name for name in top if name.split(".")[0] not in LIGHT}
     assert not heavy
-    assert parts_used_at_the_top(top) <= {"errors"}
+    assert parts_used_at_the_top(top) <= {"errors", "options", "terminal"}
 
 
 def parts_used_at_the_top(names: set[str]) -> set[str]:

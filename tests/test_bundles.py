@@ -28,9 +28,17 @@ from monai.bundle import (
 from monai_vqbrain import components
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs import bundles as bundle
+from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.overrides import check_overrides
 from monai_vqbrain.stages.encode import encode
-from monai_vqbrain.stages.train import train, training_command, training_ids
+from monai_vqbrain.stages.train import (
+    BUNDLE,
+    PROVENANCE,
+    TrainOptions,
+    train,
+    training_command,
+    training_ids,
+)
 
 BUNDLES = ("vqvae", "pixelcnn")
 TYPED = "bundles/vqvae/train.json"  # the file as the README names it
@@ -92,6 +100,15 @@ def test_both_trainings_have_the_same_options(name: str) -> None:
     assert json.loads(Path(config_file(name, "train")).read_text()).keys() >= OPTIONS
 
 
+@pytest.mark.parametrize("network", ["vqvae", "prior"])
+def test_the_bundles_own_defaults_are_those_of_the_command(network: str, tmp_path: Path) -> None:
+    ids = training_ids(RunFolder(tmp_path), network, TrainOptions())
+    config = json.loads(Path(config_file(BUNDLE[network], "train")).read_text())
+    assert config["overrides"] is None  # what MONAI's command line overrides is not known to it
+    same = set(PROVENANCE) - {"overrides"}
+    assert {key: config[key] for key in same} == {key: ids[key] for key in same}
+
+
 LISTS = ("handlers", "+handlers")
 FILES = [
     *((name, config) for name in BUNDLES for config in CONFIGS),
@@ -119,8 +136,8 @@ def test_the_publication_is_attached_last_and_nothing_disabled_is(
     parser = ConfigParser()
     parser.read_config(config_file(name, "train"))
     parser.update({"run_dir": str(trained_run), "work_dir": str(tmp_path)})
-    attached = parser.get_parsed_content("train#trainer#train_handlers")
-    assert None not in attached
+    handlers = parser.get_parsed_content("train#trainer#train_handlers")
+    attached = [handler for handler in handlers if handler is not None]  # as the trainer does
     assert attached[-1] is parser.get_parsed_content("publication")
     assert parser.get_parsed_content("average") is None
     assert parser.get_parsed_content("mlflow_run") is None

@@ -16,8 +16,8 @@ from monai.bundle import ConfigWorkflow
 from monai.networks.blocks import Convolution
 from test_path import kill_in_epoch
 
-from monai_vqbrain.cli import json_or_text
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.options import json_or_text
 from monai_vqbrain.runs.bundles import bundle_folder
 from monai_vqbrain.runs.overrides import check_overrides
 from monai_vqbrain.stages.encode import encode
@@ -138,7 +138,7 @@ def test_an_averaged_training_resumes_to_the_same_weights_and_keeps_the_average(
 
 def test_a_prior_is_averaged_in_the_same_way(trained_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained_run, tmp_path / "run"))
-    train(run, "prior", tiny_prior(overrides=(*tiny_prior().overrides, "ema=0.9")))
+    train(run, "prior", tiny_prior(overrides={**tiny_prior().overrides, "ema": 0.9}))
     saved, kept = (
         torch.load(run / "5-prior" / file, weights_only=True)
         for file in ("checkpoint.pt", "model.pt")
@@ -165,17 +165,17 @@ def test_a_training_is_not_resumed_with_another_kind_of_average(
 
 
 @pytest.mark.parametrize(
-    ("pairs", "present", "absent"),
+    ("values", "present", "absent"),
     [
-        ((), {"loss_l1", "loss_ssim"}, set()),
-        (("loss#weights#ssim=0",), {"loss_l1"}, {"loss_ssim"}),
-        (("amp=false", "loss#weights#l1=0"), {"loss_ssim"}, {"loss_l1"}),
+        ({}, {"loss_l1", "loss_ssim"}, set()),
+        ({"loss#weights#ssim": 0}, {"loss_l1"}, {"loss_ssim"}),
+        ({"amp": False, "loss#weights#l1": 0}, {"loss_ssim"}, {"loss_l1"}),
     ],
 )
 def test_the_losses_are_set_by_their_weights(
-    run: Path, pairs: tuple[str, ...], present: set[str], absent: set[str]
+    run: Path, values: dict[str, Any], present: set[str], absent: set[str]
 ) -> None:
-    train(run, "vqvae", recipe(*pairs))
+    train(run, "vqvae", recipe(**values))
     columns = set(table(run))
     assert present <= columns
     assert not absent & columns
@@ -186,7 +186,7 @@ def test_the_losses_are_set_by_their_weights(
 def test_mlflow_is_switched_on_by_its_id(run: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     store = run / "mlflow.db"
-    train(run, "vqvae", recipe(f"mlflow={store}"))
+    train(run, "vqvae", recipe(mlflow=str(store)))
     (logged,) = mlflow.MlflowClient(f"sqlite:///{store}").search_runs(["1"])
     assert logged.info.status == "FINISHED"
     assert logged.data.params["max_epochs"] == "3"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from monai_vqbrain import cli
+import monai_vqbrain
+from monai_vqbrain import cli, cohorts, options
+from monai_vqbrain.errors import UnexpectedError
 
 COMMANDS = (
     "demo", "check", "prepare", "train", "encode", "sample", "reconstruct", "evaluate", "report",
@@ -115,3 +119,89 @@ def test_an_interrupt_says_how_to_go_on(
     monkeypatch.setattr("monai_vqbrain.stages.encode.encode", interrupt)
     assert call("encode", "RUN", monkeypatch=monkeypatch) == 1
     assert "continue a training with --resume" in capsys.readouterr().err
+
+
+def test_what_a_bundle_did_not_foresee_names_debug_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise UnexpectedError("train.json stopped: KeyError: 'inside'")
+
+    monkeypatch.setattr("monai_vqbrain.stages.encode.encode", fail)
+    assert call("encode", "RUN", monkeypatch=monkeypatch) == 1
+    expected = (
+        "Error: train.json stopped: KeyError: 'inside' (unexpected: the same command with --d"
+    )
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"), [(["-q"], []), ([], ["info"]), (["-v"], ["debug", "info"])]
+)
+def test_verbosity_decides_which_messages_are_shown(
+    words: list[str],
+    shown: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def talk(*_: object, **__: object) -> None:
+        logger = logging.getLogger("monai_vqbrain.stages.encode")
+        logger.debug("debug")
+        logger.info("info")
+        logger.warning("look out")
+
+    monkeypatch.setattr("monai_vqbrain.stages.encode.encode", talk)
+    assert call("encode", "RUN", *words, monkeypatch=monkeypatch) == 0
+    result = capsys.readouterr()
+    assert result.out.split() == shown
+    assert result.err == "Warning: look out\n"
+    assert logging.getLogger().manager.disable == logging.NOTSET
+
+
+def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[str] = []
+    monkeypatch.setattr(
+        "monai_vqbrain.stages.encode.encode", lambda _, *, device: devices.append(device)
+    )
+    monkeypatch.setenv("VQBRAIN_DEVICE", "cuda:1")
+    assert call("encode", "RUN", monkeypatch=monkeypatch) == 0
+    assert devices == ["cuda:1"]
+    help_text = CliRunner().invoke(cli.vqbrain, ["encode", "--help"]).output
+    assert "VQBRAIN_DEVICE" in help_text
+
+
+def test_choices_are_shown_in_help_and_completed() -> None:
+    assert ("auto", *cohorts.LAYOUTS) == options.LAYOUTS
+    text = CliRunner().invoke(cli.vqbrain, ["check", "--help"]).output
+    for choices in ("auto|caps|bids|loni", "axial|coronal|sagittal", "auto|none|rigid|affine"):
+        assert choices in text
+    env = {"COMP_WORDS": "vqbrain train ", "COMP_CWORD": "2", "_VQBRAIN_COMPLETE": "bash_complete"}
+    completed = CliRunner().invoke(cli.vqbrain, [], prog_name="vqbrain", env=env)
+    assert completed.output.split() == ["plain,vqvae", "plain,prior"]
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "monai_vqbrain", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"vqbrain, version {monai_vqbrain.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        ("optimizer#lr=0.1", ("optimizer#lr", 0.1)),
+        ("condition_on=auto", ("condition_on", "auto")),
+        ("network_def#blocks=[1, 2]", ("network_def#blocks", [1, 2])),
+        ("mlflow=a=b", ("mlflow", "a=b")),
+    ],
+)
+def test_a_pair_is_a_name_and_a_value(pair: str, expected: tuple[str, object]) -> None:
+    kind = options.NameValue("ID=VALUE", "optimizer#lr=0.0005", options.json_or_text)
+    assert kind.convert(pair, None, None) == expected
+
+
+@pytest.mark.parametrize("pair", ["optimizer", "=3"])
+def test_what_is_no_pair_is_refused(pair: str) -> None:
+    kind = options.NameValue("ID=VALUE", "optimizer#lr=0.0005")
+    with pytest.raises(click.BadParameter, match="write ID=VALUE, for example optimizer#lr=0.0005"):
+        kind.convert(pair, None, None)

@@ -63,3 +63,17 @@ def test_the_pipeline_example_gives_what_it_says(
     original = nib.load(names["files"][0]["image"])
     assert names["back"].shape == (1, *original.shape)
     assert torch.allclose(names["back"].affine, torch.from_numpy(original.affine))
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_returns_what_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run_examples("python.md")
+    assert names["slices"] == Path("my-run/2-slices")
+    assert min(path.name for path in names["samples"].glob("*.png")) == "overview.png"
+    assert names["report"] == Path("my-run/7-report/report.html")
+    assert names["report"].is_file()
+    assert names["images"].shape == (2, 1, 32, 32)
+    assert "6 volumes, none alignment" in capsys.readouterr().out

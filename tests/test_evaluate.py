@@ -161,7 +161,7 @@ def test_codes_of_another_table_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VQBrainError, match=r"slices.tsv is missing or empty: make its stage again"):
+    with pytest.raises(VQBrainError, match=r"slices.tsv is missing or empty: run its stage again"):
         read_slices_table(RunFolder(tmp_path))
 
 
@@ -212,7 +212,7 @@ def test_samples_of_other_networks_are_left_out(
     (run.prior / "model.pt").write_bytes(b"trained again")
     assert sample_files(run) == []
     stage.check_fit(run)
-    assert "6-samples was drawn from other networks: left out" in capsys.readouterr().out
+    assert "6-samples comes from other networks: left out" in capsys.readouterr().err
 
 
 def test_evaluate_names_the_stage_that_is_missing(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ ROOT = Path(__file__).parents[1]
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
 EXTRAS = list(SETUP["options.extras_require"])
+FUNCTIONS = {
+    "check", "prepare", "train_vqvae", "train_prior", "encode", "sample", "reconstruct", "score",
+    "evaluate", "report", "demo",
+}  # fmt: skip
 HEAVY = ("torch", "monai", "numpy", "pandas", "nibabel", "matplotlib", "ignite")
 
 
@@ -130,20 +134,27 @@ def test_importing_the_door_imports_nothing_heavy(module: str) -> None:
     assert python(print_heavy) == ""
 
 
-def test_the_public_classes_are_those_of_components() -> None:
+def public(name: str) -> object:
+    """What `monai_vqbrain` offers under a name."""
+    return getattr(monai_vqbrain, name)
+
+
+def test_the_public_names_are_those_of_components_and_the_stages() -> None:
     components = importlib.import_module("monai_vqbrain.components")
     classes = {
         name: value
         for name, value in vars(components).items()
         if inspect.isclass(value) and value.__module__.startswith("monai_vqbrain.")
     }
-    assert sorted(monai_vqbrain.__all__) == sorted(["__version__", *classes])
+    functions = {name for name in monai_vqbrain.__all__ if inspect.isfunction(public(name))}
+    assert functions == FUNCTIONS
+    assert sorted(monai_vqbrain.__all__) == sorted(["__version__", *classes, *functions])
     for name, value in classes.items():
         assert getattr(monai_vqbrain, name) is value
 
 
 def test_an_unknown_name_is_said_as_python_says_it() -> None:
-    with pytest.raises(AttributeError, match="module 'monai_vqbrain' has no attribute 'BrainVAE'"):
+    with pytest.raises(AttributeError, match="No monai_vqbrain attribute BrainVAE"):
         _ = monai_vqbrain.BrainVAE
 
 

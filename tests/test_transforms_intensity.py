@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.transforms import Compose, Flipd, Invertd
 
 from monai_vqbrain.transforms import ScaleBrainIntensity, ScaleBrainIntensityd
 from monai_vqbrain.transforms.intensity import brain_percentile, top_percentile
@@ -65,6 +66,56 @@ def test_the_dictionary_version_uses_the_mask_where_there_is_one() -> None:
     scale = ScaleBrainIntensityd(["image", "other"], percentile=100, allow_missing_keys=True)
     assert float(scale({"image": image})["image"][0, 4, 9]) == pytest.approx(0.5)
     assert float(scale({"image": image, "mask": image <= 50})["image"][0, 2, 4]) == 0.5
+
+
+def counts() -> MetaTensor:
+    """0 to 255 at a rotated place."""
+    affine = torch.tensor([[0.0, 2, 0, 5], [-2, 0, 0, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
+    return MetaTensor(torch.arange(256.0).reshape(1, 16, 16), affine=affine)
+
+
+def test_the_inverse_gives_the_intensities_back_but_for_clipped_ones() -> None:
+    image, scale = counts(), ScaleBrainIntensity(percentile=90)
+    scaled = scale(image)
+    back = scale.inverse(scaled)
+    high = np.percentile(np.arange(1, 256), 90)
+    expected = image.as_tensor().clamp(max=float(high))
+    assert torch.allclose(back.as_tensor(), expected, atol=1e-3)
+    assert torch.equal(back.affine, image.affine)
+    assert back.applied_operations == image.applied_operations == []
+
+
+def test_the_inverse_with_a_floor_gives_negative_intensities_back() -> None:
+    image = MetaTensor(torch.linspace(-2, 2, 256).reshape(1, 16, 16))
+    scale = ScaleBrainIntensity(percentile=100, floor=0)
+    assert torch.allclose(scale.inverse(scale(image)).as_tensor(), image.as_tensor(), atol=1e-5)
+
+
+def test_compose_and_invertd_undo_the_scaling() -> None:
+    chain = Compose(
+        [ScaleBrainIntensityd(["image", "other"], percentile=100), Flipd("image", spatial_axis=0)]
+    )
+    item = {"image": counts(), "other": 2 * counts(), "mask": counts() > 9, "sex": "F"}
+    back = chain.inverse(chain(item))
+    for key in ("image", "other"):
+        assert torch.allclose(back[key].as_tensor(), item[key].as_tensor(), rtol=1e-5)
+        assert back[key].applied_operations == []
+    assert back["sex"] == "F"
+    batch = list_data_collate([chain(item), chain(item)])
+    batch["pred"] = MetaTensor(batch["image"].as_tensor() * 0.5)
+    undo = Invertd("pred", transform=chain, orig_keys="image", nearest_interp=False)
+    for one in decollate_batch(batch):
+        undone = undo(one)["pred"]
+        assert torch.allclose(undone.as_tensor(), 0.5 * item["image"].as_tensor(), rtol=1e-5)
+        assert torch.equal(undone.affine, item["image"].affine)
+
+
+def test_only_a_metatensor_can_be_scaled_back() -> None:
+    scale = ScaleBrainIntensity()
+    with pytest.raises(ValueError, match="`data` should be either `MetaTensor` or dictionary"):
+        scale.inverse(scale(counts().as_tensor()))
+    with pytest.raises(ValueError, match="has empty 'applied_operations'"):
+        scale.inverse(counts())
 
 
 def test_what_cannot_be_scaled_is_said() -> None:

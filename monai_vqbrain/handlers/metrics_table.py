@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 
-from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.budget import TrainingBudget
+from monai_vqbrain.logs import ROUTINE
+from monai_vqbrain.tables import read_table, write_table
+
+logger = logging.getLogger(__name__)
 
 
 class MetricsTable:
@@ -44,7 +48,7 @@ class MetricsTable:
     def _start(self, engine: Engine) -> None:
         self.rows: list[dict[str, Any]] = []
         if engine.state.epoch and self.path.is_file():
-            old = pd.read_csv(self.path, sep="\t")
+            old = read_table(self.path)
             self.rows = old[old["epoch"] <= engine.state.epoch].to_dict("records")
 
     def _add(self, engine: Engine) -> None:
@@ -62,9 +66,9 @@ class MetricsTable:
         self.rows.append(row | self._mean_losses() | self.validator.state.metrics)
         self._sums, self._steps = {}, 0
         if idist.get_rank() == 0:
-            with writing(self.path) as temporary:
-                table = pd.DataFrame(self.rows)
-                table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+            write_table(pd.DataFrame(self.rows), self.path, digits=6)
+            shown = (f"{name} {value:.4g}" for name, value in self.rows[-1].items())
+            logger.info("%s", ", ".join(shown), extra=ROUTINE)
 
     def _mean_losses(self) -> dict[str, float]:
         """Name -> mean over the epoch's iterations on all ranks."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow, workflows
 
-from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.errors import UnexpectedError, VQBrainError
 from monai_vqbrain.runs.networks import select_device
 
 BUNDLES = ("vqvae", "pixelcnn")
@@ -59,20 +61,35 @@ def run_bundle(
     folder = bundle_folder(name) / "configs"
     ids = {key: value for key, value in ids.items() if (key, value) != ("device", "auto")}
     try:
-        workflow = ConfigWorkflow(
-            config_file=str(folder / f"{config}.json"),
-            meta_file=str(folder / "metadata.json"),
-            logging_file=False,  # the caller has configured logging
-            workflow_type="train" if config == "train" else "infer",
-            run_id="training" if config == "train" else "run",
-            **ids,
-            **(overrides or {}),
-        )
+        with _own_logging():
+            workflow = ConfigWorkflow(
+                config_file=str(folder / f"{config}.json"),
+                meta_file=str(folder / "metadata.json"),
+                logging_file=False,
+                workflow_type="train" if config == "train" else "infer",
+                run_id="training" if config == "train" else "run",
+                **ids,
+                **(overrides or {}),
+            )
         workflow.initialize()
         workflow.run()
         workflow.finalize()
     except Exception as error:
         raise _root_cause(error, f"{name}/{config}.json") from error
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Keep the application's logging configuration, without MONAI's warning about that."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "Logging file is set to False" not in record.getMessage()
+
+    workflows.logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        workflows.logger.removeFilter(is_other)
 
 
 def _root_cause(error: Exception, file: str) -> VQBrainError:
@@ -83,10 +100,7 @@ def _root_cause(error: Exception, file: str) -> VQBrainError:
     if isinstance(cause, VQBrainError):
         return cause
     words = " ".join(str(cause).split()) or "no message"
-    return VQBrainError(
-        f"{file} stopped: {type(cause).__name__}: {words[:500]} "
-        "(the same command with --debug shows where)"
-    )
+    return UnexpectedError(f"{file} stopped: {type(cause).__name__}: {words[:500]}")
 
 
 def bundle_command(

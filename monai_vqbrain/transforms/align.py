@@ -1,4 +1,4 @@
-"""Volumes in the template's space: their affine is changed, their voxels are not."""
+"""Alignment to the template: it changes the affine of a volume, not its voxels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.transforms.transform import Transform
 
+from monai_vqbrain.transforms.affine import affine_of, with_meta_of
+from monai_vqbrain.transforms.backends import NUMPY
 from monai_vqbrain.transforms.registration import KINDS, Registration, register
-from monai_vqbrain.transforms.slices import affine_of, volume_and_mask, with_meta_of
+from monai_vqbrain.transforms.slices import volume_and_mask
 from monai_vqbrain.transforms.template import SPACE, brain_in_template_space
 
 MATRIX = "template_to_volume"
@@ -21,16 +23,16 @@ MATRIX = "template_to_volume"
 class AlignToTemplate(InvertibleTransform, Transform):
     """Align a T1 volume to MNI152 (`registration.register`), without resampling it.
 
-    Only the affine changes, so that what follows (`ExtractSlices`, MONAI's `Spacing` or
-    `ResampleToMatch`) interpolates the voxels once, on template millimetres.
+    Only the affine changes, so that the next transform (`ExtractSlices`, MONAI's `Spacing` or
+    `ResampleToMatch`) interpolates the voxels once, in template coordinates (mm).
 
     Args:
         kind: "rigid" or "affine".
-        whole_head: the volumes have a skull; a mask is not asked for then.
+        whole_head: the volumes have a skull; the mask is then ignored.
 
     Raises:
-        ValueError: for an unknown kind, or a whole head and "rigid": a template that is not sized
-            as this person's head is finds neither place nor brain.
+        ValueError: for an unknown kind, or a whole head and "rigid": a template that is not scaled
+            to the participant's head cannot locate its brain.
 
     Example:
         >>> from monai_vqbrain.transforms.template import template_image
@@ -45,6 +47,8 @@ class AlignToTemplate(InvertibleTransform, Transform):
         True
     """
 
+    backend = NUMPY
+
     def __init__(self, kind: str = "affine", whole_head: bool = False) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
@@ -53,7 +57,7 @@ class AlignToTemplate(InvertibleTransform, Transform):
         self.kind, self.whole_head = kind, whole_head
 
     def register(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> Registration:
-        """How a volume lies to the template; arguments and errors as of `__call__`."""
+        """Register a volume to the template; arguments and errors as in `__call__`."""
         array, inside = volume_and_mask(img, mask)
         brain = None if self.whole_head else inside[0]
         return register(array[0], affine_of(img), brain, kind=self.kind)
@@ -62,11 +66,12 @@ class AlignToTemplate(InvertibleTransform, Transform):
         """Align one volume.
 
         Args:
-            img: (C, X, Y, Z), aligned by its first channel; a MetaTensor's affine counts.
+            img: (C, X, Y, Z), aligned by its first channel; the affine is that of a MetaTensor,
+                the identity for anything else.
             mask: (1, X, Y, Z), non-zero in the brain; by default where the image is not 0.
 
         Returns:
-            The same voxels with an affine into the template's mm; `meta` names the `template`.
+            The same voxels with an affine to template coordinates, mm; `meta` names the `template`.
 
         Raises:
             ImportError: SimpleITK is not installed.
@@ -75,13 +80,13 @@ class AlignToTemplate(InvertibleTransform, Transform):
         return self.move(img, self.register(img, mask))
 
     def move(self, img: NdarrayOrTensor, found: Registration) -> MetaTensor:
-        """Give a volume the affine that a registration has found."""
+        """Give a volume the affine of a registration."""
         into = torch.from_numpy(found.into_template(affine_of(img)))
         moved = with_meta_of(img, torch.as_tensor(img), affine=into, template=SPACE)
         return self.push_transform(moved, extra_info={MATRIX: torch.from_numpy(found.matrix)})
 
     def inverse(self, data: MetaTensor) -> MetaTensor:
-        """Give an aligned volume its own affine again."""
+        """Restore the affine that an aligned volume had before."""
         matrix = torch.as_tensor(self.pop_transform(data)["extra_info"][MATRIX]).double()
         back = matrix @ data.affine.double()
         result = with_meta_of(data, torch.as_tensor(data), affine=back)
@@ -90,11 +95,11 @@ class AlignToTemplate(InvertibleTransform, Transform):
 
 
 class AlignToTemplated(MapTransform, InvertibleTransform):
-    """Dictionary version of `AlignToTemplate`: all volumes move as the first one does.
+    """Dictionary version of `AlignToTemplate`: the first volume's registration applies to all.
 
     Args:
-        keys: volumes of one person in one space; the first is compared with the template. One
-            without an affine has the first one's voxels.
+        keys: volumes of one participant in one space; the first is registered to the template. A
+            volume without an affine has the first one's grid.
         mask_key: the brain mask's key. Where the item has none, the brain is where the first
             volume is not 0. An aligned whole head gets the template's brain as its mask.
         kind: "rigid" or "affine".
@@ -104,6 +109,8 @@ class AlignToTemplated(MapTransform, InvertibleTransform):
     Raises:
         ValueError: as `AlignToTemplate`.
     """
+
+    backend = AlignToTemplate.backend
 
     def __init__(
         self,
@@ -120,7 +127,10 @@ class AlignToTemplated(MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Align the volumes of a copy of `data`, and its mask."""
         result = dict(data)
-        lead = result[self.first_key(result)]
+        keys = list(self.key_iterator(result))
+        if not keys:
+            return result
+        lead = result[keys[0]]
         found = self.align.register(lead, data.get(self.mask_key))
         for key in self._moved(result):
             volume = result[key]
@@ -135,7 +145,7 @@ class AlignToTemplated(MapTransform, InvertibleTransform):
         return result
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give the volumes of a copy of `data`, and its mask, their own affines again."""
+        """Restore the affines of the volumes of a copy of `data`, and of its mask."""
         result = dict(data)
         for key in self._moved(result):
             result[key] = self.align.inverse(result[key])

@@ -1,4 +1,4 @@
-"""The smooth change of brightness that the receiving coil leaves in an image."""
+"""Bias-field correction: the smooth change of intensity that a receive coil causes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.transforms.transform import Transform
 
+from monai_vqbrain.transforms.affine import affine_of, with_meta_of
+from monai_vqbrain.transforms.backends import NUMPY
 from monai_vqbrain.transforms.blocks import Blocks, block_means
 from monai_vqbrain.transforms.grid import read_at
-from monai_vqbrain.transforms.simpleitk import simpleitk, steady, to_sitk
-from monai_vqbrain.transforms.slices import affine_of, volume_and_mask, with_meta_of
+from monai_vqbrain.transforms.simpleitk import deterministic_simpleitk, simpleitk, to_sitk
+from monai_vqbrain.transforms.slices import volume_and_mask
 
 SPACING = 4.0  # mm; a bias field is smooth
-ITERATIONS = (50, 50, 50, 50)  # at most, of each of four ever finer grids of B-splines
+ITERATIONS = (50, 50, 50, 50)  # at most, for each of four increasingly fine B-spline grids
 TOLERANCE = 1e-3
 LEAST_BLOCKS = 4  # along each side
-KEPT = "log_bias"
+LOG_BIAS = "log_bias"  # recorded for `inverse`
 
 
 def log_bias(
@@ -31,17 +33,17 @@ def log_bias(
     mm: float = SPACING,
     iterations: tuple[int, ...] = ITERATIONS,
 ) -> Blocks:
-    """Estimate the logarithm of the bias field by N4, on blocks of voxels.
+    """Estimate the logarithm of the bias field by N4, on a coarse grid of blocks of voxels.
 
     Args:
         array: (X, Y, Z).
         affine: (4, 4), voxel -> world, mm.
-        inside: (X, Y, Z) bool, where tissue is; voxels of 0 and less do not count.
+        inside: (X, Y, Z) bool, where tissue is; voxels of 0 and less are ignored.
         mm: side of a block.
-        iterations: at most, a number for each level.
+        iterations: at most, one number per level.
 
     Returns:
-        The field, on the blocks; the same bits every time.
+        The field, on the blocks; bit-identical in every run.
 
     Raises:
         ImportError: SimpleITK is not installed.
@@ -59,7 +61,7 @@ def log_bias(
             f"{' x '.join(map(str, full.shape))} blocks of {mm:g} mm"
         )
     values = np.where(full, mean.values / np.maximum(part.values, 0.5), np.float32(0))
-    with steady():
+    with deterministic_simpleitk():
         n4 = simpleitk().N4BiasFieldCorrectionImageFilter()
         n4.SetMaximumNumberOfIterations(list(iterations))
         n4.SetConvergenceThreshold(TOLERANCE)
@@ -70,24 +72,24 @@ def log_bias(
 
 
 def bias_at(field: Blocks, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The bias field on the voxels of a volume, linearly between the blocks.
+    """The bias field on the voxels of a volume, interpolated linearly between the blocks.
 
     Args:
-        field: of `log_bias`.
+        field: from `log_bias`.
         affine: (4, 4) of the volume, voxel -> the same world.
         shape: (X, Y, Z).
 
     Returns:
         (X, Y, Z) float32, above 0; an image is divided by it.
     """
-    padded = np.pad(field.values, 1, mode="edge")  # blocks end half a block before the image does
+    padded = np.pad(field.values, 1, mode="edge")  # block centres end half a block inside the image
     matrix = np.linalg.inv(field.affine) @ affine
     matrix[:3, 3] += 1
     return np.exp(read_at(padded, matrix, shape))
 
 
 class CorrectBias(InvertibleTransform, Transform):
-    """Divide a T1 volume by its bias field, as N4 estimates it.
+    """Divide a T1 volume by its bias field, estimated by N4.
 
     Args:
         spacing: side of the blocks on which the field is estimated, mm.
@@ -100,6 +102,8 @@ class CorrectBias(InvertibleTransform, Transform):
         >>> bool(flat[0, 40:].mean() / flat[0, :8].mean() < 1.1)
         True
     """
+
+    backend = NUMPY
 
     def __init__(self, spacing: float = SPACING) -> None:
         if not spacing > 0:
@@ -125,26 +129,31 @@ class CorrectBias(InvertibleTransform, Transform):
         field = log_bias(array[0], affine, tissue[0], self.spacing)
         flat = (array / bias_at(field, affine, array.shape[1:])).astype(np.float32)
         result = with_meta_of(img, torch.from_numpy(flat))
-        kept = {"values": torch.from_numpy(field.values), "affine": torch.from_numpy(field.affine)}
-        return self.push_transform(result, extra_info={KEPT: kept})
+        recorded = {
+            "values": torch.from_numpy(field.values),
+            "affine": torch.from_numpy(field.affine),
+        }
+        return self.push_transform(result, extra_info={LOG_BIAS: recorded})
 
     def inverse(self, data: MetaTensor) -> MetaTensor:
         """Multiply a corrected volume by its bias field again."""
-        kept = self.pop_transform(data)["extra_info"][KEPT]
-        field = Blocks(kept["values"].numpy(), kept["affine"].numpy())
+        recorded = self.pop_transform(data)["extra_info"][LOG_BIAS]
+        field = Blocks(recorded["values"].numpy(), recorded["affine"].numpy())
         bias = torch.from_numpy(bias_at(field, affine_of(data), tuple(data.shape[1:])))
         return with_meta_of(data, torch.as_tensor(data) * bias.to(data.device))
 
 
 class CorrectBiasd(MapTransform, InvertibleTransform):
-    """Dictionary version of `CorrectBias`; every image has a field of its own.
+    """Dictionary version of `CorrectBias`; each image has its own field.
 
     Args:
         keys: the volumes to correct.
-        mask_key: the mask's key; without one in the item, tissue is where an image is not 0.
+        mask_key: the mask's key; in an item without it, tissue is where an image is not 0.
         spacing: side of the blocks on which the field is estimated, mm.
         allow_missing_keys: do not raise for an item without one of the keys.
     """
+
+    backend = CorrectBias.backend
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Volumes made coarser by averaging blocks of voxels."""
+"""Downsample volumes by averaging blocks of voxels."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def block_means(array: np.ndarray, affine: np.ndarray, mm: float) -> Blocks:
     """Average blocks of whole voxels whose sides are nearest to `mm`.
 
     Args:
-        array: (X, Y, Z), any number type; what is missing in the last blocks counts as 0.
+        array: (X, Y, Z), any number type; incomplete last blocks are padded with 0.
         affine: (4, 4), voxel -> world.
-        mm: side of a block; a side of less than one and a half voxels stays as it is.
+        mm: side of a block; an axis is unchanged where this is below 1.5 voxels.
 
     Example:
         >>> values, affine = block_means(np.ones((4, 4, 3)), np.eye(4), 2.0)
@@ -40,7 +40,7 @@ def block_means(array: np.ndarray, affine: np.ndarray, mm: float) -> Blocks:
     coarse[:3, 3] += affine[:3, :3] @ ((factor - 1) / 2)
     shape = [-(-side // count) for side, count in zip(array.shape, factor, strict=True)]
     values = np.zeros(shape, np.float32, order="F" if array.flags.f_contiguous else "C")
-    for start in itertools.product(*map(range, factor)):  # many times the speed of a reshape
+    for start in itertools.product(*map(range, factor)):  # many times faster than a reshape
         part = array[tuple(slice(s, None, count) for s, count in zip(start, factor, strict=True))]
         values[tuple(slice(side) for side in part.shape)] += part
     return Blocks(values / np.float32(factor.prod()), coarse)

@@ -1,25 +1,36 @@
-"""Random crops that hold brain, for training."""
+"""Random crops that contain brain, for training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, RandomizableTrait, Transform
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable, Transform
+
+from monai_vqbrain.transforms.affine import plain, reversal, translation, with_moved_affine
+from monai_vqbrain.transforms.backends import TORCH
 
 
-class RandBrainCrop(Transform, RandomizableTrait):
+class RandBrainCrop(Randomizable, Transform):
     """Crop around a random pixel that is not background.
 
-    Half of a slice's frame is background, which a network learns in no time; a crop spends the
-    work where the brain is, and shifts it against the grid of codes. Draws from PyTorch's global
-    generator, so that a seed gives the same crops on every device, and in every worker others.
+    Half of a slice's frame is background, which a network learns quickly; crops concentrate
+    training on the brain and shift it relative to the grid of codes.
+
+    Random numbers come from PyTorch's global generator (`torch.manual_seed`) until
+    `set_random_state` is called, and from that state afterwards. MONAI's `Compose` and
+    `DataLoader` call `set_random_state` themselves; `torch_generator=True` ignores such calls.
+    Worker processes of a `DataLoader` draw different crops in both cases.
 
     Args:
         size: sides of the crop, pixels (voxels); a side longer than the image's is the image's.
-        mirror: turn the first side (left-right, but in sagittal slices) round, as often as not.
+        mirror: reverse the first axis (left-right, except in sagittal slices) with probability 0.5.
+        torch_generator: always draw from PyTorch's global generator. Seeding that one at the start
+            of every epoch (`SeedEpochs`) then makes a resumed training repeat an unbroken one.
 
     Raises:
         ValueError: for a side below 1.
@@ -31,45 +42,75 @@ class RandBrainCrop(Transform, RandomizableTrait):
         [[0, 3, 14]]
     """
 
-    def __init__(self, size: Sequence[int], mirror: bool = False) -> None:
+    backend = TORCH
+
+    def __init__(
+        self, size: Sequence[int], mirror: bool = False, torch_generator: bool = False
+    ) -> None:
         if len(size) == 0 or min(size) < 1:
             raise ValueError(f"size must be positive sides such as (64, 64), got {tuple(size)}")
         self.size, self.mirror = tuple(size), mirror
+        self.torch_generator = torch_generator
+        self._has_state = False
+        self._window: tuple[slice, ...] = ()
+        self._mirrored = False
 
-    def __call__(self, img: torch.Tensor) -> torch.Tensor:
-        """Crop one image.
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandBrainCrop:
+        """Draw from this seed or state from now on, unless `torch_generator` is set."""
+        super().set_random_state(seed, state)
+        self._has_state = True
+        return self
 
-        Args:
-            img: (C, *size), 0 in the background.
-
-        Returns:
-            (C, *crop). Where the image is all background, around any pixel.
-
-        Raises:
-            ValueError: if the image has another number of sides.
-        """
-        return self.draw(img)(img)
-
-    def draw(self, img: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Draw a crop of `img`: what to do to it, and to other images of its size.
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw a crop of an image (C, *size), for this image and others of its size.
 
         Raises:
             ValueError: as calling does.
         """
-        window = (slice(None), *self._window(img))
-        turned = self.mirror and bool(torch.rand(()) < 0.5)
-        return lambda whole: whole[window].flip(1) if turned else whole[window]
+        self._window = (slice(None), *self._random_window(data))
+        self._mirrored = self.mirror and self._random() < 0.5
 
-    def _window(self, img: torch.Tensor) -> tuple[slice, ...]:
+    def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
+        """Crop one image.
+
+        Args:
+            img: (C, *size), 0 in the background.
+            randomize: draw a crop; otherwise take the last one drawn.
+
+        Returns:
+            (C, *crop), centred on any pixel where the image is all background. The affine of a
+            MetaTensor follows the crop; a plain tensor gives a plain tensor.
+
+        Raises:
+            ValueError: if the image has another number of sides.
+        """
+        if randomize:
+            self.randomize(img)
+        values = plain(img)[self._window]
+        if self._mirrored:
+            values = values.flip(1)
+        if isinstance(img, MetaTensor):
+            return with_moved_affine(img, values, self._source(values.shape[1]))
+        return values
+
+    def _source(self, width: int) -> np.ndarray:
+        """(4, 4), voxel of the crop -> voxel of the image."""
+        start = translation(tuple(side.start for side in self._window[1:]))
+        return start @ reversal(width) if self._mirrored else start
+
+    def _random_window(self, img: torch.Tensor) -> tuple[slice, ...]:
         sides = img.shape[1:]
         if len(sides) != len(self.size):
             raise ValueError(
                 f"the crop has {len(self.size)} sides, but the image is {tuple(img.shape)}: give "
                 "(C, *size) with as many spatial sides"
             )
-        brain = img[0].flatten().nonzero()
-        drawn = int(torch.randint(max(len(brain), 1), ()))
-        pixel = int(brain[drawn]) if len(brain) else int(torch.randint(img[0].numel(), ()))
+        channel = plain(img)[0]
+        brain = channel.flatten().nonzero()
+        drawn = self._random_integer(max(len(brain), 1))
+        pixel = int(brain[drawn]) if len(brain) else self._random_integer(channel.numel())
         window: list[slice] = []
         for side, asked in zip(reversed(sides), reversed(self.size), strict=True):
             pixel, centre = divmod(pixel, side)
@@ -77,19 +118,33 @@ class RandBrainCrop(Transform, RandomizableTrait):
             window.insert(0, slice(first, first + asked))
         return tuple(window)
 
+    def _random_integer(self, below: int) -> int:
+        if self.torch_generator or not self._has_state:
+            return int(torch.randint(below, ()))
+        return int(self.R.randint(below))
 
-class RandBrainCropd(MapTransform, RandomizableTrait):
+    def _random(self) -> float:
+        """A number in [0, 1)."""
+        if self.torch_generator or not self._has_state:
+            return float(torch.rand(()))
+        return float(self.R.random_sample())
+
+
+class RandBrainCropd(Randomizable, MapTransform):
     """Dictionary version of `RandBrainCrop`: one crop for all keys, drawn from the first.
 
     Args:
         keys: images of one size.
         size: sides of the crop, pixels (voxels).
-        mirror: turn the first side round, as often as not.
-        allow_missing_keys: pass over keys that an item does not have.
+        mirror: reverse the first axis with probability 0.5.
+        allow_missing_keys: do not raise for an item without one of the keys.
+        torch_generator: always draw from PyTorch's global generator, see `RandBrainCrop`.
 
     Raises:
         ValueError: for a side below 1.
     """
+
+    backend = RandBrainCrop.backend
 
     def __init__(
         self,
@@ -97,14 +152,29 @@ class RandBrainCropd(MapTransform, RandomizableTrait):
         size: Sequence[int],
         mirror: bool = False,
         allow_missing_keys: bool = False,
+        torch_generator: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.crop = RandBrainCrop(size, mirror)
+        self.crop = RandBrainCrop(size, mirror, torch_generator)
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandBrainCropd:
+        """Draw from this seed or state from now on, unless `torch_generator` is set."""
+        super().set_random_state(seed, state)
+        self.crop.set_random_state(seed, state)
+        return self
+
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw a crop of an image (C, *size)."""
+        self.crop.randomize(data)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Crop the images of one item, (C, *size) each; whatever else it holds is kept."""
+        """Crop the images of one item, (C, *size) each; its other entries are kept."""
         result = dict(data)
-        crop = self.crop.draw(result[self.first_key(result)])
-        for key in self.key_iterator(result):
-            result[key] = crop(result[key])
+        keys = list(self.key_iterator(result))
+        if keys:
+            self.randomize(result[keys[0]])
+        for key in keys:
+            result[key] = self.crop(result[key], randomize=False)
         return result

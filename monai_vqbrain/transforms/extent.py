@@ -1,4 +1,4 @@
-"""Where a brain lies in world space."""
+"""The extent of a brain in world space."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 Extent = tuple[np.ndarray, np.ndarray]  # lowest and highest x, y, z of the brain, mm, RAS
 
-SPECK = 0.01  # a piece cut off by an empty plane counts from this part of the foreground
+SPECK = 0.01  # of the foreground: a smaller piece behind an empty plane is ignored
 
 
 def brain_extent(mask: np.ndarray, affine: np.ndarray) -> Extent:
     """Find the lowest and the highest world coordinates of a mask's voxel centres.
 
-    A world coordinate is linear along a line of voxels, so that only the first and the last voxel
-    of each line count: exact for oblique affines, and cheap. Pieces that empty planes cut off and
-    that hold under 1 % of the foreground (stray specks) do not count.
+    A world coordinate is linear along a line of voxels, so only the first and the last voxel of
+    each line are needed: exact for oblique affines, and cheap. Pieces that are separated by empty
+    planes and contain under 1 % of the foreground (stray specks) are ignored.
 
     Args:
         mask: (X, Y, Z) bool, in any memory order.
@@ -24,7 +24,7 @@ def brain_extent(mask: np.ndarray, affine: np.ndarray) -> Extent:
         The lowest and the highest x, y, z in mm, each of shape (3,).
 
     Raises:
-        ValueError: for a mask without a single voxel.
+        ValueError: for an empty mask.
 
     Example:
         >>> mask = np.zeros((4, 4, 4), dtype=bool)
@@ -49,7 +49,7 @@ def brain_extent(mask: np.ndarray, affine: np.ndarray) -> Extent:
 
 
 def brain_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """Find the smallest box of voxels around a mask, stray specks left out.
+    """Find the smallest box of voxels around a mask, without stray specks.
 
     Args:
         mask: (X, Y, Z) bool.
@@ -58,21 +58,21 @@ def brain_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
         One slice for each array axis.
 
     Raises:
-        ValueError: for a mask without a single voxel, or one that is not 3D.
+        ValueError: for an empty mask, or one that is not 3D.
     """
     if mask.ndim != 3:
         raise ValueError(f"a brain mask has 3 dimensions here, got shape {mask.shape}")
     box = [slice(0, n) for n in mask.shape]
     outermost_first = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
     cut = [_cut(mask, box, axis) for axis in outermost_first]
-    if any(cut):  # without that speck another may stand alone
+    if any(cut):  # another speck may be separated now
         for axis in outermost_first:
             _cut(mask, box, axis)
     return box[0], box[1], box[2]
 
 
 def _cut(mask: np.ndarray, box: list[slice], axis: int) -> bool:
-    """Narrow the box along one axis; whether a speck was cut off."""
+    """Narrow the box along one axis; return whether a speck was removed."""
     others = tuple(a for a in range(3) if a != axis)
     outer = max(others, key=lambda a: abs(mask.strides[a]))  # whole planes at a time are fast
     seen = np.logical_or.reduce(mask[tuple(box)], axis=outer, keepdims=True)

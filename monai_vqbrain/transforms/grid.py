@@ -1,4 +1,4 @@
-"""The grid that slices are cut on, along the axes of world space."""
+"""The grid of a stack of slices, along the axes of world space."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from monai_vqbrain.transforms.extent import Extent
 AXES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 """World axes (0 left-right, 1 back-front, 2 down-up) of an image's width, height and slices."""
 
-TOLERANCE = 1e-3  # mm; positions whose gaps differ by less count as even
+TOLERANCE = 1e-3  # mm; positions whose gaps differ by less are evenly spaced
 
 
 @dataclass(frozen=True, eq=False)
 class SliceGrid:
-    """Where a stack of slices lies in world space.
+    """The position of a stack of slices in world space.
 
     Args:
         axis: "axial", "coronal" or "sagittal".
@@ -61,7 +61,7 @@ def slice_grid(
     spacing: float = 1.8,
     centre: Sequence[float] | np.ndarray | None = None,
 ) -> SliceGrid:
-    """Lay a grid of slices through a brain, centred on it in the plane.
+    """Place a grid of slices through a brain, centred on it in the plane.
 
     Args:
         extent: the brain's lowest and highest x, y, z, mm (`brain_extent`).
@@ -69,7 +69,7 @@ def slice_grid(
         positions: coordinates of the slices along that axis, mm, evenly spaced, in any order.
         size: (W, H) pixels; x, y for axial, x, z for coronal, y, z for sagittal slices.
         spacing: size of a pixel, mm.
-        centre: x, y, z, mm, in the middle of each slice instead; the one along the axis is unused.
+        centre: x, y, z of the slices' centres, mm; by default the brain's. Unused along the axis.
 
     Returns:
         The grid, its slices in ascending order.
@@ -110,7 +110,7 @@ def world_axes(axis: str) -> tuple[int, int, int]:
 
 
 def even_step(ordered: np.ndarray, alone: float) -> float:
-    """The gap between ascending positions, mm; `alone` for a single one.
+    """The distance between ascending positions, mm; `alone` for a single one.
 
     Raises:
         ValueError: for no positions, equal ones, or gaps that differ.
@@ -131,8 +131,8 @@ def even_step(ordered: np.ndarray, alone: float) -> float:
 def from_top(low: np.ndarray, high: np.ndarray, axis: str) -> np.ndarray:
     """The default positions: 16 slices, 3.6 mm apart.
 
-    Axial ones begin 36 mm below the brain's top, where every head has a large section whatever its
-    position in the scanner; coronal and sagittal ones lie about the brain's middle.
+    Axial slices begin 36 mm below the brain's top, where every brain has a large cross-section
+    whatever its position in the scanner; coronal and sagittal ones are centred on the brain.
 
     Args:
         low: the brain's lowest x, y, z, mm.
@@ -166,7 +166,7 @@ def spread(low: np.ndarray, high: np.ndarray, axis: str, count: int) -> np.ndarr
 def at_indices(
     indices: Sequence[int], extent: Extent, axis: str, volume: tuple[np.ndarray, Sequence[int]]
 ) -> np.ndarray:
-    """Positions of a volume's own slices, where they cross the middle of the brain.
+    """Positions of a volume's own slices, at the middle of the brain.
 
     Args:
         indices: numbers of slices along the volume's array axis that is nearest to `axis`, from 0.
@@ -202,12 +202,12 @@ def sample_onto(
     order: int = 1,
     fill: float = 0.0,
 ) -> np.ndarray:
-    """Read a volume on a grid of slices; no other voxel is computed.
+    """Interpolate a volume on a grid of slices; no other voxel is computed.
 
     Args:
         array: (X, Y, Z), integers as they are stored or floats.
         affine: (4, 4) of the volume, voxel -> world, mm, RAS.
-        grid: where to read.
+        grid: where to interpolate.
         order: 0 nearest voxel, 1 linear.
         fill: the value outside the volume.
 
@@ -220,7 +220,7 @@ def sample_onto(
 def put_back(
     stack: np.ndarray, stack_affine: np.ndarray, affine: np.ndarray, shape: Sequence[int]
 ) -> np.ndarray:
-    """Read a stack of slices on a volume's own voxels, linearly, fading to 0 beyond its ends.
+    """Interpolate a stack of slices on a volume's voxels, linearly, fading to 0 beyond its ends.
 
     Args:
         stack: (W, H, S).
@@ -257,7 +257,7 @@ def read_at(
 
 
 def _reached(source: Sequence[int], matrix: np.ndarray, shape: Sequence[int]) -> tuple[slice, ...]:
-    """The box of `shape` outside which `matrix` leads more than a voxel out of `source`."""
+    """The box of `shape` outside which `matrix` maps voxels over a voxel outside `source`."""
     corners = np.array(list(itertools.product(*((-1.0, float(n)) for n in source))))
     inverse = np.linalg.inv(matrix)
     there = corners @ inverse[:3, :3].T + inverse[:3, 3]

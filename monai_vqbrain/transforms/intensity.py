@@ -1,4 +1,4 @@
-"""Intensities on one scale, [0, 1], set by the brain alone."""
+"""Scale intensities to [0, 1] by the brain's voxels alone."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import MapTransform, Transform
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform, Transform
 from monai.utils import convert_to_dst_type
 
+from monai_vqbrain.transforms.affine import plain, with_meta_of
+from monai_vqbrain.transforms.backends import NUMPY
+
 PERCENTILE = 99.5
-SAMPLED = 64  # one voxel in so many tells about where a percentile lies
+LOW, HIGH = "low", "high"  # recorded for `inverse`: the intensities that became 0 and 1
+SAMPLED = 64  # every 64th voxel gives a first estimate of a percentile
 
 
 def brain_percentile(values: np.ndarray, percentile: float) -> float:
-    """Take an exact percentile, for 8- and 16-bit integers by a histogram.
+    """Compute an exact percentile, of 8- and 16-bit integers from a histogram.
 
     Args:
         values: the brain's voxels, in any shape.
         percentile: 0 to 100.
 
     Returns:
-        The same as `numpy.percentile`: linear between the two nearest values.
+        As `numpy.percentile`: linear between the two nearest values.
 
     Raises:
-        ValueError: for no values at all.
+        ValueError: for no values.
 
     Example:
         >>> brain_percentile(np.arange(101, dtype=np.uint8), 99.5)
@@ -44,18 +49,18 @@ def brain_percentile(values: np.ndarray, percentile: float) -> float:
 
 
 def top_percentile(values: np.ndarray, count: int, percentile: float) -> float:
-    """Take an exact high percentile of a brain without gathering its voxels.
+    """Compute an exact high percentile of a brain without gathering its voxels.
 
     Args:
-        values: (N,) the brain's voxels among others that are all 0.
-        count: how many of them are the brain's.
+        values: (N,) the brain's voxels and others, which are all 0.
+        count: number of the brain's voxels.
         percentile: 0 to 100.
 
     Returns:
         `brain_percentile` of the brain's voxels, if these are above 0 there.
 
     Raises:
-        ValueError: for no voxels at all.
+        ValueError: for no voxels.
 
     Example:
         >>> top_percentile(np.array([0, 0, 5, 1, 2, 0, 4, 3, 0]), 5, 75.0)
@@ -64,7 +69,7 @@ def top_percentile(values: np.ndarray, count: int, percentile: float) -> float:
     if count == 0:
         raise ValueError("the brain mask is empty: there is nothing to take a percentile of")
     at = (count - 1) * percentile / 100
-    needed = count - int(at)  # of the highest values, the lowest two of which are wanted
+    needed = count - int(at)  # highest values; the result lies between the lowest two of them
     some = values[::SAMPLED]
     guess = min(2 * needed // SAMPLED + 16, len(some) - 1)
     floor = np.partition(some, len(some) - 1 - guess)[len(some) - 1 - guess]
@@ -82,13 +87,17 @@ def to_unit(array: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip((array.astype(np.float32) - low) / (high - low), 0, 1, dtype=np.float32)
 
 
-class ScaleBrainIntensity(Transform):
+class ScaleBrainIntensity(InvertibleTransform, Transform):
     """Divide by a high percentile of the brain's voxels and clip to [0, 1].
+
+    `inverse` maps [0, 1] back to the intensities of the image, if that was a MetaTensor, which
+    records them. Clipped values cannot be restored: values above the percentile come back as the
+    percentile, values that became 0 as the intensity that 0 stands for.
 
     Args:
         percentile: the percentile that becomes 1.
         floor: the percentile that becomes 0, for images with negative values in the brain; outside
-            the mask the result is then 0. By default 0 stays 0 and what is negative becomes 0.
+            the mask the result is then 0. By default 0 stays 0 and negative values become 0.
 
     Raises:
         ValueError: for percentiles out of order.
@@ -99,6 +108,8 @@ class ScaleBrainIntensity(Transform):
         >>> float(scaled.max()), round(float(scaled[0, 1, 33]), 3)
         (1.0, 0.502)
     """
+
+    backend = NUMPY
 
     def __init__(self, percentile: float = PERCENTILE, floor: float | None = None) -> None:
         if not (floor or 0) < percentile <= 100 or (floor is not None and floor < 0):
@@ -112,11 +123,11 @@ class ScaleBrainIntensity(Transform):
 
         Args:
             values: the brain's voxels.
-            count: without a floor, how many they are among others that are all 0: faster than to
-                gather them.
+            count: number of the brain's voxels if `values` has others too, which are all 0: faster
+                than gathering them. Only without a floor.
 
         Raises:
-            ValueError: where the upper one does not lie above the lower one.
+            ValueError: if the upper one is not above the lower one.
         """
         low = 0.0 if self.floor is None else brain_percentile(values, self.floor)
         if count is None:
@@ -149,19 +160,33 @@ class ScaleBrainIntensity(Transform):
         scaled = to_unit(array, low, high)
         if self.floor is not None:
             scaled = np.where(brain, scaled, np.float32(0))
-        return convert_to_dst_type(scaled, img, dtype=np.float32)[0]
+        result = convert_to_dst_type(scaled, img, dtype=np.float32)[0]
+        return self.push_transform(result, extra_info={LOW: low, HIGH: high})
+
+    def inverse(self, data: MetaTensor) -> MetaTensor:
+        """Map [0, 1] back to the intensities of the image; clipped values cannot be restored.
+
+        Raises:
+            ValueError: the data is no MetaTensor, or this transform did not make it.
+        """
+        info = self.pop_transform(data)["extra_info"]
+        low, high = float(info[LOW]), float(info[HIGH])
+        return with_meta_of(data, plain(data) * (high - low) + low)
 
 
-class ScaleBrainIntensityd(MapTransform):
-    """Dictionary version of `ScaleBrainIntensity`.
+class ScaleBrainIntensityd(MapTransform, InvertibleTransform):
+    """Dictionary version of `ScaleBrainIntensity`, with the same limits of its `inverse`.
 
     Args:
         keys: the images to scale.
-        mask_key: the brain mask's key; without one in the item, the brain is where it is not 0.
+        mask_key: the brain mask's key; in an item without it, the brain is where the image is not
+            0.
         percentile: see `ScaleBrainIntensity`.
         floor: see `ScaleBrainIntensity`.
         allow_missing_keys: do not raise for an item without one of the keys.
     """
+
+    backend = ScaleBrainIntensity.backend
 
     def __init__(
         self,
@@ -180,4 +205,11 @@ class ScaleBrainIntensityd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             result[key] = self.scale(result[key], data.get(self.mask_key))
+        return result
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Map the images of a copy of `data` back to their intensities."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self.scale.inverse(result[key])
         return result

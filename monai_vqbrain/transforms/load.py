@@ -1,4 +1,4 @@
-"""One slice out of a stack on disk."""
+"""Load one slice of a stack on disk."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from monai.transforms import Transform
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from monai_vqbrain.transforms.backends import NUMPY
 
 OPEN_STACKS = 256  # each holds a file descriptor; the usual limit of a process is 1024
 
 
-class LoadSliced(Transform):
-    """Read the slice `index` of a stack and of its brain mask, and no other.
+class LoadSliced(MapTransform):
+    """Read only the slice `index` of a stack and of its brain mask.
 
-    Stacks are opened as memory maps and kept open; one that was written anew is opened anew.
+    Stacks are opened as memory maps and kept open; a stack that was rewritten is reopened.
+    The slices are plain tensors without an affine: in training, metadata would only cost time.
 
     Args:
-        image_key: key of the stack's path; the slice takes its place.
-        mask_key: key of the mask's path; it is dropped. The mask goes to "mask".
+        keys: keys of the stacks' paths; each slice takes the place of its path.
+        mask_key: key of the mask's path, which is removed. The mask goes to "mask".
+        allow_missing_keys: do not raise for an item without one of the keys, or without a mask.
 
     Example:
         >>> import tempfile
@@ -33,25 +38,35 @@ class LoadSliced(Transform):
         (torch.Size([1, 8, 6]), torch.bool, 'F')
     """
 
-    def __init__(self, image_key: str = "image", mask_key: str = "label") -> None:
-        self.image_key, self.mask_key = image_key, mask_key
+    backend = NUMPY
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        mask_key: str = "label",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.mask_key = mask_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load one item of a datalist.
 
         Args:
-            data: the two paths and "index"; whatever else it holds is kept.
+            data: the paths and "index"; its other entries are kept.
 
         Returns:
-            "image" (1, W, H) float32 in [0, 1] under the image's key, "mask" (1, W, H) bool.
+            (1, W, H) float32 in [0, 1] under each key, "mask" (1, W, H) bool.
         """
         index = int(data["index"])
-        values, slope, inter = _stack(data[self.image_key])
-        inside, _, _ = _stack(data[self.mask_key])
-        image = values[:, :, index].astype(np.float32) * np.float32(slope) + np.float32(inter)
         result = {key: value for key, value in data.items() if key != self.mask_key}
-        result[self.image_key] = torch.from_numpy(np.ascontiguousarray(image))[None]
-        result["mask"] = torch.from_numpy(np.ascontiguousarray(inside[:, :, index] != 0))[None]
+        for key in self.key_iterator(data):
+            values, slope, inter = _stack(data[key])
+            image = values[:, :, index].astype(np.float32) * np.float32(slope) + np.float32(inter)
+            result[key] = torch.from_numpy(np.ascontiguousarray(image))[None]
+        if self.mask_key in data or not self.allow_missing_keys:
+            inside, _, _ = _stack(data[self.mask_key])
+            result["mask"] = torch.from_numpy(np.ascontiguousarray(inside[:, :, index] != 0))[None]
         return result
 
 
@@ -62,6 +77,6 @@ def _stack(path: str) -> tuple[np.ndarray, float, float]:
 
 @lru_cache(maxsize=OPEN_STACKS)
 def _open(path: str, version: tuple[int, int]) -> tuple[np.ndarray, float, float]:  # noqa: ARG001
-    """Map a stack; `version` tells a file from the one that it replaced."""
+    """Map a stack; `version` distinguishes a rewritten file from the previous one."""
     proxy: Any = nib.Nifti1Image.from_filename(path).dataobj
     return proxy.get_unscaled(), float(proxy.slope), float(proxy.inter)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import NdarrayOrTensor
+from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import Transform
+from monai.transforms import MapTransform, Transform
 from scipy import ndimage
 
-CLOSING = 2  # voxels; bridges the furrows that skull-stripping leaves open to the outside
+from monai_vqbrain.transforms.backends import NUMPY
+
+CLOSING = 2  # voxels; closes sulci that skull-stripping leaves open to the outside
 
 
 def solid(foreground: np.ndarray, closing: int = CLOSING, planar: bool = False) -> np.ndarray:
@@ -21,7 +23,7 @@ def solid(foreground: np.ndarray, closing: int = CLOSING, planar: bool = False) 
     Args:
         foreground: (W, H) or (X, Y, Z) bool.
         closing: radius of the closing in voxels, 0 for none.
-        planar: treat each (W, H) plane of a (W, H, S) stack by itself.
+        planar: treat each (W, H) plane of a (W, H, S) stack separately.
 
     Returns:
         bool, of the same shape; it contains `foreground`.
@@ -50,16 +52,16 @@ def _solid(foreground: np.ndarray, closing: int, planar: bool) -> np.ndarray:
     structure = ndimage.generate_binary_structure(rank, 1)
     if planar:
         structure = structure[..., None]
-    padded = np.pad(foreground, closing + 1)  # a frame of background: one outside, no border cases
+    padded = np.pad(foreground, closing + 1)  # a frame of background connects the outside
     if closing:
         padded |= ndimage.binary_closing(padded, structure, iterations=closing)
     labels, _ = ndimage.label(~padded, structure=_connecting(structure))
-    filled = labels != labels[0, 0]  # whatever the frame's background does not reach
+    filled = labels != labels[0, 0]  # all that is not connected to the frame
     return filled[(slice(closing + 1, -(closing + 1)),) * foreground.ndim]
 
 
 def _connecting(structure: np.ndarray) -> np.ndarray:
-    """`ndimage.label` wants three entries a side: a plane gets empty neighbours."""
+    """`ndimage.label` needs three entries per axis: a plane gets empty neighbours."""
     if structure.shape[-1] == 3:
         return structure
     return np.pad(structure, ((0, 0), (0, 0), (1, 1)))
@@ -77,6 +79,8 @@ class BrainMask(Transform):
         >>> int(BrainMask()(image).sum())
         64
     """
+
+    backend = NUMPY
 
     def __init__(self, closing: int = CLOSING) -> None:
         if closing < 0:
@@ -99,21 +103,34 @@ class BrainMask(Transform):
         return mask
 
 
-class BrainMaskd(Transform):
+class BrainMaskd(MapTransform):
     """Dictionary version of `BrainMask`.
 
     Args:
-        source_key: the image that the mask is made from.
+        keys: the image that the mask is made from; of several, the first that the item has.
         mask_key: where the mask goes.
         closing: radius of the closing in voxels.
+        allow_missing_keys: do not raise for an item without one of the keys; without any of them,
+            it gets no mask.
     """
 
+    backend = BrainMask.backend
+
     def __init__(
-        self, source_key: str = "image", mask_key: str = "mask", closing: int = CLOSING
+        self,
+        keys: KeysCollection = "image",
+        mask_key: str = "mask",
+        closing: int = CLOSING,
+        allow_missing_keys: bool = False,
     ) -> None:
-        self.source_key, self.mask_key = source_key, mask_key
+        super().__init__(keys, allow_missing_keys)
+        self.mask_key = mask_key
         self.mask = BrainMask(closing)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the mask to a copy of `data`."""
-        return {**data, self.mask_key: self.mask(data[self.source_key])}
+        result = dict(data)
+        keys = list(self.key_iterator(result))
+        if keys:
+            result[self.mask_key] = self.mask(result[keys[0]])
+        return result

@@ -1,7 +1,7 @@
 """Linear registration of a T1 volume to the MNI152 template; no voxel is resampled.
 
-What is found is a map from the template's millimetres to the volume's. It is optimised by SimpleITK
-on blocks of voxels, on one thread and with a fixed seed: the same bits every time.
+The result maps template coordinates to those of the volume, in mm. SimpleITK optimises it on blocks
+of voxels, on one thread and with a fixed seed, so that every run gives bit-identical results.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from monai_vqbrain.transforms.bias import bias_at, log_bias
 from monai_vqbrain.transforms.blocks import Blocks, block_means
 from monai_vqbrain.transforms.grid import read_at
 from monai_vqbrain.transforms.intensity import PERCENTILE, brain_percentile
-from monai_vqbrain.transforms.simpleitk import simpleitk, steady, to_sitk
+from monai_vqbrain.transforms.simpleitk import deterministic_simpleitk, simpleitk, to_sitk
 from monai_vqbrain.transforms.template import template_brain, template_extent, template_image
 
 KINDS = ("rigid", "affine")
-UNIT = 50.0  # mm, a brain's radius: entries and shifts of a map are of one size in this unit
-SEED = 1  # of the jitter of regular samples; 0 would be the wall clock
-MARGIN = 10.0  # mm about the template's brain in which images are compared
+UNIT = 50.0  # mm, a brain's radius: puts matrix entries and translations on one scale
+SEED = 1  # of the jitter of regular samples; 0 would seed from the clock
+MARGIN = 10.0  # mm around the template's brain in which images are compared
 BIAS_MM, BIAS_ITERATIONS = 8.0, (30, 30, 30)
-HEAD_PERCENTILE = 98.0  # of a head's voxels; what is brighter is fat
+HEAD_PERCENTILE = 98.0  # of a head's voxels; brighter voxels are fat
 SCALP = 12.0  # mm from the brain's top to the head's
 START_MM = 8.0
-STARTS = (  # up, forward: mm; nodding: degrees; size: the scalp of small heads lies in the template
+STARTS = (  # up, forward: mm; pitch: degrees; scale: below 1 for small heads
     (-24, -12, 0, 12, 24),
     (-16, 0, 16),
     (-20, 0, 20),
     (0.85, 0.93, 1.0),
 )
-TRIED = 3  # of the starts are followed to their end
-LEAST_MM, MOST_MM = 64, 640  # sides of a volume that holds enough of one brain
+TRIED = 3  # best starts that are optimised
+LEAST_MM, MOST_MM = 64, 640  # sides of a volume that contains enough of one brain
 LEAST_ML, MOST_ML = 900, 2000  # a brain's volume
-LEAST_CORRELATION = 0.2  # brains that lie well have 0.35 to 0.7
+LEAST_CORRELATION = 0.2  # well-aligned brains have 0.35 to 0.7
 MOST_DEGREES, LEAST_SCALE, MOST_SCALE = 45, 0.7, 1.4
 
 
@@ -48,8 +48,8 @@ class Step(NamedTuple):
     Args:
         mm: side of the blocks that are compared.
         kind: "rigid" or "affine".
-        share: of the template's voxels that are looked at, evenly spread.
-        factor: it ends when an iteration gains less than this times 2e-16.
+        share: fraction of the template's voxels that are compared, evenly spaced.
+        factor: it ends when an iteration improves the metric by less than this times 2e-16.
         iterations: at most.
     """
 
@@ -67,18 +67,18 @@ STEPS = {
 
 
 class Registration(NamedTuple):
-    """How a volume lies to the template.
+    """The map between the template and a volume.
 
     Args:
         matrix: (4, 4), the template's mm -> the volume's mm, both RAS.
-        correlation: of the two, flattened, in the template's brain; 1 is the same.
+        correlation: of the two, bias-corrected, in the template's brain; 1 for equal images.
     """
 
     matrix: np.ndarray
     correlation: float
 
     def into_template(self, affine: np.ndarray) -> np.ndarray:
-        """(4, 4), voxel -> the template's mm, of a volume with this affine."""
+        """(4, 4), voxel -> template coordinates, mm, of a volume with this affine."""
         return np.asarray(np.linalg.inv(self.matrix) @ affine)
 
 
@@ -89,25 +89,25 @@ def register(
     kind: str = "affine",
     steps: tuple[Step, ...] | None = None,
 ) -> Registration:
-    """Find where the template's points lie in a volume.
+    """Find the map from the template to a volume.
 
-    The volume is flattened first (a coarse N4) and compared with the template by their correlation
-    within 10 mm of the template's brain. A brain starts with its centre on the template's; a whole
-    head starts from the best of 135 places, nods and sizes.
+    The volume is first corrected by a coarse N4 bias field, and compared with the template by their
+    correlation within 10 mm of the template's brain. A brain starts with its centre on the
+    template's; a whole head starts from the best of 135 positions, pitches and scales.
 
     Args:
         array: (X, Y, Z), a T1 volume.
         affine: (4, 4), voxel -> world, mm, RAS.
         brain: (X, Y, Z) bool; None for a whole head, with its skull.
         kind: "rigid" or "affine".
-        steps: by default those of `STEPS`.
+        steps: optimisations, by default those of `STEPS`.
 
     Raises:
         ImportError: SimpleITK is not installed.
         ValueError: for an unknown kind, a whole head and "rigid", an image without contrast or of a
-            size that is no head's, or a result that cannot be: a mirrored head, one turned by 45
+            size that is no head's, or an implausible result: a mirrored head, one rotated by 45
             degrees or more, an axis scaled by less than 0.7 or more than 1.4, a head with a brain
-            of less than 900 or more than 2,000 ml, or one that looks unlike the template.
+            of less than 900 or more than 2,000 ml, or a low correlation with the template.
 
     Source:
         The correlation metric of ITKv4 (Avants et al. 2014) and the optimiser L-BFGS-B.
@@ -123,14 +123,14 @@ def register(
             f"each side must have {LEAST_MM} to {MOST_MM} mm"
         )
     steps = STEPS[kind] if steps is None else steps
-    if brain is None:  # its start has a size of its own
+    if brain is None:  # its start includes a scale
         steps = tuple(step for step in steps if step.kind != "rigid")
     finest = min(step.mm for step in steps)
     image, inside = _head(array, affine, finest) if brain is None else _brain(
         array, affine, brain, finest
     )  # fmt: skip
     image = _flat(image, inside)
-    with steady():
+    with deterministic_simpleitk():
         found = _head_start(image, inside) if brain is None else _brain_start(image.affine, inside)
         for step in steps:
             found = found if step.kind == "rigid" else _as_affine(found)
@@ -142,7 +142,7 @@ def register(
 
 
 def correlation(array: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> float:
-    """Pearson's correlation of a volume and the template, at every 2 mm in the template's brain.
+    """Pearson's correlation of a volume and the template, every 2 mm in the template's brain.
 
     Args:
         array: (X, Y, Z).
@@ -161,7 +161,7 @@ def correlation(array: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> fl
 def _brain(
     array: np.ndarray, affine: np.ndarray, brain: np.ndarray, mm: float
 ) -> tuple[Blocks, np.ndarray]:
-    """A brain on blocks, its darkest voxels 0 and its brightest cut off; and where it is."""
+    """A brain on blocks, clipped at two percentiles, its darkest voxels 0; and its mask."""
     means = block_means(array, affine, mm)
     inside = block_means(brain, affine, mm).values >= 0.5
     if not inside.any():
@@ -174,7 +174,7 @@ def _brain(
 
 
 def _head(array: np.ndarray, affine: np.ndarray, mm: float) -> tuple[Blocks, np.ndarray]:
-    """A head on blocks, fat cut off; and where it is: the largest bright piece."""
+    """A head on blocks, fat clipped; and its mask: the largest bright component."""
     means = block_means(array, affine, mm)
     air = np.percentile(means.values, 1)
     values = np.maximum(means.values - air, 0)
@@ -197,20 +197,20 @@ def _brain_start(affine: np.ndarray, inside: np.ndarray) -> Any:
 
 
 def _head_start(image: Blocks, inside: np.ndarray) -> Any:
-    """The best of some starts about the place that the top of the head suggests."""
+    """The best of several starts around the position that the top of the head suggests."""
     centre, top = _template_middle(), template_extent()[1][2] + SCALP
     points = np.argwhere(inside) @ image.affine[:3, :3].T + image.affine[:3, 3]
     highest = np.percentile(points[:, 2], 99.8)
     upper = np.median(points[points[:, 2] > highest - 120], axis=0)
     right, front, above = upper[0] - centre[0], upper[1] - centre[1], highest - top
     starts = [
-        (_rigid(np.array([right, front + forward, above + up]), nod), size)
-        for up, forward, nod, size in itertools.product(*STARTS)
+        (_rigid(np.array([right, front + forward, above + up]), pitch), size)
+        for up, forward, pitch, size in itertools.product(*STARTS)
     ]
     moving = _moving(image, START_MM)
     step = Step(START_MM, "rigid")
-    worth = [_metric(moving, rigid, step, size) for rigid, size in starts]
-    tried = [starts[index] for index in np.argsort(worth, kind="stable")[:TRIED]]
+    metrics = [_metric(moving, rigid, step, size) for rigid, size in starts]
+    tried = [starts[index] for index in np.argsort(metrics, kind="stable")[:TRIED]]
     ends = [_optimise(moving, rigid, step, size) for rigid, size in tried]
     rigid, size = tried[int(np.argmin(ends))]
     start = _as_affine(rigid)
@@ -227,11 +227,11 @@ def _middle(inside: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return np.asarray(affine[:3, :3] @ np.argwhere(inside).mean(axis=0) + affine[:3, 3])
 
 
-def _rigid(shift: np.ndarray, nod: float = 0.0) -> Any:
-    """Template -> volume: turned by `nod` degrees about the template's middle, then shifted, mm."""
+def _rigid(shift: np.ndarray, pitch: float = 0.0) -> Any:
+    """Template -> volume: rotated by `pitch` degrees about the template's middle, then shifted."""
     transform = simpleitk().Euler3DTransform()
     transform.SetCenter((_template_middle() / UNIT).tolist())
-    transform.SetRotation(np.radians(nod), 0.0, 0.0)
+    transform.SetRotation(np.radians(pitch), 0.0, 0.0)
     transform.SetTranslation((shift / UNIT).tolist())
     return transform
 
@@ -254,10 +254,10 @@ def _matrix(transform: Any) -> np.ndarray:
 
 
 def _moving(image: Blocks, mm: float) -> tuple[Any, Any]:
-    """The volume on blocks, and the way into it from the world.
+    """The volume on blocks, and the map from world to its voxels.
 
-    The image keeps its voxels' order and sizes and nothing else; the rest of its affine is part of
-    the map, so that no direction or handedness can get lost.
+    The image keeps only the order and sizes of its voxels; the rest of its affine is part of the
+    map, so that no direction or handedness is lost.
     """
     blocks = block_means(image.values, image.affine, mm)
     inverse = np.linalg.inv(blocks.affine)
@@ -268,7 +268,7 @@ def _moving(image: Blocks, mm: float) -> tuple[Any, Any]:
 
 
 def _optimise(moving: tuple[Any, Any], transform: Any, step: Step, size: float = 1.0) -> float:
-    """Improve `transform` in place; the metric's last value, less is better."""
+    """Optimise `transform` in place; return the metric's last value, lower is better."""
     method = _method(moving, transform, step, size)
     method.Execute(_fixed(step.mm, size)[0], moving[0])
     return float(method.GetMetricValue())
@@ -299,7 +299,7 @@ def _method(moving: tuple[Any, Any], transform: Any, step: Step, size: float) ->
 
 @lru_cache
 def _fixed(mm: float, size: float = 1.0) -> tuple[Any, Any]:
-    """The template, sized about its middle, and the mask of the comparison, on blocks."""
+    """The template, scaled about its middle, and the mask of the comparison, on blocks."""
     blocks, near = _template_blocks(mm)
     middle = _template_middle()
     spacing = size * blocks.spacing / UNIT
@@ -309,7 +309,7 @@ def _fixed(mm: float, size: float = 1.0) -> tuple[Any, Any]:
 
 @lru_cache
 def _template_blocks(mm: float) -> tuple[Blocks, np.ndarray]:
-    """The template on blocks, and where its brain is near: uint8."""
+    """The template on blocks, and a uint8 mask of voxels within MARGIN of its brain."""
     blocks = block_means(*template_image(), mm)
     inside = block_means(*template_brain(), min(mm, 2.0))
     away = ndimage.distance_transform_edt(inside.values < 0.5, sampling=inside.spacing)

@@ -25,26 +25,26 @@ def simpleitk() -> Any:
 
 
 @contextmanager
-def steady() -> Iterator[None]:
-    """SimpleITK works on one thread, without a word.
+def deterministic_simpleitk() -> Iterator[None]:
+    """Run SimpleITK on one thread and without warnings.
 
-    With several threads the order of its sums, and so the last bits, differ by the machine.
+    With several threads the order of its sums, and so the last bits, depend on the machine.
     """
     filters = simpleitk().ProcessObject
-    threads, words = filters.GetGlobalDefaultNumberOfThreads(), filters.GetGlobalWarningDisplay()
-    filters.SetGlobalDefaultNumberOfThreads(1)  # filters within filters heed this alone
-    filters.SetGlobalWarningDisplay(False)  # a failed map is recognised by what it does
+    threads, warnings = filters.GetGlobalDefaultNumberOfThreads(), filters.GetGlobalWarningDisplay()
+    filters.SetGlobalDefaultNumberOfThreads(1)  # filters within filters obey only this setting
+    filters.SetGlobalWarningDisplay(False)  # a failed registration is recognised by its result
     try:
         yield
     finally:
         filters.SetGlobalDefaultNumberOfThreads(threads)
-        filters.SetGlobalWarningDisplay(words)
+        filters.SetGlobalWarningDisplay(warnings)
 
 
 def to_sitk(
     array: np.ndarray, spacing: Sequence[float] | np.ndarray, origin: Sequence[float] | np.ndarray
 ) -> Any:
-    """An image (X, Y, Z) with its axes along those of space; no direction, no handedness."""
+    """A SimpleITK image of (X, Y, Z) with axes along those of space: no direction matrix."""
     image = simpleitk().GetImageFromArray(np.ascontiguousarray(array.T))
     image.SetSpacing([float(side) for side in spacing])
     image.SetOrigin([float(start) for start in origin])

@@ -1,4 +1,4 @@
-"""From a volume to slices along an anatomical axis, and back."""
+"""Extraction of slices of a volume along an anatomical axis, and its inverse."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from monai.config import NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
+from monai_vqbrain.transforms.affine import affine_of
+from monai_vqbrain.transforms.backends import NUMPY
 from monai_vqbrain.transforms.extent import Extent, brain_extent
 from monai_vqbrain.transforms.grid import (
     SliceGrid,
@@ -36,7 +38,7 @@ class SliceStack:
     Args:
         image: (C, W, H, S) float32.
         mask: (1, W, H, S) bool, closed and hole-filled slice by slice.
-        grid: where they lie.
+        grid: their position in world space.
     """
 
     image: np.ndarray
@@ -45,11 +47,11 @@ class SliceStack:
 
     @cached_property
     def brain_fraction(self) -> np.ndarray:
-        """(S,) part of each slice's frame that is brain."""
+        """(S,) fraction of each slice's pixels that are brain."""
         return self.mask[0].mean(axis=(0, 1))
 
     def place(self, index: int) -> dict[str, Any]:
-        """Where one slice lies, in plain numbers: axis, index, positions, brain fraction."""
+        """One slice's axis, index, positions and brain fraction, as plain numbers."""
         return {
             "axis": self.grid.axis,
             "index": index,
@@ -63,7 +65,7 @@ class ExtractSlices(Transform):
     """Cut a volume into 2D slices along an axis of world space.
 
     The slices lie on the axes of RAS world space (an oblique volume is resampled onto them,
-    linearly), centred on the brain. At most one of `positions`, `indices` and `count` says where;
+    linearly), centred on the brain. At most one of `positions`, `indices` and `count` places them;
     by default there are 16 slices 3.6 mm apart, axial ones from 36 mm below the brain's top
     downwards, coronal and sagittal ones about the brain's middle.
 
@@ -75,7 +77,7 @@ class ExtractSlices(Transform):
         indices: numbers of the volume's own slices along its array axis nearest to `axis`.
         count: that many slices, evenly spread within the brain.
         frame: lowest and highest x, y, z, mm, by which slices are centred, begin and are spread;
-            by default the brain's own. One frame for all puts aligned brains on the same slices.
+            by default the brain's own. A common frame gives the same slices of all aligned brains.
 
     Raises:
         ValueError: for an unknown axis, or more than one way to place the slices.
@@ -87,6 +89,8 @@ class ExtractSlices(Transform):
         >>> slices[0].shape, [s.meta["position_mm"] for s in slices]
         (torch.Size([1, 32, 32]), [12.375, 17.125, 21.875, 26.625])
     """
+
+    backend = NUMPY
 
     def __init__(
         self,
@@ -113,7 +117,7 @@ class ExtractSlices(Transform):
         """Cut one volume.
 
         Args:
-            img: (C, X, Y, Z); a MetaTensor's affine counts, anything else has the identity.
+            img: (C, X, Y, Z); the affine is that of a MetaTensor, the identity for anything else.
             mask: (1, X, Y, Z), non-zero in the brain; by default where the image is not 0.
 
         Returns:
@@ -145,7 +149,7 @@ class ExtractSlices(Transform):
         return SliceStack(image, mask[None], grid)
 
     def grid(self, foreground: np.ndarray, affine: np.ndarray) -> SliceGrid:
-        """Where the slices of a volume with this brain lie."""
+        """The grid of the slices of a volume with this brain."""
         extent = brain_extent(foreground, affine)
         low, high = extent if self.frame is None else self.frame
         if self.positions is not None:
@@ -163,8 +167,8 @@ class ExtractSlices(Transform):
         """Stack slices (such as reconstructions) back into the space of their volume.
 
         Args:
-            slices: (C, W, H), neighbours of one volume in any order, with the `meta` that
-                extraction gave them. Several can follow each other without a gap only.
+            slices: (C, W, H), consecutive slices of one volume in any order, without gaps, with the
+                `meta` that extraction gave them.
 
         Returns:
             (C, X, Y, Z) float32 with the volume's affine: linear between the slices, fading to 0
@@ -207,7 +211,7 @@ def as_slices(stack: SliceStack, img: NdarrayOrTensor) -> list[MetaTensor]:
 def volume_and_mask(
     img: NdarrayOrTensor, mask: NdarrayOrTensor | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A volume and where it counts, as arrays.
+    """A volume and its mask, as arrays.
 
     Args:
         img: (C, X, Y, Z).
@@ -226,22 +230,6 @@ def volume_and_mask(
     if inside.shape[1:] != array.shape[1:]:
         raise ValueError(f"the mask has shape {inside.shape}, the volume {array.shape}")
     return array, inside
-
-
-def with_meta_of(img: NdarrayOrTensor, values: torch.Tensor, **changes: Any) -> MetaTensor:
-    """A MetaTensor of `values` with the metadata and the recorded transforms of `img`."""
-    meta = dict(img.meta) if isinstance(img, MetaTensor) else {}
-    result = MetaTensor(values, meta=meta | changes)
-    if isinstance(img, MetaTensor):
-        result.applied_operations = list(img.applied_operations)
-    return result
-
-
-def affine_of(img: NdarrayOrTensor) -> np.ndarray:
-    """The (4, 4) affine of a MetaTensor, in float64; the identity for anything else."""
-    if not isinstance(img, MetaTensor):
-        return np.eye(4)
-    return img.affine.cpu().numpy().astype(np.float64)
 
 
 def _meta(one: torch.Tensor, key: str) -> Any:

@@ -11,15 +11,16 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from monai_vqbrain.transforms.slices import ExtractSlices, SliceStack, affine_of, as_slices
+from monai_vqbrain.transforms.affine import affine_of
+from monai_vqbrain.transforms.slices import ExtractSlices, SliceStack, as_slices
 
 PLACE = ("axis", "index", "position_mm", "position_rel", "brain_fraction")
 
 
 class ExtractSlicesd(MapTransform):
-    """Dictionary version of `ExtractSlices`: one item in, a list of items out, one a slice.
+    """Dictionary version of `ExtractSlices`: one item in, a list of items out, one per slice.
 
-    What comes out composes with MONAI: `Compose` maps the transforms that follow over the list, and
+    The list composes with MONAI: `Compose` maps the transforms that follow over the list, and
     `DataLoader` flattens it. All keys must share the first one's voxels.
 
     Args:
@@ -29,6 +30,8 @@ class ExtractSlicesd(MapTransform):
         axis: see `ExtractSlices`, as for all further arguments.
         size: (W, H) pixels.
         spacing: mm.
+        allow_missing_keys: do not raise for an item without one of the keys; without any of them,
+            it comes out unchanged, as a list of one.
         where: `positions`, `indices` or `count`, and `frame`.
 
     Example:
@@ -40,6 +43,8 @@ class ExtractSlicesd(MapTransform):
         (4, torch.Size([1, 32, 32]), 'sub-01', 3)
     """
 
+    backend = ExtractSlices.backend
+
     def __init__(
         self,
         keys: KeysCollection,
@@ -47,9 +52,10 @@ class ExtractSlicesd(MapTransform):
         axis: str = "axial",
         size: Sequence[int] = (128, 128),
         spacing: float = 1.8,
+        allow_missing_keys: bool = False,
         **where: Any,
     ) -> None:
-        super().__init__(keys)
+        super().__init__(keys, allow_missing_keys)
         self.mask_key = mask_key
         self.extract = ExtractSlices(axis, size, spacing, **where)
 
@@ -57,11 +63,17 @@ class ExtractSlicesd(MapTransform):
         """Cut the volumes of one item.
 
         Returns:
-            One dictionary a slice: the cut volumes, the mask, axis, index, position_mm,
-            position_rel, brain_fraction, and whatever else the item holds.
+            One dictionary per slice: the cut volumes, the mask, axis, index, position_mm,
+            position_rel, brain_fraction, and the item's other entries.
+
+        Raises:
+            ValueError: as `ExtractSlices`, or for keys with different affines.
         """
-        self._check_shared(data)
-        lead = data[self.keys[0]]
+        keys = list(self.key_iterator(data))
+        if not keys:
+            return [dict(data)]
+        self._check_shared(data, keys)
+        lead = data[keys[0]]
         mask = data.get(self.mask_key)
         if mask is None:
             mask = lead != 0
@@ -70,8 +82,8 @@ class ExtractSlicesd(MapTransform):
         columns: dict[Hashable, list[MetaTensor]] = {
             self.mask_key: as_slices(masks, named(lead, data))
         }
-        for key in self.keys:
-            stack = first if key == self.keys[0] else self.extract.cut(data[key], mask)
+        for key in keys:
+            stack = first if key == keys[0] else self.extract.cut(data[key], mask)
             columns[key] = as_slices(stack, named(data[key], data))
         return [
             dict(data) | first.place(i) | {key: column[i] for key, column in columns.items()}
@@ -79,24 +91,24 @@ class ExtractSlicesd(MapTransform):
         ]
 
     def inverse(self, items: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:
-        """Stack the slices of one volume back: one item out, the mask under its key if all have it.
+        """Stack the slices of one volume back: one item, with a mask if all slices have one.
 
         Raises:
             ValueError: as `ExtractSlices.inverse`.
         """
         result = {key: value for key, value in items[0].items() if key not in PLACE}
-        for key in self.keys:
+        for key in self.key_iterator(items[0]):
             result[key] = self.extract.inverse([item[key] for item in items])
         if all(self.mask_key in item for item in items):
             result[self.mask_key] = self.extract.inverse([i[self.mask_key] for i in items]) >= 0.5
         return result
 
-    def _check_shared(self, data: Mapping[Hashable, Any]) -> None:
-        first = data[self.keys[0]]
-        for key in self.keys[1:]:
+    def _check_shared(self, data: Mapping[Hashable, Any], keys: list[Hashable]) -> None:
+        first = data[keys[0]]
+        for key in keys[1:]:
             if not np.allclose(affine_of(data[key]), affine_of(first), atol=1e-4):
                 raise ValueError(
-                    f"{key!r} has another affine than {self.keys[0]!r}: resample one onto the other"
+                    f"{key!r} has another affine than {keys[0]!r}: resample one onto the other"
                 )
 
 

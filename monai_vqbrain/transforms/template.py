@@ -1,4 +1,4 @@
-"""The MNI152 template that comes with nilearn: version 2009a, skull-stripped, RAS."""
+"""The MNI152 template packaged with nilearn: version 2009a, skull-stripped, RAS."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def template_extent() -> Extent:
 
 
 def brain_in_template_space(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Where the template's brain lies in a volume of its space.
+    """The template's brain mask on the grid of a volume in its space.
 
     Args:
         affine: (4, 4) of the volume, voxel -> MNI, mm.
         shape: (X, Y, Z) of the volume.
 
     Returns:
-        (X, Y, Z) bool, by the nearest voxel.
+        (X, Y, Z) bool, of the nearest voxel.
     """
     brain, own = template_brain()
     return read_at(brain, np.linalg.inv(own) @ affine, shape, order=0) > 0

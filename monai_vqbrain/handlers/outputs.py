@@ -18,6 +18,7 @@ from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.batch import as_batch
 from monai_vqbrain.metrics.psnr import psnr_brain
 from monai_vqbrain.metrics.ssim import ssim_brain, ssim_whole
+from monai_vqbrain.tables import write_table
 
 SLICE_KEYS = ("participant_id", "session_id", "axis", "index")
 
@@ -53,7 +54,7 @@ class SliceTable:
         self.rows.append(rows)
 
     def _write(self, engine: Engine) -> None:
-        write_table(pd.concat(self.rows), self.path)
+        write_table(pd.concat(self.rows), self.path, digits=6)
 
 
 class SliceScores(SliceTable):
@@ -172,9 +173,3 @@ def png_bytes(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a tab-separated table atomically, floats with six significant digits."""
-    with writing(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")

@@ -17,7 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 from skimage.util import montage
 
 from monai_vqbrain.files import writing
-from monai_vqbrain.handlers.outputs import png_bytes, write_table
+from monai_vqbrain.handlers.outputs import png_bytes
+from monai_vqbrain.tables import write_table
 
 COMMENT = 6  # NIfTI's code of a header extension in plain text
 OVERVIEW = 64  # maximum number of samples in the overview picture
@@ -100,7 +101,7 @@ class SampleFiles:
             Image.fromarray(grey).save(temporary, "PNG", pnginfo=info)
 
     def _finish(self, engine: Engine) -> None:
-        write_table(pd.DataFrame(self.rows), self.folder / "samples.tsv")
+        write_table(pd.DataFrame(self.rows), self.folder / "samples.tsv", digits=6)
         with writing(self.folder / "overview.png") as path:
             path.write_bytes(png_bytes(tile(self.pictures)))
 

@@ -48,13 +48,13 @@ def prior_conditions(
         return {}
     table = read_table(run.codes / "codes.tsv")
     rows = table[in_split(table, "training")]
-    found = {name: _values(rows[name], name) for name in names}
-    constant = [name for name, values in found.items() if len(values) < 2]
+    values_of = {name: _values(rows[name], name) for name in names}
+    constant = [name for name, values in values_of.items() if len(values) < 2]
     if constant and wanted != "auto":
         raise UsageError(
             f"condition_on: {constant[0]} is the same or unknown for all training slices"
         )
-    return {name: values for name, values in found.items() if name not in constant}
+    return {name: values for name, values in values_of.items() if name not in constant}
 
 
 def position_column(run: RunFolder) -> str:

@@ -25,8 +25,8 @@ def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
     scans = list(scans)
     files = {scan.source: scan.path for scan in scans if not scan.files}
     files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
-    found = describe({n: p for n, p in files.items() if p.is_file() and os.access(p, os.R_OK)})
-    return found | {scan.source: _describe_files(scan.files) for scan in scans if scan.files}
+    described = describe({n: p for n, p in files.items() if p.is_file() and os.access(p, os.R_OK)})
+    return described | {scan.source: _describe_files(scan.files) for scan in scans if scan.files}
 
 
 def _describe_files(files: Iterable[Path]) -> dict[str, Any]:

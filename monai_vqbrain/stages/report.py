@@ -106,7 +106,7 @@ def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         Dictionaries with `good` (bool), whether the finding speaks for the model, and `text`.
     """
-    found = []
+    answers = []
     fidelity, prior = metrics["fidelity"], metrics.get("prior")
     if "test" in fidelity and "trivial" in fidelity:
         ours = fidelity["test"]["ssim_brain"]["mean"]
@@ -114,20 +114,19 @@ def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         verb = "above" if ours > bar else "not above"
         name = figures.LABELS[name]
         text = f"Reconstructions are {verb} the best trivial predictor, {name}"
-        found.append({"good": ours > bar, "text": f"{text}: {ours:.3f} against {bar:.3f}."})
+        answers.append({"good": ours > bar, "text": f"{text}: {ours:.3f} against {bar:.3f}."})
     if "codebook" in metrics:
         used, size = metrics["codebook"]["used"], metrics["codebook"]["num_codes"]
         text = f"{used} of {size} codes occur in the test slices."
-        found.append({"good": used > size / 4, "text": text})
+        answers.append({"good": used > size / 4, "text": text})
     if prior:
         ours, bar = prior["bits_per_code"], prior["unigram_bits_per_code"]
         verb = "fewer" if ours < bar else "no fewer"
         text = f"The prior needs {verb} bits per code than each position's own histogram"
-        found.append({"good": ours < bar, "text": f"{text}: {ours:.2f} against {bar:.2f}."})
-    found.append(
-        {"good": True, "text": "No participant is in two splits."}
-    )  # evaluate raises otherwise
-    return found
+        answers.append({"good": ours < bar, "text": f"{text}: {ours:.2f} against {bar:.2f}."})
+    # evaluate raises otherwise
+    answers.append({"good": True, "text": "No participant is in two splits."})
+    return answers
 
 
 def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -166,12 +165,12 @@ def _id_replacer(labels: Mapping[str, str]) -> Callable[[str], str]:
 
 def _versions(run: RunFolder) -> dict[str, str]:
     """Package -> version, or versions if the stages differ."""
-    found: dict[str, list[str]] = {}
+    versions: dict[str, list[str]] = {}
     for folder in (run.slices, run.vqvae, run.codes, run.prior, run.samples):
         for name, version in (read_provenance(folder) or {}).get("versions", {}).items():
-            found.setdefault(name, [])
-            found[name] += [version] if version not in found[name] else []
-    return {name: ", ".join(versions) for name, versions in found.items()}
+            versions.setdefault(name, [])
+            versions[name] += [version] if version not in versions[name] else []
+    return {name: ", ".join(several) for name, several in versions.items()}
 
 
 def _pixel(run: RunFolder, rows: pd.DataFrame) -> float | None:

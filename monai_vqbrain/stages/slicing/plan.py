@@ -138,7 +138,7 @@ def _up_to_date(
     previous: Mapping[str, Any],
     run: RunFolder | None,
 ) -> bool:
-    """Whether the result of an earlier run with `auto` is up to date, given its decision."""
+    """Whether the result of an earlier run with `auto` is up to date."""
     if run is None or options.align != "auto" or previous.get("align_asked") != "auto":
         return False
     record = _record(cohort, replace(options, align=previous["align"]), "auto")

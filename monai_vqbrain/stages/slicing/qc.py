@@ -65,7 +65,7 @@ def write_qc(sliced: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFra
 
 
 def robust_distance(values: pd.Series) -> np.ndarray:
-    """Distance of each value from the median in robust standard deviations; NaN for NaN.
+    """Distance of each value from the median in robust standard deviations; NaN stays NaN.
 
     Args:
         values: (N,) one measure of N scans.

@@ -16,11 +16,8 @@ from PIL import Image
 
 from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.batch import as_batch
-from monai_vqbrain.metrics.psnr import psnr_brain
-from monai_vqbrain.metrics.ssim import ssim_brain, ssim_whole
-from monai_vqbrain.tables import write_table
-
-SLICE_KEYS = ("participant_id", "session_id", "axis", "index")
+from monai_vqbrain.metrics.fidelity import slice_scores
+from monai_vqbrain.tables import SLICE_KEYS, write_table
 
 
 class SliceTable:
@@ -62,12 +59,8 @@ class SliceScores(SliceTable):
 
     def columns(self, output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """The three scores of each slice, (B,)."""
-        images = output["pred"], output["image"], output["mask"].to(output["pred"].device)
-        return {
-            "ssim_brain": ssim_brain(*images),
-            "ssim_whole": ssim_whole(*images[:2]),
-            "psnr_brain": psnr_brain(*images),
-        }
+        mask = output["mask"].to(output["pred"].device)
+        return slice_scores(output["pred"], output["image"], mask)
 
 
 class CodeBits(SliceTable):

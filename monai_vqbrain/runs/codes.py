@@ -19,12 +19,12 @@ from monai_vqbrain.files import partial
 from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import Described, describe
 from monai_vqbrain.runs.conditions import conditions_of_row
-from monai_vqbrain.runs.folder import SLICE_KEYS, RunFolder
+from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes, check_vqvae, code_inputs, codes_header
 from monai_vqbrain.runs.stage_folder import finish_stage, open_stage
 from monai_vqbrain.runs.tables import with_enough_brain
 from monai_vqbrain.selection import thin_out
-from monai_vqbrain.tables import read_table, read_text_table, write_table
+from monai_vqbrain.tables import SLICE_KEYS, read_table, read_text_table, write_table
 
 DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: of the default VQ-VAE on 128x128 slices
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from monai_vqbrain.errors import UsageError
 
-SLICE_KEYS = ("participant_id", "session_id", "axis", "index")  # identify a slice
 SLICE_COLUMNS = (
     "participant_id", "session_id", "axis", "index", "position_mm", "position_rel",
     "brain_fraction", "split", "diagnosis", "age", "sex", "mask_source", "source", "stack",

@@ -129,7 +129,7 @@ class Scorer:
             values = image.back(stack) * image.brain
             file = work / f"{name}_desc-bits_T1w.nii.gz"
             write_like(values, MAX_BITS, "bits per code, vqbrain", image.like, file)
-            write_table(table, work / f"{name}_bits.tsv")
+            write_table(table, work / f"{name}_bits.tsv", digits=6)
             (work / f"{name}.png").write_bytes(bits_panel(image, stack, table))
             about: dict[str, Any] = {
                 "kind": "scores",

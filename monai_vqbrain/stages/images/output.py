@@ -33,7 +33,7 @@ def write_reconstruction(result: Reconstruction, folder: Path, name: str, pictur
     values = image.intensities(result.unit)
     write_like(values, high - low, "reconstruction, vqbrain", image.like, reconstruction)
     write_like(result.error, 1.0, "reconstruction - image, vqbrain", image.like, error)
-    write_table(result.scores, folder / f"{name}_scores.tsv")
+    write_table(result.scores, folder / f"{name}_scores.tsv", digits=6)
     (folder / f"{name}.png").write_bytes(reconstruction_panel(result))
     if picture:
         grey = np.rint(255 * np.rot90(result.unit[..., 0])).astype(np.uint8)

@@ -9,13 +9,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from monai_vqbrain.metrics import psnr_brain, ssim_brain, ssim_whole
+from monai_vqbrain.metrics import slice_scores
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION
 from monai_vqbrain.transforms.input_image import InputImage
 
 BATCH = 16  # slices per batch; larger is no faster on a CPU and needs more memory
 POSITION_COLUMNS = ("index", "position_mm", "position_rel", "brain_fraction")
-SCORES = ("ssim_brain", "ssim_whole", "psnr_brain")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +96,8 @@ def reconstruct_image(
 
 
 def _scores(prediction: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> pd.DataFrame:
-    values = (
-        ssim_brain(prediction, image, mask),
-        ssim_whole(prediction, image),
-        psnr_brain(prediction, image, mask),
-    )
-    return pd.DataFrame({n: v.numpy() for n, v in zip(SCORES, values, strict=True)})
+    scores = slice_scores(prediction, image, mask)
+    return pd.DataFrame({name: values.numpy() for name, values in scores.items()})
 
 
 def _mean(values: pd.Series) -> float | None:

@@ -24,7 +24,6 @@ from monai_vqbrain.tables import finite_or_none, read_table, write_table
 
 SCHEMA = 1
 WHITE = np.float32(255)  # the stored value of an intensity of 1
-SCORES = ("ssim_brain", "ssim_whole", "psnr_brain")
 SAMPLES_COMPARED = 256  # maximum; the figure shows the first eight
 
 
@@ -66,7 +65,7 @@ def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[
 def fidelity(scores: pd.DataFrame) -> dict[str, Any]:
     """Means over participants of each score of fidelity.tsv, with 95 % intervals."""
     participants = scores["participant_id"].tolist()
-    return {s: metrics.over_participants(scores[s], participants).as_json() for s in SCORES}
+    return {s: metrics.over_participants(scores[s], participants).as_json() for s in metrics.SCORES}
 
 
 def trivial_fidelity(run: RunFolder) -> dict[str, Any]:
@@ -196,13 +195,9 @@ def _score(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> pd.D
         predicted = torch.from_numpy(images)[:, None]
         expected = torch.from_numpy(target[part])[:, None].float() / 255
         inside = torch.from_numpy(mask[part])[:, None]
-        scores = (
-            metrics.ssim_brain(predicted, expected, inside),
-            metrics.ssim_whole(predicted, expected),
-            metrics.psnr_brain(predicted, expected, inside),
-        )
-        batches.append(torch.stack(scores, dim=1).numpy())
-    return pd.DataFrame(np.concatenate(batches), columns=list(SCORES))
+        scores = metrics.slice_scores(predicted, expected, inside)
+        batches.append(pd.DataFrame({name: values.numpy() for name, values in scores.items()}))
+    return pd.concat(batches, ignore_index=True)
 
 
 def _decode_batches(codes: np.ndarray, decode: Decode) -> np.ndarray:

@@ -118,7 +118,7 @@ def ours(cohort: Cohort, seed: int, overrides: Mapping[str, Any] | None = None) 
     parser.update(dict(overrides or {}))
     get = parser.get_parsed_content
     network = get("network")
-    network.know_codes(cohort.vectors)
+    network.set_code_features(cohort.vectors)
     return PriorRacer(
         network=network,
         optimizer=get("optimizer"),

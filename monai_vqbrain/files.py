@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there at all."""
+"""Atomic files and folders: each is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from filelock import FileLock, Timeout
 
 from monai_vqbrain.errors import VQBrainError
 
-_held: dict[Path, FileLock] = {}  # by folder; a lock that nobody refers to would be given up
+_held: dict[Path, FileLock] = {}  # by folder; a lock without a reference would be released
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, renamed to it when the block ends well.
+    """Yield a temporary path beside `path`; it is renamed when the block ends without an exception.
 
-    The temporary name keeps the suffixes (nibabel and torch choose a format by them). Files are
-    made by plain `open`, so that they get the umask's mode and colleagues can read them.
+    The temporary name keeps the suffixes, by which nibabel and torch choose a format. Files are
+    made by plain `open`, so that they get the mode of the umask and colleagues can read them.
 
     Args:
-        path: the file to make; its folder is made if need be.
+        path: the file to write; its folder is made if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
@@ -36,18 +36,18 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def partial(folder: Path) -> Path:
-    """Where a stage that people look into meanwhile is made: `R/3-vqvae` in `R/3-vqvae.partial`."""
+    """The visible partial folder of a stage in progress: `R/3-vqvae.partial` for `R/3-vqvae`."""
     return folder.with_name(folder.name + ".partial")
 
 
 def publish(folder: Path, work: Path | None = None) -> None:
-    """Rename a finished folder to its own name; what stood there before goes last.
+    """Rename a finished folder to its final name; an earlier one is removed afterwards.
 
-    The folder is released, see `hold`.
+    The folder is unlocked, see `hold`.
 
     Args:
-        folder: its own name.
-        work: where it was made, by default its partial folder.
+        folder: the final name.
+        work: the folder to rename, by default the partial folder.
     """
     old = _hidden(folder, "old")
     shutil.rmtree(old, ignore_errors=True)
@@ -59,10 +59,10 @@ def publish(folder: Path, work: Path | None = None) -> None:
 
 
 def hold(folder: Path) -> None:
-    """Keep other processes from building `folder` until `release`, `publish` or this process ends.
+    """Lock `folder` against other processes until `release`, `publish` or the end of this process.
 
     Raises:
-        VQBrainError: if another process holds it.
+        VQBrainError: if another process has locked it.
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def hold(folder: Path) -> None:
 
 
 def release(folder: Path) -> None:
-    """Let other processes build `folder`, if this one holds it."""
+    """Unlock `folder`, if this process has locked it."""
     lock = _held.pop(folder.absolute(), None)
     if lock is not None:
         lock.release()
@@ -85,16 +85,16 @@ def release(folder: Path) -> None:
 
 @contextmanager
 def building(folder: Path, go_on: bool = False) -> Iterator[Path]:
-    """Give an empty folder; it takes the place of `folder` when the block ends well.
+    """Yield an empty folder; it replaces `folder` when the block ends without an exception.
 
-    Its name is hidden, `.NAME.partial`: beside a folder that a person named, others of theirs lie.
+    Its name is hidden, `.NAME.partial`, because users may keep other folders beside `folder`.
 
     Args:
-        folder: its own name.
-        go_on: leave in it what an interrupted build has left.
+        folder: the final name.
+        go_on: keep the files of an interrupted build.
 
     Raises:
-        VQBrainError: if another process builds it.
+        VQBrainError: if another process has locked the folder.
     """
     hold(folder)
     try:
@@ -109,7 +109,7 @@ def building(folder: Path, go_on: bool = False) -> Iterator[Path]:
 
 
 def unfinished(folder: Path) -> Path:
-    """Where `building` makes a folder: `R/2-slices` in `R/.2-slices.partial`."""
+    """The hidden partial folder of `building`: `R/.2-slices.partial` for `R/2-slices`."""
     return _hidden(folder, "partial")
 
 

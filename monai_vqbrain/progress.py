@@ -1,4 +1,4 @@
-"""One look for every long step: what, how far, time left."""
+"""The progress bar of every long step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
-    """Iterate over `items` with a bar on standard error: what, how far, time left."""
+    """Iterate over `items` with a progress bar on standard error.
+
+    Args:
+        items: the items.
+        what: the label of the bar.
+        total: their number, if `items` has no length.
+    """
     return tqdm(items, desc=what, total=total, **BAR)
 
 
@@ -19,5 +25,5 @@ BAR: dict[str, Any] = {
     "dynamic_ncols": True,
     "mininterval": 0.5,
     "bar_format": "{desc:<18} {percentage:3.0f} % |{bar}| "
-    "{elapsed} gone, {remaining} left{postfix}",
+    "{elapsed} elapsed, {remaining} remaining{postfix}",
 }

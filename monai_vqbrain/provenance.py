@@ -1,4 +1,4 @@
-"""What a folder was made from, with what, by which command: `provenance.json`."""
+"""Provenance of a stage folder: inputs, options, versions and command in `provenance.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monai_vqbrain import logs
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import sha256, writing
 
-Described = Mapping[str, Mapping[str, Any]]  # name -> what `describe` says of the file
+Described = Mapping[str, Mapping[str, Any]]  # name -> size and hash, from `describe`
 
 FILE = "provenance.json"
 PACKAGES = ("monai-vqbrain", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "scikit-image")
@@ -33,10 +33,10 @@ def write_provenance(
 
     Args:
         folder: the stage's folder, not yet renamed.
-        made_from: what the result rests on, as `describe` found it when the stage began.
-        options: what was asked for, JSON values only (configuration, seed).
+        made_from: the files that the result depends on, from `describe` when the stage began.
+        options: the requested options, JSON values only (configuration, seed).
         seconds: wall time of the stage.
-        more: whatever else is worth keeping (device, counts).
+        more: further entries (device, counts), JSON values only.
     """
     record = {
         "made_from": dict(made_from),
@@ -55,13 +55,13 @@ def write_provenance(
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished stage; None where the stage has not finished."""
+    """The record of a finished stage; None if the stage has not finished."""
     path = folder / FILE
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """Every file of a stage but its log, which is still open, and its size in bytes."""
+    """Path and size in bytes of every file of a stage except its log, which is still open."""
     skipped = (FILE, logs.FILE)
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in skipped)
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
@@ -80,7 +80,7 @@ def describe(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 
 
 def command_line() -> str:
-    """The command that runs now, quoted for a shell."""
+    """The current command, quoted for a shell."""
     program = Path(sys.argv[0])
     words = [program.name] if program.name != "__main__.py" else ["python", "-m", "monai.bundle"]
     return shlex.join([*words, *sys.argv[1:]])
@@ -93,13 +93,13 @@ def what_changed(folder: Path, made_from: Described, options: Mapping[str, Any])
         return "not made yet"
     missing = [name for name in record.get("files", {}) if not (folder / name).is_file()]
     if missing:
-        return f"{missing[0]} is gone"
+        return f"{missing[0]} is missing"
     for name in sorted(made_from.keys() | record["made_from"].keys()):
         if made_from.get(name) != record["made_from"].get(name):
-            gone, new = name not in made_from, name not in record["made_from"]
-            return f"{name} {'is no longer used' if gone else 'is new' if new else 'changed'}"
-    asked = json.loads(json.dumps(dict(options)))
-    for name in sorted(asked.keys() | record["options"].keys()):
-        if asked.get(name) != record["options"].get(name):
-            return f"{name} was {record['options'].get(name)!r}, is {asked.get(name)!r}"
+            unused, new = name not in made_from, name not in record["made_from"]
+            return f"{name} {'is no longer used' if unused else 'is new' if new else 'changed'}"
+    requested = json.loads(json.dumps(dict(options)))
+    for name in sorted(requested.keys() | record["options"].keys()):
+        if requested.get(name) != record["options"].get(name):
+            return f"{name} was {record['options'].get(name)!r}, is {requested.get(name)!r}"
     return None

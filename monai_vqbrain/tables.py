@@ -12,6 +12,7 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
 
 MISSING = "n/a"  # as BIDS has it; "NA", "null" and "nan" are values
+SLICE_KEYS = ("participant_id", "session_id", "axis", "index")  # they identify a slice
 TEXT_COLUMNS = ("participant_id", "session_id", "diagnosis", "sex")
 
 

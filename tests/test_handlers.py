@@ -433,7 +433,7 @@ def test_a_training_that_diverges_fails_before_anything_of_it_is_saved(
         StopWithoutProgress(validator, 2, whole),  # type: ignore[arg-type]
     ):
         handler.attach(engine)
-    words = f"diverged: score is {bad} in epoch {epoch}; what an earlier training left is kept; tra"
+    words = f"diverged: score is {bad} in epoch {epoch}; the result of an earlier training is kept;"
     with pytest.raises(ComponentError, match=words):
         engine.run([0], max_epochs=3)
     saved = [torch.load(path, weights_only=True) for path in tmp_path.glob("checkpoint.pt")]

@@ -69,8 +69,8 @@ def test_what_is_learnt_of_a_code_is_learnt_of_those_alike() -> None:
     torch.manual_seed(0)
     network = PixelCNN(6, (3, 4), 8, 2, likeness=4)
     with pytest.raises(ValueError, match="shape \\[1, 5, 2\\]: this prior has 1 x 6 codes"):
-        network.know_codes(torch.rand(5, 2))
-    network.know_codes(torch.tensor([[0.0], [0.01], [1.0], [1.01], [2.0], [3.0]]))
+        network.set_code_features(torch.rand(5, 2))
+    network.set_code_features(torch.tensor([[0.0], [0.01], [1.0], [1.01], [2.0], [3.0]]))
     before = network.head_weight().detach()
     for parameter in (network.head.weight, network.embedding.weight):
         parameter.requires_grad_(False)  # what a code has for itself

@@ -387,7 +387,7 @@ def test_an_affine_that_places_nothing_is_one_line(tmp_path: Path) -> None:
     flat.header["sform_code"], flat.header["srow_x"] = 1, [1, 0, 0, 0]
     nib.save(flat, path)
     folder = prepare_slices(source, tmp_path / "run", SMALL)
-    assert table(folder, "problems")["problem"][0] == "the affine places no voxel in space"
+    assert table(folder, "problems")["problem"][0] == "the affine is singular or not finite"
 
 
 def test_every_odd_file_is_used_or_said(shared_data: Path, tmp_path: Path) -> None:

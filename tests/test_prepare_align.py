@@ -228,7 +228,7 @@ def test_bias_of_z_scores_is_refused(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(array, image.affine), path)
     prepare_slices(source, tmp_path / "run", replace(SMALL, bias=True))
     (row,) = table(tmp_path / "run", "problems.tsv").to_dict("records")
-    assert "of its brain are negative: a bias field multiplies" in row["problem"]
+    assert "of the brain voxels are negative, but bias correction divides" in row["problem"]
     assert row["advice"] == "leave out --bias, or this image with --exclude"
     assert not list((tmp_path / "run/1-volumes").glob("sub-phantom02*"))
 

@@ -100,7 +100,7 @@ def test_pictures_go_all_the_way_to_the_report(ad_nc: Path, tmp_path: Path) -> N
 
 
 def test_pictures_are_not_cut_otherwise(ad_nc: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="axial slices as they come: leave out --axis"):
+    with pytest.raises(UsageError, match="contains ready-made axial slices: leave out --axis"):
         prepare_slices(ad_nc, tmp_path / "run", PrepareOptions(axis="coronal"))
     with pytest.raises(UsageError, match="--count, --align and --bias"):
         prepare_slices(ad_nc, tmp_path / "run", PrepareOptions(align="affine"))
@@ -197,7 +197,7 @@ def test_what_dcm2niix_cannot_convert_is_unusable(tmp_path: Path) -> None:
     pytest.importorskip("dcm2niix")
     (tmp_path / "a.dcm").write_bytes(b"nothing")
     scan = Scan(participant_id="a", path=tmp_path, form="dicom", files=(tmp_path / "a.dcm",))
-    with pytest.raises(UnusableImageError, match="dcm2niix makes 0 volumes of its 1 files"):
+    with pytest.raises(UnusableImageError, match="dcm2niix made 0 volumes from 1 files"):
         converted_volume(scan, tmp_path / "volumes")
 
 

@@ -456,8 +456,10 @@ def test_the_command_leaves_a_folder_an_image(
     errors = [line for line in told.err.splitlines() if line.startswith("Error: ")]
     assert [line.split(": ")[1] for line in errors] == [f"{tmp_path}/gone.nii", str(tmp_path)]
     assert f"3 of 5 images reconstructed: {made}" in told.out
-    assert f"{trainee} is a training participant of this run: these scores flatter" in told.out
-    assert told.out.count("flatter") == 1
+    assert (
+        f"{trainee} is a training participant of this run: these scores are optimistic" in told.out
+    )
+    assert told.out.count("optimistic") == 1
     assert "sub-x: SSIM in the brain " in told.out
     for name, files in {"sub-x": 5, "x": 6}.items():
         folder = made / name
@@ -504,7 +506,7 @@ def test_a_result_is_replaced_as_a_whole_and_nothing_else_is(
     (output / "y").mkdir()
     (output / "y" / "work.txt").write_text("of years")
     image.rename(tmp_path / "y.png")
-    with pytest.raises(VQBrainError, match="y is there and holds no reconstruction: give another "):
+    with pytest.raises(VQBrainError, match="y exists and holds no reconstruction: give another "):
         reconstruct(run.path, [tmp_path / "y.png"], output=output, device="cpu")
     assert (output / "y" / "work.txt").is_file()
     assert "0 of 1 images reconstructed" in capsys.readouterr().out
@@ -523,7 +525,7 @@ def test_one_that_the_system_does_not_give_does_not_end_the_others(
         return read_input_image(path, frame)
 
     monkeypatch.setattr("monai_vqbrain.stages.reconstruct.read_input_image", read)
-    words = r"secret.png: .*Permission denied: .*secret.png': mend that, or leave this image out"
+    words = r"secret.png: .*Permission denied: .*secret.png': fix this, or leave this image out"
     with pytest.raises(VQBrainError, match=words):
         reconstruct(run.path, [secret, image], output=tmp_path / "out", device="cpu")
     assert "1 of 2 images reconstructed" in capsys.readouterr().out

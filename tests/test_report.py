@@ -170,7 +170,7 @@ def set_prior(metrics: dict) -> None:
     [
         (set_codes, "1 of 16 codes occur"),
         (set_fidelity, "not above the best trivial predictor, nearest training slice: 0.200"),
-        (set_prior, "needs no fewer bits a code"),
+        (set_prior, "needs no fewer bits per code"),
     ],
 )
 def test_findings_name_what_is_wrong(

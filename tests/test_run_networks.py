@@ -61,8 +61,11 @@ def test_damaged_weights_are_named(tmp_path: Path, damage: Callable[[bytes], byt
     ("changed", "words"),
     [
         ({"_target_": "os.system"}, "config.json names the network os.system, which is unknown"),
-        ({"width": 3}, "trained by a version whose BrainVQVAE was built otherwise: train it again"),
-        ({"num_codes": 8}, "whose BrainVQVAE was built otherwise"),
+        (
+            {"width": 3},
+            "trained by a version whose BrainVQVAE had another architecture: train it again",
+        ),
+        ({"num_codes": 8}, "whose BrainVQVAE had another architecture"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(

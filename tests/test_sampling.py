@@ -23,7 +23,7 @@ def prior(grid: tuple[int, ...] = (5, 7), num_codes: int = 6, **options: Any) ->
     for parameter in network.parameters():  # biases too, which a fresh network has near 0
         torch.nn.init.normal_(parameter, std=0.3)
     torch.nn.init.normal_(network.head.weight)
-    network.know_codes(torch.rand(network.groups, num_codes, 2))
+    network.set_code_features(torch.rand(network.groups, num_codes, 2))
     return network
 
 

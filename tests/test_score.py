@@ -48,7 +48,7 @@ def test_a_volumes_map_lies_on_its_voxels(
     assert record["condition"] == {"sex": "F"}
     assert 1 < record["usual"]["mean"] < 8
     out = capsys.readouterr().out
-    assert f"{record['bits_per_code']:.2f} bits a code over" in out
+    assert f"{record['bits_per_code']:.2f} bits per code over" in out
     assert "1 of 1 images scored" in out
 
 
@@ -82,7 +82,9 @@ def test_an_unlikely_place_shows(trained_run: Path, tmp_path: Path) -> None:
 
 def test_an_image_of_another_size_is_named(trained_run: Path, tmp_path: Path) -> None:
     Image.fromarray(np.eye(20, dtype=np.uint8)).save(tmp_path / "small.png")
-    words = "small.png: has slices of 20x20 pixels, and the prior knows 32x32: give a volume"
+    words = (
+        "small.png: has slices of 20x20 pixels, and the prior was trained on 32x32: give a volume"
+    )
     with pytest.raises(VQBrainError, match=words):
         score(trained_run, [tmp_path / "small.png"])
 
@@ -91,7 +93,7 @@ def test_a_reconstruction_is_not_replaced_by_scores(trained_run: Path, tmp_path:
     image = a_stack(trained_run)
     reconstruct(trained_run, [image], output=tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(VQBrainError, match="is there and holds no scores: give another --output"):
+    with pytest.raises(VQBrainError, match="exists and holds no scores: give another --output"):
         score(trained_run, [image], output=tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 

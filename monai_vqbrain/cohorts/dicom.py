@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,53 +111,52 @@ def read_dicom(source: Path, columns: Mapping[str, str] | None = None) -> Cohort
     problems += unread
     check_asked(columns, [table])
     chosen, rows = choose_columns(table, columns), rows_by_name(table)
-    used: dict[tuple[str, str], Series] = {}
-    for series in sorted(t1, key=Series.rank):
-        first = used.setdefault((series.participant, series.date), series)
-        if first is not series:
-            problems.append(
-                Problem(
-                    series.name(source),
-                    f"another series of the same day was used: {first.name(source)}",
-                    "nothing, or take the other series away to use this one",
-                )
-            )
-    problems += [
-        Problem(
-            series.name(source),
-            "not a T1 series, passed over",
-            "nothing",
-        )
-        for series in found
-        if series not in t1
-    ]
-    scans = []
-    for (participant, date), series in used.items():
-        row = rows.get(participant)
+    used, passed_over = _one_per_day(t1, source)
+    problems += [*passed_over, *_not_t1(found, t1, source)]
+    scans: list[Scan] = []
+    for series in used:
+        row = rows.get(series.participant)
         if rows and row is None:
-            problems.append(
-                Problem(participant, f"is not in {where}", "add a row for diagnosis, sex and age")
-            )
+            advice = "add a row for diagnosis, sex and age"
+            problems.append(Problem(series.participant, f"is not in {where}", advice))
         fact = (facts(row, chosen) if row else Facts()).or_else(series.facts)
-        scans.append(
-            Scan(
-                participant_id=participant,
-                session_id=date,
-                path=series.files[0].parent,
-                form="dicom",
-                files=series.files,
-                diagnosis=fact.diagnosis,
-                sex=fact.sex,
-                age=fact.age,
-                source=series.name(source),
-            )
-        )
+        scans.append(_scan(series, fact, source))
     return Cohort(
         root=source,
         layout="dicom",
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
         columns=describe_columns([chosen]),
+    )
+
+
+def _one_per_day(t1: Iterable[Series], source: Path) -> tuple[list[Series], list[Problem]]:
+    """The best T1 series of each participant and date, and a line for each other one."""
+    used: dict[tuple[str, str], Series] = {}
+    problems: list[Problem] = []
+    for series in sorted(t1, key=Series.rank):
+        first = used.setdefault((series.participant, series.date), series)
+        if first is not series:
+            problem = f"another series of the same day was used: {first.name(source)}"
+            advice = "nothing, or take the other series away to use this one"
+            problems.append(Problem(series.name(source), problem, advice))
+    return list(used.values()), problems
+
+
+def _not_t1(found: Iterable[Series], t1: Sequence[Series], source: Path) -> list[Problem]:
+    others = [series for series in found if series not in t1]
+    return [Problem(s.name(source), "not a T1 series, passed over", "nothing") for s in others]
+
+
+def _scan(series: Series, fact: Facts, source: Path) -> Scan:
+    return Scan(
+        participant_id=series.participant,
+        session_id=series.date,
+        path=series.files[0].parent,
+        form="dicom",
+        files=series.files,
+        source=series.name(source),
+        **vars(fact),
     )
 
 

@@ -1,4 +1,4 @@
-"""What all engines share: enabled handlers, a usable inferer, the end of an iteration."""
+"""Functions that all engines share: handlers, the inferer's check, the end of an iteration."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_inferer(engine: object, inferer: object, *methods: str, example: str) 
 
 
 def completed(engine: Any, output: dict[str, Any]) -> Any:
-    """End an iteration as MONAI's engines do, and return what handlers left of its output.
+    """End an iteration as MONAI's engines do, and return its output after the handlers.
 
     The events run decollation and postprocessing, which replace `engine.state.output`: an iteration
     that returned its own dictionary would undo them.

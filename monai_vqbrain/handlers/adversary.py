@@ -1,4 +1,4 @@
-"""The discriminator's half of a VQ-GAN's training."""
+"""The discriminator's part of a VQ-GAN's training."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from monai_vqbrain.losses import PatchAdversary
 
 
 class TrainDiscriminator:
-    """Trains an adversary's discriminator on what each iteration of a VQVAETrainer leaves.
+    """Trains an adversary's discriminator on the output of each iteration of a VQVAETrainer.
 
-    Its loss joins the iteration's others as `discriminator`. Save the discriminator and its
-    optimizer with the checkpoint. (MONAI's AdversarialTrainer wants a generator that returns an
-    image alone, and a VQ-VAE returns the quantizer's loss as well.)
+    Its loss is added to the iteration's losses as `discriminator`. Save the discriminator and its
+    optimizer in the checkpoint. (MONAI's AdversarialTrainer requires a generator that returns only
+    an image; a VQ-VAE returns the quantizer's loss as well.)
 
     Args:
         adversary: a term of the trainer's loss.
-        optimizer: of its discriminator's weights.
-        first_epoch: until it begins (1, 2, ...), neither side heeds the adversary.
+        optimizer: the optimizer of the discriminator's weights.
+        first_epoch: first epoch (1, 2, ...) in which the adversary is active, for both networks.
 
     Raises:
         ValueError: if first_epoch is less than 1.
@@ -35,7 +35,7 @@ class TrainDiscriminator:
         self.first_epoch = first_epoch
 
     def attach(self, engine: Engine) -> None:
-        """Follow a VQVAETrainer."""
+        """Attach to a VQVAETrainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._step)
 

@@ -1,4 +1,4 @@
-"""One form for an engine's output, whether MONAI has decollated it or not."""
+"""Engine outputs as whole batches, whether or not MONAI has decollated them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.utils.data import default_collate
 
 
 def as_batch(output: Any) -> Any:
-    """The whole batch that an engine's output, or what MONAI's `from_engine` picks of it, holds.
+    """Convert an engine's output, or a selection by MONAI's `from_engine`, to a whole batch.
 
     Args:
-        output: a dictionary or tensor of a batch, which comes back as it is; a list with one entry
-            per item, as MONAI's engines leave it with `decollate=True`; or a tuple of such parts.
+        output: a dictionary or tensor of a batch, which is returned unchanged; a list with one
+            entry per item, as MONAI's engines return with `decollate=True`; or a tuple of those.
 
     Returns:
         A list's entries as one batch: dictionaries as one dictionary, tensors (C, W, H) as one

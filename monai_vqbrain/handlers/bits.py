@@ -1,4 +1,4 @@
-"""How well a prior predicts codes, as an ignite metric."""
+"""Bits per code of a prior, as an ignite metric."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BitsPerCode(Metric):
     """The mean of -log2 p(code) over all codes of an epoch, on all ranks.
 
     Args:
-        output_transform: what gives the bits of the engine's output: (B, *grid), or B grids.
+        output_transform: selects the bits from the engine's output: (B, *grid), or B grids.
     """
 
     def __init__(self, output_transform: Callable[[Any], Any] = BITS) -> None:
@@ -28,8 +28,8 @@ class BitsPerCode(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget what was seen."""
-        self.total = torch.zeros((), dtype=torch.float64)  # as tensors: ignite reduces numbers in
+        """Clear all sums."""
+        self.total = torch.zeros((), dtype=torch.float64)  # tensors: ignite reduces numbers in
         self.count = torch.zeros((), dtype=torch.long)  # single precision
 
     @reinit__is_reduced
@@ -44,7 +44,7 @@ class BitsPerCode(Metric):
         """Bits per code.
 
         Raises:
-            NotComputableError: before any code was seen.
+            NotComputableError: before the first batch.
         """
         if self.count == 0:
             raise NotComputableError("no code was seen: the evaluation's data set is empty")

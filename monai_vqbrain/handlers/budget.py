@@ -1,4 +1,4 @@
-"""The training budget: when to end, and the learning rate on the way there."""
+"""The training budget: when training ends, and the learning-rate schedule until then."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tqdm import tqdm
 
 from monai_vqbrain.progress import BAR
 
-SHOW_EVERY = 0.5  # seconds, as the bar's own
+SHOW_EVERY = 0.5  # seconds, as for all bars
 
 
 class TrainingBudget:
-    """Ends training after so many minutes or epochs, with a cosine learning rate on the way.
+    """Ends training after a number of minutes or epochs, with a cosine learning-rate schedule.
 
-    Minutes are wall-clock, validation included, carried over when training is resumed; without
-    minutes the trainer's `max_epochs` is the budget. The epoch in which time runs out is cut short
-    and completed as any other, so that the last weights are validated and saved. With several
+    Minutes are wall-clock time, validation included, and are carried over when training is resumed.
+    Without minutes, the trainer's `max_epochs` is the budget. The epoch in which time runs out is
+    shortened and completed as usual, so that the last weights are validated and saved. With several
     ranks, the clock of rank 0 decides for all.
 
     Args:
-        optimizer: whose learning rate is set; the rates that it has now are the highest.
+        optimizer: its learning rates are set; the present ones are the maximum.
         minutes: the budget, or None for the trainer's `max_epochs`.
-        warmup: part of the budget in which the rate rises from 0.
+        warmup: share of the budget during which the rate rises linearly from 0.
         what: the progress bar's label; None for no bar.
 
     Raises:
@@ -53,10 +53,10 @@ class TrainingBudget:
         self._started = 0.0
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._bar: tqdm[Any] | None = None
-        self._shown = 0.0  # when the bar was last brought up to date
+        self._shown = 0.0  # time of the last update of the bar
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer; attach after the handler that resumes."""
+        """Attach to a trainer, after the handler that resumes."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_rate)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_in_time)
@@ -68,7 +68,7 @@ class TrainingBudget:
         return self.seconds + (time.monotonic() - self._started if self._started else 0.0)
 
     def fraction(self, engine: Engine) -> float:
-        """How much of the budget is spent, in [0, 1]; of minutes, ask on all ranks together."""
+        """Share of the budget that is spent, in [0, 1]; with minutes, call it on all ranks."""
         if self.minutes is not None:
             seconds: Any = idist.broadcast(self.spent())
             return min(1.0, seconds / (60 * self.minutes))
@@ -80,7 +80,7 @@ class TrainingBudget:
         return {"seconds": self.spent()}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Go on from the seconds spent."""
+        """Restore the seconds spent."""
         self.seconds = state["seconds"]
 
     def _start(self, engine: Engine) -> None:
@@ -114,4 +114,4 @@ class TrainingBudget:
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         self._close(engine)
-        raise error  # ignite drops an exception that a handler saw and did not raise again
+        raise error  # ignite drops an exception that a handler does not raise again

@@ -1,4 +1,4 @@
-"""Functions of an engine, called when it starts and when it has completed."""
+"""Callbacks for the start and the completion of an engine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ignite.engine import Engine, Events
 class EngineCallbacks:
     """Calls one function when an engine starts and another when it has completed, on rank 0 only.
 
-    Through it a configuration hands an engine what belongs to no component, such as a record of the
-    training. Attach last, so that all other handlers have finished when `completed` is called.
+    With it, a configuration adds to an engine what belongs to no component, such as a record of the
+    training. Attach it last, so that all other handlers have finished when `completed` is called.
 
     Args:
         started: called with the engine when it starts.
@@ -26,7 +26,7 @@ class EngineCallbacks:
         self.completed = completed
 
     def attach(self, engine: Engine) -> None:
-        """Follow an engine."""
+        """Attach to an engine."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self.started)
             engine.add_event_handler(Events.COMPLETED, self.completed)

@@ -1,4 +1,4 @@
-"""Checkpoints that a killed training goes on from, the best weights, and when to stop."""
+"""Resumable checkpoints, the best weights, seeding of epochs, and early stopping."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from monai_vqbrain.errors import ComponentError
 from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.budget import TrainingBudget
 
-PROGRESS = ("epoch", "iteration", "best_metric", "best_epoch")  # of a checkpoint's entries
+PROGRESS = ("epoch", "iteration", "best_metric", "best_epoch")  # entries besides the objects
 
 
 class SeedEpochs:
-    """Seeds PyTorch again at the start of every epoch.
+    """Seeds PyTorch at the start of every epoch.
 
-    So a resumed training repeats an unbroken one: shuffling, dropout and redrawn codes all
-    draw from PyTorch's generator.
+    A resumed training then repeats an uninterrupted one: shuffling, dropout and redrawn codes all
+    use PyTorch's generator.
 
     Args:
-        seed: of the whole training.
+        seed: seed of the training.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer."""
+        """Attach to a trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Seed the epoch that begins."""
+        """Seed the epoch that starts."""
         torch.manual_seed(self.seed * 1_000_003 + engine.state.epoch)
 
 
 class ResumableCheckpoint:
-    """Saves the whole state of training after every epoch, and the weights whenever they are best.
+    """Saves the state of training after every epoch, and the weights of the best epoch.
 
-    `checkpoint.pt` holds what resuming needs, `model.pt` the network's state dict of the epoch with
-    the best key metric. Attach after the validation handler. With several ranks, rank 0 writes and
-    every rank loads.
+    `checkpoint.pt` contains the state for resuming, `model.pt` the network's weights of the epoch
+    with the best key metric. Attach after the validation handler. With several ranks, rank 0 writes
+    and every rank loads.
 
     Args:
-        folder: where both files lie.
+        folder: the folder of both files.
         objects: name -> object with state_dict and load_state_dict; None is left out.
-        validator: the evaluator whose key metric decides.
-        resume: go on from `checkpoint.pt`.
+        validator: the evaluator with the key metric.
+        resume: continue from `checkpoint.pt`.
         best: the network whose weights go into model.pt; the object "network" by default.
 
     Raises:
-        ValueError: when resuming, if there is no checkpoint or it belongs to another network.
+        ValueError: when resuming, if there is no checkpoint, or it has another configuration.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ResumableCheckpoint:
         self.resume = resume
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer."""
+        """Attach to a trainer."""
         engine.add_event_handler(Events.STARTED, self._load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
@@ -89,7 +89,7 @@ class ResumableCheckpoint:
             )
         saved = torch.load(path, map_location="cpu", weights_only=True)
         try:
-            self._take(saved)
+            self._restore(saved)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ComponentError(
                 f"{path} was made with another configuration; train without resuming"
@@ -98,10 +98,10 @@ class ResumableCheckpoint:
         best = self.validator.state
         best.best_metric, best.best_metric_epoch = saved["best_metric"], saved["best_epoch"]
 
-    def _take(self, saved: Mapping[str, Any]) -> None:
+    def _restore(self, saved: Mapping[str, Any]) -> None:
         unknown = saved.keys() - self.objects.keys() - set(PROGRESS)
         if unknown:
-            raise KeyError(f"there is nothing to take the state of {sorted(unknown)}")
+            raise KeyError(f"no object has the state of {sorted(unknown)}")
         for name, thing in self.objects.items():
             thing.load_state_dict(saved[name])
 
@@ -118,16 +118,16 @@ class ResumableCheckpoint:
 
 
 class StopWithoutProgress:
-    """Ends training when so many epochs in a row brought no better key metric.
+    """Ends training after a number of epochs without a better key metric (early stopping).
 
-    It never does so in the first half of the budget: on a fast device twelve epochs are seconds,
-    and a cosine has most of its gain still before it. A key metric that is not finite fails the
-    training at once, before anything of that epoch is saved. Every rank decides alike, because the
-    key metric and the budget are the same on all.
+    It never does so in the first half of the budget: on a fast device twelve epochs take seconds,
+    and most of the gain of a cosine schedule comes late. A key metric that is not finite raises
+    at once, before that epoch is saved. Every rank decides the same, because key metric and
+    budget are the same on all ranks.
 
     Args:
-        validator: the evaluator whose key metric decides.
-        patience: epochs without progress.
+        validator: the evaluator with the key metric.
+        patience: number of epochs without improvement.
         budget: the training's budget.
 
     Raises:
@@ -140,30 +140,30 @@ class StopWithoutProgress:
         self.budget = budget
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer; attach after the validation handler."""
+        """Attach to a trainer, after the validation handler."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         # MONAI takes a first NaN for the best score so far, and handlers then save those weights.
-        self.validator.add_event_handler(Events.COMPLETED, _finite)
+        self.validator.add_event_handler(Events.COMPLETED, _check_finite)
 
     def __call__(self, engine: Engine) -> None:
-        """Look whether the best epoch is too long ago."""
+        """End training if the best epoch is too long ago."""
         best_epoch = self.validator.state.best_metric_epoch
         stale = best_epoch >= 0 and engine.state.epoch - best_epoch >= self.patience
         if stale and self.budget.fraction(engine) >= 0.5:
             engine.terminate()
 
 
-def _finite(validator: Evaluator) -> None:
+def _check_finite(validator: Evaluator) -> None:
     name = validator.state.key_metric_name
     score = validator.state.metrics[name] if name else 0.0
     if not math.isfinite(score):
         raise ComponentError(
-            f"training diverged: {name} is {score} in epoch {validator.state.epoch}; what an "
-            "earlier training left is kept; train with a lower learning rate (optimizer#lr)"
+            f"training diverged: {name} is {score} in epoch {validator.state.epoch}; the "
+            "result of an earlier training is kept; train with a lower learning rate (optimizer#lr)"
         )
 
 
 def _save(state: Any, path: Path) -> None:
-    # Given a path, torch would write the temporary name into the file, and no two were ever equal.
+    # Given a path, torch writes the temporary name into the file, so no two files would be equal.
     with writing(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)

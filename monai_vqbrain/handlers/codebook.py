@@ -1,4 +1,4 @@
-"""How much of the codebook is in use, counted over an epoch (perplexity depends on the batch)."""
+"""Use of the codebook, counted over an epoch (perplexity depends on the batch size)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CODES = from_engine("codes")
 
 
 class CodeCount(Metric):
-    """Counts each code over an epoch, on all ranks; a subclass says what to make of the counts.
+    """Counts each code over an epoch, on all ranks; a subclass reduces the counts to a number.
 
     Args:
         num_codes: K, the size of the codebook.
-        output_transform: what gives the codes (0..K-1) of the engine's output: (B, *grid), or B
+        output_transform: selects the codes (0..K-1) from the engine's output: (B, *grid), or B
             grids.
     """
 
@@ -37,7 +37,7 @@ class CodeCount(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Clear the counts."""
         self.counts = torch.zeros(self.num_codes, dtype=torch.long)
 
     @reinit__is_reduced
@@ -48,22 +48,22 @@ class CodeCount(Metric):
 
     @sync_all_reduce("counts")
     def compute(self) -> float:
-        """What to make of the counts.
+        """Reduce the counts to a number.
 
         Raises:
-            NotComputableError: before any code was seen.
+            NotComputableError: before the first batch.
         """
         if not self.counts.any():
             raise NotComputableError("no code was seen: the evaluation's data set is empty")
         return float(self.reduce(self.counts.numpy()))
 
     def reduce(self, counts: Any) -> float:
-        """A number of the counts (K,)."""
+        """The metric's value for counts (K,)."""
         raise NotImplementedError
 
 
 class CodesUsed(CodeCount):
-    """How many codes occur at all."""
+    """The number of codes that occur."""
 
     def reduce(self, counts: Any) -> float:
         """A number between 1 and K."""
@@ -71,7 +71,7 @@ class CodesUsed(CodeCount):
 
 
 class CodebookPerplexity(CodeCount):
-    """2 to the entropy of the codes: how many equally frequent codes would be as diverse."""
+    """2 to the entropy of the codes: the equivalent number of equally frequent codes."""
 
     def reduce(self, counts: Any) -> float:
         """A number between 1 and K."""
@@ -79,12 +79,12 @@ class CodebookPerplexity(CodeCount):
 
 
 class CodesRedrawn(Metric):
-    """How many dead codes a quantizer in training has redrawn since the last epoch of validation.
+    """The number of dead codes that a quantizer in training has redrawn since the last validation.
 
-    Attach it to the validator, and it stands among the validation metrics.
+    Attach it to the validator, as one of the validation metrics.
 
     Args:
-        quantizer: the one that is trained; one that never redraws counts 0.
+        quantizer: the quantizer in training; 0 for one that never redraws.
     """
 
     def __init__(self, quantizer: nn.Module) -> None:
@@ -93,10 +93,10 @@ class CodesRedrawn(Metric):
         super().__init__(lambda _: None)
 
     def reset(self) -> None:
-        """Nothing to forget: what was redrawn is counted while training goes on."""
+        """Nothing to clear: codes are redrawn during training."""
 
     def update(self, output: Any) -> None:
-        """Nothing to add: a batch of validation redraws no code."""
+        """Nothing to add: validation redraws no code."""
 
     def compute(self) -> int:
         """The number since the last call, or since the metric was made."""

@@ -1,4 +1,4 @@
-"""The table of a training: its losses and validation metrics, epoch by epoch."""
+"""The table of a training's losses and validation metrics per epoch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 class MetricsTable:
     """Writes `metrics.tsv`: one row per epoch, with the training losses and the validation metrics.
 
-    Resumed, it goes on with the rows up to the checkpoint's epoch. With several ranks the losses
-    are means over all of them, and rank 0 writes.
+    A resumed training keeps the rows up to the checkpoint's epoch. With several ranks, losses are
+    means over all ranks, and rank 0 writes.
 
     Args:
         path: the table.
-        validator: whose metrics are written.
-        budget: whose seconds are written.
+        validator: the evaluator with the validation metrics.
+        budget: the training's budget, for its seconds.
     """
 
     def __init__(self, path: Path | str, validator: Evaluator, budget: TrainingBudget) -> None:
@@ -40,7 +40,7 @@ class MetricsTable:
         self._steps = 0
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer; attach after the validation handler and the one that resumes."""
+        """Attach to a trainer, after the validation handler and the one that resumes."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
@@ -53,7 +53,7 @@ class MetricsTable:
 
     def _add(self, engine: Engine) -> None:
         for name, value in _losses(engine.state.output).items():
-            self._sums[name] = value + self._sums.get(name, 0)  # no wait for a GPU here
+            self._sums[name] = value + self._sums.get(name, 0)  # without waiting for a GPU
         self._steps += 1
 
     def _write(self, engine: Engine) -> None:
@@ -77,7 +77,7 @@ class MetricsTable:
 
 
 def loss_values(output: Mapping[str, Any]) -> dict[str, float]:
-    """The losses of an iteration: {"loss": the whole, "loss_l1": a part before weighting, ...}."""
+    """The losses of an iteration: {"loss": the total, "loss_l1": an unweighted part, ...}."""
     return {name: float(value) for name, value in _losses(output).items()}
 
 

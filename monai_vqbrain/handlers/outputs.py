@@ -1,4 +1,4 @@
-"""What evaluations leave behind: scores, codes, pictures."""
+"""Outputs of evaluations: scores, codes, pictures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from PIL import Image
 
 from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.batch import as_batch
-from monai_vqbrain.metrics.psnr import psnr_brain
-from monai_vqbrain.metrics.ssim import ssim_brain, ssim_whole
-
-SLICE_KEYS = ("participant_id", "session_id", "axis", "index")
+from monai_vqbrain.metrics.fidelity import slice_scores
+from monai_vqbrain.tables import SLICE_KEYS, write_table
 
 
 class SliceTable:
-    """Writes a table with one row per slice that an evaluation saw; a subclass adds columns.
+    """Writes a table with one row per slice of an evaluation; a subclass adds columns.
 
     Args:
         path: the table (tab-separated): participant_id, session_id, axis, index and the columns.
@@ -33,13 +31,13 @@ class SliceTable:
         self.path = Path(path)
 
     def attach(self, engine: Engine) -> None:
-        """Follow an evaluator."""
+        """Attach to an evaluator."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def columns(self, output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """Name -> (B,) numbers of one batch's output."""
+        """Name -> (B,) values of one batch's output."""
         raise NotImplementedError
 
     def _start(self, engine: Engine) -> None:
@@ -53,43 +51,39 @@ class SliceTable:
         self.rows.append(rows)
 
     def _write(self, engine: Engine) -> None:
-        write_table(pd.concat(self.rows), self.path)
+        write_table(pd.concat(self.rows), self.path, digits=6)
 
 
 class SliceScores(SliceTable):
     """Writes ssim_brain, ssim_whole and psnr_brain (dB) of each slice of a VQVAEEvaluator."""
 
     def columns(self, output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """The three scores of each slice."""
-        images = output["pred"], output["image"], output["mask"].to(output["pred"].device)
-        return {
-            "ssim_brain": ssim_brain(*images),
-            "ssim_whole": ssim_whole(*images[:2]),
-            "psnr_brain": psnr_brain(*images),
-        }
+        """The three scores of each slice, (B,)."""
+        mask = output["mask"].to(output["pred"].device)
+        return slice_scores(output["pred"], output["image"], mask)
 
 
 class CodeBits(SliceTable):
-    """Writes the bits of each whole code grid of a PriorEvaluator."""
+    """Writes the bits of each code grid of a PriorEvaluator."""
 
     def columns(self, output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """The sum of the bits of each grid, by itself and, if known, after the slice before."""
+        """Bits of each grid, (B,): `bits` and, given the previous slice, `bits_after`."""
         names = [name for name in ("bits", "bits_after") if name in output]
         return {name: output[name].flatten(1).double().sum(1) for name in names}
 
 
 class CollectCodes:
-    """Gathers the codes that a VQVAEEvaluator makes, in the order of the data set.
+    """Collects the codes of a VQVAEEvaluator, in the order of the data set.
 
     Args:
-        count: how many to keep: the last batch may be filled up with repeats.
+        count: number of code grids to keep; the last batch may be filled up with repeats.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
 
     def attach(self, engine: Engine) -> None:
-        """Follow an evaluator."""
+        """Attach to an evaluator."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
 
@@ -105,13 +99,13 @@ class CollectCodes:
 
 
 class ImagePanel:
-    """Draws slices over their reconstructions over the differences, as one PNG.
+    """Draws slices above their reconstructions and the differences, as one PNG.
 
-    The slices are spread evenly over the data set; with several ranks, over the part of rank 0.
+    Slices are evenly spaced in the data set or, with several ranks, in the part of rank 0.
 
     Args:
         path: the PNG file, overwritten at every evaluation.
-        columns: how many slices.
+        columns: number of slices.
     """
 
     def __init__(self, path: Path | str, columns: int = 6) -> None:
@@ -119,7 +113,7 @@ class ImagePanel:
         self.columns = columns
 
     def attach(self, engine: Engine) -> None:
-        """Follow an evaluator."""
+        """Attach to an evaluator."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
@@ -137,7 +131,7 @@ class ImagePanel:
         batch = torch.cat((output["image"], output["pred"]), dim=1).clamp(0, 1).float()
         most = min(-(-self.columns // batches), len(batch))
         spread = torch.linspace(0, len(batch) - 1, most).long()
-        if most == 1:  # a batch may be one participant's slices, bottom to top
+        if most == 1:  # a batch may be one participant's slices, in order of position
             share = wanted.index(number) / max(1, len(wanted) - 1)
             spread = torch.tensor([round(share * (len(batch) - 1))])
         self._pairs += [(pair[0], pair[1]) for pair in batch[spread.to(batch.device)].cpu().numpy()]
@@ -153,14 +147,14 @@ class ImagePanel:
 
 
 def panel_of(images: Sequence[np.ndarray], predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """A picture of three rows: images, reconstructions, 0.5 + 2 x their difference.
+    """A picture of three rows: images, reconstructions, and 0.5 + 2 x their differences.
 
     Args:
         images: each (W, H) in [0, 1], x first.
-        predictions: as many, of the same size.
+        predictions: the reconstructions, of the same number and size.
 
     Returns:
-        (rows, columns) in [0, 1], front at the top.
+        (rows, columns) in [0, 1], anterior at the top.
     """
     differences = [0.5 + 2 * (p - i) for i, p in zip(images, predictions, strict=True)]
     rows = [np.hstack([np.rot90(a) for a in row]) for row in (images, predictions, differences)]
@@ -172,9 +166,3 @@ def png_bytes(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a tab-separated table, whole or not at all."""
-    with writing(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")

@@ -1,4 +1,4 @@
-"""Writes what a prior draws: NIfTI and PNG, each marked as synthetic and traceable."""
+"""Writing samples as NIfTI and PNG, each marked as synthetic and traceable."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from PIL.PngImagePlugin import PngInfo
 from skimage.util import montage
 
 from monai_vqbrain.files import writing
-from monai_vqbrain.handlers.outputs import png_bytes, write_table
+from monai_vqbrain.handlers.outputs import png_bytes
+from monai_vqbrain.tables import write_table
 
 COMMENT = 6  # NIfTI's code of a header extension in plain text
-OVERVIEW = 64  # samples in the overview picture, at most
+OVERVIEW = 64  # maximum number of samples in the overview picture
 
 
 class SampleFiles:
     """Writes each image of a SamplingEngine as NIfTI and PNG, with a table and an overview.
 
-    `sample-0001.nii.gz` is (W, H, S) uint8, S being 1 for a slice, scaled so that viewers show
-    [0, 1]; `sample-0001.png` has the front at the top, and all slices of a volume side by side.
-    Both carry the marks: NIfTI in `descrip` and a header extension, PNG in a text chunk.
+    `sample-0001.nii.gz` is (W, H, S) uint8, with S = 1 for a slice, scaled so that viewers show
+    [0, 1]; `sample-0001.png` has anterior at the top, and all slices of a volume side by side.
+    Both contain the marks: NIfTI in `descrip` and a header extension, PNG in text chunks.
 
     Args:
-        folder: where they go.
-        number: how many to keep of what the engine draws.
+        folder: the folder to write to.
+        number: number of samples to keep; the engine may draw more.
         affine: (4, 4), voxel -> world, mm, RAS.
-        marks: what every sample carries besides "synthetic": seed, condition, both models' hashes.
-        size: (W, H) to cut the images to, pixels; None leaves them as they are decoded.
+        marks: metadata of every sample besides "synthetic": seed, condition, both models' hashes.
+        size: (W, H), pixels, to crop the images to; None keeps the decoded size.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class SampleFiles:
         self.window = slice(size and size[0]), slice(size and size[1])
 
     def attach(self, engine: Engine) -> None:
-        """Follow a SamplingEngine."""
+        """Attach to a SamplingEngine."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_batch)
         engine.add_event_handler(Events.COMPLETED, self._finish)
@@ -79,9 +80,9 @@ class SampleFiles:
                 self.pictures.append(slices[len(slices) // 2])
 
     def _write_nifti(self, volume: np.ndarray, path: Path, marks: dict[str, Any]) -> None:
-        # A slice keeps its third axis: 2D NIfTI files come out flipped in half of all software.
+        # A slice keeps its third axis: much software shows 2D NIfTI files flipped.
         nifti = nib.Nifti1Image(np.rint(255 * volume).astype(np.uint8), self.affine)
-        nifti.set_sform(self.affine, code=2)  # the cohort's space, no scanner's
+        nifti.set_sform(self.affine, code=2)  # the cohort's space, not a scanner's
         nifti.set_qform(self.affine, code=2)
         nifti.header.set_xyzt_units("mm")
         nifti.header.set_slope_inter(1 / 255, 0)
@@ -100,13 +101,13 @@ class SampleFiles:
             Image.fromarray(grey).save(temporary, "PNG", pnginfo=info)
 
     def _finish(self, engine: Engine) -> None:
-        write_table(pd.DataFrame(self.rows), self.folder / "samples.tsv")
+        write_table(pd.DataFrame(self.rows), self.folder / "samples.tsv", digits=6)
         with writing(self.folder / "overview.png") as path:
             path.write_bytes(png_bytes(tile(self.pictures)))
 
 
 def tile(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures of one size (rows, columns) in [0, 1] as one block about as wide as high."""
+    """Tile pictures of one size, (rows, columns) in [0, 1], to a nearly square one."""
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
     return montage(np.stack(pictures), fill=0, grid_shape=(rows, columns))

@@ -1,4 +1,4 @@
-"""Fidelity of reconstructions, as ignite metrics: the mean over participants of their means."""
+"""Fidelity of reconstructions, as ignite metrics: means over participants."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Sums = dict[str, tuple[float, int]]  # participant -> sum of the scores, number 
 class ParticipantMean(Metric):
     """The mean of a score over each participant's slices, then over participants.
 
-    Serves as key metric or additional metric of MONAI's engines, whose output must hold `pred` and
+    It is a key metric or additional metric of MONAI's engines, whose output must contain `pred` and
     `image` (B, 1, W, H), `mask` (B, 1, W, H) bool and `participant_id` (B names), decollated or
-    not. A participant's slices may lie on several ranks.
+    not. A participant's slices may be on several ranks.
 
     Args:
         score: of (prediction, target, mask), each (B, 1, W, H): one number per slice, (B,).
-        output_transform: what gives these four of the engine's output, as a dictionary or a tuple;
+        output_transform: selects these four from the engine's output, as a dictionary or a tuple;
             each for a whole batch, or as a list with one entry per item.
     """
 
@@ -47,7 +47,7 @@ class ParticipantMean(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Clear all sums."""
         self.sums: Sums = {}
 
     @reinit__is_reduced
@@ -62,7 +62,7 @@ class ParticipantMean(Metric):
         """The mean over participants of all ranks.
 
         Raises:
-            NotComputableError: before any slice was seen.
+            NotComputableError: before the first batch.
         """
         shards: Any = idist.all_gather(self.sums)
         sums: Sums = {}
@@ -79,14 +79,14 @@ def _add(sums: Sums, participant: str, total: float, count: int) -> None:
 
 
 class BrainSSIM(ParticipantMean):
-    """SSIM inside the target's brain mask; see ParticipantMean for what the output must hold."""
+    """SSIM inside the target's brain mask; see ParticipantMean for what the output must contain."""
 
     def __init__(self, output_transform: Callable[[Any], Any] = SELECTED) -> None:
         super().__init__(ssim_brain, output_transform)
 
 
 class WholeSSIM(ParticipantMean):
-    """SSIM over the whole image: flattering; only to compare with other papers' figures."""
+    """SSIM over the whole image, raised by the background; only to compare with other papers."""
 
     def __init__(self, output_transform: Callable[[Any], Any] = SELECTED) -> None:
         super().__init__(

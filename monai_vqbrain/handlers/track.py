@@ -1,4 +1,4 @@
-"""A training in MLflow."""
+"""Tracking of a training in MLflow."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from monai_vqbrain.handlers.metrics_table import loss_values
 
 
 class MLflowRun(MLFlowHandler):
-    """MONAI's MLFlowHandler for a training and its validation, both in one new run of MLflow.
+    """MONAI's MLFlowHandler for a training and its validation, both in one new MLflow run.
 
-    Losses and learning rate go there every `every` iterations, validation metrics every epoch, and
-    `options` once. No items of a data set do, so no participant ids. MLflow's own usage statistics
-    are switched off, unless MLFLOW_DISABLE_TELEMETRY says otherwise.
+    Losses and learning rate are logged every `every` iterations, validation metrics every epoch,
+    `options` once. Items of the data set are not logged, so no participant ids are. MLflow's usage
+    statistics are switched off, unless MLFLOW_DISABLE_TELEMETRY is set.
 
     Args:
         uri: a tracking server's address, or a local path, which becomes an SQLite database.
-        validator: whose metrics are logged.
+        validator: the evaluator with the validation metrics.
         options: names and values to log as parameters.
-        every: iterations between two logs of the losses.
+        every: number of iterations between two logs of the losses.
         experiment: the experiment's name.
 
     Raises:
@@ -52,13 +52,13 @@ class MLflowRun(MLFlowHandler):
             iteration_log=lambda _, iteration: iteration % every == 0,
             output_transform=loss_values,
             experiment_name=experiment,
-            # MONAI's handler goes on with any unfinished run of that name: no two are alike
+            # unique, because MONAI's handler continues any unfinished run of the same name
             run_name=f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()}",
             experiment_param=dict(options or {}),
             close_on_complete=True,
         )
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer, and the validator that it runs."""
+        """Attach to a trainer and its validator."""
         super().attach(engine)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)

@@ -2,12 +2,14 @@
 
 from monai_vqbrain.metrics.bits import Unigram
 from monai_vqbrain.metrics.codebook import code_counts, codes_used, perplexity
+from monai_vqbrain.metrics.fidelity import SCORES, slice_scores
 from monai_vqbrain.metrics.participants import MeanInterval, over_participants
 from monai_vqbrain.metrics.psnr import psnr_brain
 from monai_vqbrain.metrics.ssim import mean_inside, ssim_brain, ssim_map, ssim_whole
 from monai_vqbrain.metrics.trivial import black, nearest, pooling, position_mean
 
 __all__ = [
+    "SCORES",
     "MeanInterval",
     "Unigram",
     "black",
@@ -20,6 +22,7 @@ __all__ = [
     "pooling",
     "position_mean",
     "psnr_brain",
+    "slice_scores",
     "ssim_brain",
     "ssim_map",
     "ssim_whole",

@@ -1,4 +1,4 @@
-"""Which codes are alike, by what they stand for."""
+"""Features of codes, by which similar codes share statistical strength in a prior."""
 
 # No postponed annotations here: TorchScript must see the buffer's type as a type.
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 
 class CodeLikeness(nn.Module):
-    """What codes that are alike share in a prior: a part of each code's embedding and head.
+    """The part of each code's embedding and head row that similar codes share in a prior.
 
-    A code's row of either table gets a sum that is linear in the code's features, and so nearly
-    the same for codes that stand for nearly the same.
+    A term that is linear in the code's features is added to its row of either table. It is nearly
+    the same for codes with nearly the same codebook vectors.
 
     Args:
-        shape: (G, K), groups and codes of each.
-        features: how many features of each code, at least 1.
-        code_width: of a row of the embedding.
-        channels: of a row of the head.
+        shape: (G, K), the number of groups and of codes per group.
+        features: number of features per code, at least 1.
+        code_width: width of a row of the embedding.
+        channels: width of a row of the head.
     """
 
     features: Tensor  # (G * K, features)
@@ -32,11 +32,11 @@ class CodeLikeness(nn.Module):
         self.to_head = nn.Parameter(torch.zeros(features, channels))
 
     @torch.jit.unused
-    def know(self, vectors: Tensor) -> None:
-        """Take the features from what codes stand for, (K, D) or (G, K, D).
+    def set_features(self, vectors: Tensor) -> None:
+        """Set the features from the codebook's vectors, (K, D) or (G, K, D).
 
         Raises:
-            ValueError: if there are not as many as codes.
+            ValueError: if their number is not the number of codes.
         """
         vectors = vectors[None] if vectors.ndim == 2 else vectors
         if vectors.shape[:2] != self.shape:
@@ -48,23 +48,23 @@ class CodeLikeness(nn.Module):
         self.features.copy_(torch.cat([code_features(part, number) for part in vectors]))
 
     def embedding(self, table: Tensor) -> Tensor:
-        """The embedding's rows (G * K, code_width), with what they share."""
+        """The embedding's rows, (G * K, code_width), with the shared part added."""
         return torch.addmm(table, self.features, self.to_embedding)
 
     def head(self, table: Tensor) -> Tensor:
-        """The head's rows (G * K, channels), with what they share."""
+        """The head's rows, (G * K, channels), with the shared part added."""
         return torch.addmm(table, self.features, self.to_head)
 
 
 def code_features(vectors: Tensor, number: int) -> Tensor:
-    """Features of codes in which those that stand for nearly the same are nearly the same.
+    """Features of codes, nearly the same for codes with nearly the same vectors.
 
     They are the leading components of a Gaussian kernel on the codes' vectors (its squared width is
     half of the median squared distance), centred, and scaled together to a standard deviation of 1.
 
     Args:
-        vectors: (K, D).
-        number: how many features; those beyond K are 0.
+        vectors: the codebook's vectors, (K, D).
+        number: number of features; those beyond K are 0.
 
     Returns:
         (K, number) float32.

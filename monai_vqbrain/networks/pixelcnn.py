@@ -31,10 +31,10 @@ class PixelCNN(nn.Module):
     of the slice before it in the volume (`neighbour`) become features that both stacks begin with.
     Each may be missing.
 
-    With `likeness` codes that are alike share what is learnt of them: each code's embedding and its
-    row of the head are sums of a free part and of one that is linear in the code's features, which
-    `know_codes` takes from the codebook (see CodeLikeness). On a small cohort, where a code comes a
-    few hundred times, this is worth a quarter of a bit a code.
+    With `likeness`, similar codes share statistical strength: each code's embedding and its row of
+    the head are the sum of a free part and of a part that is linear in the code's features, which
+    `set_code_features` computes from the codebook (see CodeLikeness). On a small cohort, where a
+    code occurs a few hundred times, this saves a quarter of a bit per code.
 
     Args:
         num_codes: K, the size of the codebook.
@@ -112,7 +112,7 @@ class PixelCNN(nn.Module):
         # what the codes before it at the same position say to each group but the first
         self.within = nn.Embedding((self.groups - 1) * num_codes, channels)
         self.head = nn.Conv2d(channels, self.groups * num_codes, 1)
-        # The start is nearly uniform: log2(K) bits a code, no wrong certainty to unlearn first.
+        # The initial output is nearly uniform, log2(K) bits per code, so nothing must be unlearned.
         for parameter in self.head.parameters():
             nn.init.normal_(parameter, std=0.01)
         shape = (self.groups, num_codes)
@@ -121,17 +121,17 @@ class PixelCNN(nn.Module):
             nn.init.normal_(self.embedding.weight, std=0.3)  # it adds to what is shared
 
     @torch.jit.unused
-    def know_codes(self, vectors: Tensor) -> None:
-        """Take from the codebook which codes are alike; without `likeness` nothing is taken.
+    def set_code_features(self, vectors: Tensor) -> None:
+        """Set the codes' features from the codebook; does nothing without `likeness`.
 
         Args:
-            vectors: (K, D), or (G, K, D) with several groups: what codes stand for.
+            vectors: the codebook's vectors, (K, D), or (G, K, D) with several groups.
 
         Raises:
-            ValueError: if there are not as many as codes.
+            ValueError: if their number is not the number of codes.
         """
         if self.likeness is not None:
-            self.likeness.know(vectors)
+            self.likeness.set_features(vectors)
 
     def embedding_weight(self) -> Tensor:
         """A row for each code, (G * K, CODE_WIDTH)."""

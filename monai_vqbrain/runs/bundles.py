@@ -1,4 +1,4 @@
-"""The shipped MONAI bundles: where they lie, and how a stage runs one."""
+"""The shipped MONAI bundles: where they are, and how a stage runs one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BUNDLES = ("vqvae", "pixelcnn")
 
 
 def bundle_folder(name: str) -> Path:
-    """The shipped bundle of that name: in a wheel inside the package, in a checkout beside it.
+    """The folder of a shipped bundle: inside the package in a wheel, beside it in a checkout.
 
     Raises:
-        VQBrainError: if the installation lacks it.
+        VQBrainError: if the bundle is not installed.
     """
     package = Path(__file__).resolve().parents[1]
     for bundles in (package / "bundles", package.parent / "bundles"):
@@ -32,7 +32,7 @@ def bundle_folder(name: str) -> Path:
 
 
 def bundle_root(name: str) -> str:
-    """The bundle of a configuration: the current folder if it is that bundle, else the shipped."""
+    """The root of a bundle: the current folder if it is that bundle, else the shipped one."""
     metadata = Path("configs/metadata.json")
     if metadata.is_file() and json.loads(metadata.read_text()).get("name") == f"vqbrain_{name}":
         return str(Path.cwd())
@@ -54,8 +54,8 @@ def run_bundle(
         overrides: values from the user, checked first by `check_overrides`.
 
     Raises:
-        UsageError: if the device is not there.
-        VQBrainError: for whatever a component raised, without MONAI's wrapping.
+        UsageError: if the device is not available.
+        VQBrainError: if a component raises, with its own message in place of MONAI's.
     """
     select_device(str(ids.get("device", "auto")))
     folder = bundle_folder(name) / "configs"
@@ -80,7 +80,7 @@ def run_bundle(
 
 @contextmanager
 def _own_logging() -> Iterator[None]:
-    """Logging stays as the application has configured it; MONAI would warn about that."""
+    """Keep the application's logging configuration, without MONAI's warning about that."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return "Logging file is set to False" not in record.getMessage()
@@ -93,7 +93,7 @@ def _own_logging() -> Iterator[None]:
 
 
 def _root_cause(error: Exception, file: str) -> VQBrainError:
-    """What a component raised, from inside what MONAI makes of it."""
+    """The error that a component raised, unwrapped from MONAI's."""
     cause: BaseException = error
     while cause.__cause__ is not None and not isinstance(cause, VQBrainError):
         cause = cause.__cause__
@@ -106,7 +106,7 @@ def _root_cause(error: Exception, file: str) -> VQBrainError:
 def bundle_command(
     name: str, config: str, ids: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> str:
-    """The shell command that does the same."""
+    """The shell command that does the same as `run_bundle`."""
     file = bundle_folder(name) / "configs" / f"{config}.json"
     run = "training" if config == "train" else "run"
     words = ["python", "-m", "monai.bundle", "run", run, "--config_file", str(file)]
@@ -119,18 +119,18 @@ def bundle_command(
 
 
 def default_value(name: str, config: str, key: str) -> Any:
-    """The value of an id as the shipped configuration has it."""
+    """The value of an id in the shipped configuration."""
     return bundle_config(name, config)[key]
 
 
 def bundle_config(name: str, config: str) -> ConfigParser:
-    """A shipped configuration, read."""
+    """Read a shipped configuration."""
     parser = ConfigParser()
     parser.read_config(str(bundle_folder(name) / "configs" / f"{config}.json"))
     return parser
 
 
 def lost_links() -> list[Path]:
-    """The links at the bundles' roots that a checkout has lost (Windows, archives)."""
+    """The links at the bundles' roots that are plain files in this checkout (Windows, archives)."""
     links = [bundle_folder(name) / "train.json" for name in BUNDLES]
     return [link for link in links if link.exists() and link.read_text().lstrip()[:1] != "{"]

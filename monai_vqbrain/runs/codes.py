@@ -1,4 +1,4 @@
-"""4-codes: slices as code grids. Written by encoding, read by the prior."""
+"""4-codes: slices as code grids, written by encoding and read by the prior."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from monai_vqbrain.files import partial
 from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import Described, describe
 from monai_vqbrain.runs.conditions import conditions_of_row
-from monai_vqbrain.runs.folder import SLICE_KEYS, RunFolder
+from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes, check_vqvae, code_inputs, codes_header
 from monai_vqbrain.runs.stage_folder import finish_stage, open_stage
 from monai_vqbrain.runs.tables import with_enough_brain
 from monai_vqbrain.selection import thin_out
-from monai_vqbrain.tables import read_table, read_text_table, write_table
+from monai_vqbrain.tables import SLICE_KEYS, read_table, read_text_table, write_table
 
-DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: what the default VQ-VAE makes of 128x128 slices
+DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: of the default VQ-VAE on 128x128 slices
 
 
 def begin_codes(run_dir: Path | str) -> dict[str, dict[str, Any]]:
     """Open the partial folder of the codes: the first step of the bundle's `run`.
 
     Returns:
-        What the codes will depend on, described before encoding.
+        Size and hash of each file that the codes depend on, taken before encoding.
 
     Raises:
-        VQBrainError: if the VQ-VAE was trained on other slices, or another process encodes there.
+        VQBrainError: if the VQ-VAE was trained on other slices, or another process is encoding.
     """
     run = RunFolder(run_dir)
     check_vqvae(run)
@@ -51,17 +51,17 @@ def write_codes(
     sources: Described,
     seconds: float,
 ) -> None:
-    """Write `R/4-codes` whole: codes.safetensors, codes.tsv, provenance.
+    """Write and publish `R/4-codes`: codes.safetensors, codes.tsv, provenance.
 
     Args:
         run_dir: the run folder.
         codes: (N, *grid) or, with several groups, (N, G, *grid), 0..K-1.
         items: the N items: those of the datalist, then those of `view_items`.
-        sources: of `begin_codes`.
-        seconds: what encoding took.
+        sources: the result of `begin_codes`.
+        seconds: wall time of encoding.
 
     Raises:
-        VQBrainError: if the slices changed meanwhile.
+        VQBrainError: if the slices changed during encoding.
     """
     run = RunFolder(run_dir)
     if codes.ndim == 3:  # one group
@@ -69,8 +69,8 @@ def write_codes(
     plain = [item for item in items if "view" not in item]
     views = 1 + max((item.get("view", -1) for item in items), default=-1)
     header = _new_header(run, codes, sources)
-    varied = codes[len(plain) :].unflatten(0, (views, -1)) if views else codes[:0]
-    tensors = {"codes": codes[: len(plain)], "views": varied}
+    of_views = codes[len(plain) :].unflatten(0, (views, -1)) if views else codes[:0]
+    tensors = {"codes": codes[: len(plain)], "views": of_views}
     stored = torch.uint16 if int(header["num_codes"]) <= 1 << 16 else torch.int32
     tensors = {name: grids.to(stored).contiguous() for name, grids in tensors.items()}
     work = partial(run.codes)
@@ -91,12 +91,14 @@ def _new_header(run: RunFolder, codes: torch.Tensor, sources: Described) -> dict
 
 
 def _table_of(run: RunFolder, items: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of slices.tsv that the items come from, in the order of the items."""
+    """The items' rows of slices.tsv, in the order of the items."""
     slices = read_text_table(run.slices / "slices.tsv")
     names = pd.DataFrame([{key: _as_text(item[key]) for key in SLICE_KEYS} for item in items])
     table = names.merge(slices, on=list(SLICE_KEYS), how="left", validate="one_to_one")
     if table["split"].isna().any():
-        raise VQBrainError(f"{run.slices} changed meanwhile: run {run.command('encode')} again")
+        raise VQBrainError(
+            f"{run.slices} changed during encoding: run {run.command('encode')} again"
+        )
     return table
 
 
@@ -111,22 +113,23 @@ def code_items(
     neighbour: bool = False,
     views: bool = False,
 ) -> list[dict[str, Any]]:
-    """The code grids of one split, with what a prior is told of them.
+    """The code grids of one split, each with the prior's other inputs.
 
     Args:
         run_dir: the run folder.
         split: training, validation or test.
-        most: thin out to so many, evenly.
-        conditions: what the prior knows, see `prior_conditions`.
-        neighbour: with the codes of the slice before.
-        views: those of all views too, after the others; of training slices there are some.
+        most: maximum number of slices; they are thinned out evenly.
+        conditions: the prior's conditions, see `prior_conditions`.
+        neighbour: add the codes of the previous slice.
+        views: append the code grids of all views; only training slices have views.
 
     Returns:
-        {"codes": (h, w) or (G, h, w) int64, participant_id, session_id, axis, index}, and if asked
-        for "condition", (C,) float32, and "neighbour", as the codes, -1 where there is none.
+        One dictionary per code grid: "codes", (h, w) or (G, h, w) int64, 0..K-1; participant_id,
+        session_id, axis, index; on request "condition", (C,) float32, and "neighbour", shaped as
+        the codes, -1 if there is no previous slice.
 
     Raises:
-        VQBrainError: if nothing is encoded, or the VQ-VAE has changed since.
+        VQBrainError: if nothing is encoded, or the VQ-VAE has changed since encoding.
     """
     run = RunFolder(run_dir)
     check_codes(run)
@@ -135,61 +138,59 @@ def code_items(
     if not rows:
         raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")
     plain, *others = _read_grids(run, table, views)
-    before = previous_slices(table) if neighbour else []
+    previous = previous_slices(table) if neighbour else []
     about: dict[int, dict[str, Any]] = {
         row: table.loc[row, list(SLICE_KEYS)].to_dict() for row in rows
     }
     for row in rows if conditions else ():
-        asked = conditions_of_row(table.loc[row].to_dict(), conditions or {})
-        about[row]["condition"] = condition_row(conditions or {}, asked)
+        values = conditions_of_row(table.loc[row].to_dict(), conditions or {})
+        about[row]["condition"] = condition_row(conditions or {}, values)
     items: list[dict[str, Any]] = []
     for grids in (plain, *others):
         for row in (row for row in rows if row in grids):
             items.append({"codes": grids[row], **about[row]})
             if neighbour:
-                nothing = torch.full_like(grids[row], -1)
-                items[-1]["neighbour"] = grids.get(before[row], nothing)
+                missing = torch.full_like(grids[row], -1)
+                items[-1]["neighbour"] = grids.get(previous[row], missing)
     return items
 
 
 def _read_grids(run: RunFolder, table: pd.DataFrame, views: bool) -> list[CodeGrids]:
-    """The code grids; then, if wanted, those of the training slices in each view."""
+    """The code grids of all slices; then, if wanted, those of the training slices for each view."""
     with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
         plain = file.get_tensor("codes").to(torch.long)
         wanted = views and "views" in file.keys()  # noqa: SIM118
-        varied = file.get_tensor("views").to(torch.long) if wanted else plain[:0, None]
+        of_views = file.get_tensor("views").to(torch.long) if wanted else plain[:0, None]
     if plain.shape[1] == 1:  # one group
-        plain, varied = plain[:, 0], varied.squeeze(2)
+        plain, of_views = plain[:, 0], of_views.squeeze(2)
     training = table.index[table["split"] == "training"]
-    return [dict(enumerate(plain)), *(dict(zip(training, v, strict=True)) for v in varied)]
+    return [dict(enumerate(plain)), *(dict(zip(training, v, strict=True)) for v in of_views)]
 
 
 def previous_slices(table: pd.DataFrame) -> list[int]:
-    """For each row of codes.tsv the row of the slice before it in its volume; -1 where none is."""
+    """For each row of codes.tsv, the row of the previous slice in its volume; -1 for none."""
     places = [
-        (person, session, axis, int(index))
-        for person, session, axis, index in table[list(SLICE_KEYS)].itertuples(index=False)
+        (participant, session, axis, int(index))
+        for participant, session, axis, index in table[list(SLICE_KEYS)].itertuples(index=False)
     ]
     rows = {place: row for row, place in enumerate(places)}
     return [rows.get((*place[:3], place[3] - 1), -1) for place in places]
 
 
 class RunCodes(NamedTuple):
-    """The code grids of a run, and the slices that they stand for."""
+    """The code grids of a run, with their rows of slices.tsv."""
 
-    codes: np.ndarray  # (N, G, w, h) uint16
+    codes: np.ndarray  # (N, G, w, h) uint16, 0..K-1
     rows: pd.DataFrame  # N rows, columns of slices.tsv
     num_codes: int
 
 
 def read_codes(run: RunFolder) -> RunCodes:
-    """What `vqbrain encode` left in 4-codes, restricted to the slices that count.
+    """Read 4-codes, restricted to the slices with enough brain.
 
     Raises:
         VQBrainError: if the codes and their table differ in length.
     """
-    from safetensors import safe_open
-
     path = run.codes / "codes.safetensors"
     with safe_open(path, framework="np") as file:
         codes, header = file.get_tensor("codes"), file.metadata()
@@ -204,7 +205,7 @@ def read_codes(run: RunFolder) -> RunCodes:
 
 
 def code_shape(run_dir: Path | str) -> tuple[int, ...]:
-    """(K, h, w) of a run's codes, or (K, G, h, w); the default VQ-VAE's where there are none."""
+    """(K, h, w) of a run's codes, or (K, G, h, w); the default VQ-VAE's if nothing is encoded."""
     run = RunFolder(run_dir)
     path = run.codes / "codes.safetensors"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The conditions of a prior: columns of a run's slices that sampling can ask for."""
+"""The conditions of a prior: columns of a run's slices that sampling can be conditioned on."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from monai_vqbrain.tables import read_table
 
 CATEGORIES = ("diagnosis", "sex")
 NUMBERS = ("age", "position_mm", "position_rel")
-RANGE_DIGITS = 5  # of a range's ends, as slices.tsv has them
+RANGE_DIGITS = 5  # decimals of a range's ends, as in slices.tsv
 
 
 def prior_conditions(
     run_dir: Path | str, wanted: str | Sequence[str] = "auto"
 ) -> dict[str, list[Any]]:
-    """What the training slices of a run say of themselves, as `PixelCNN(conditions=...)` takes it.
+    """The conditions of a run's training slices, as `PixelCNN(conditions=...)` takes them.
 
     Args:
         run_dir: the run folder.
-        wanted: names of columns; or "auto" for diagnosis, sex, age and position, as far as they
-            are known and differ.
+        wanted: names of columns; or "auto" for those of diagnosis, sex, age and position that are
+            known and vary.
 
     Returns:
-        Category -> its values in alphabetical order; number -> its lowest and highest. Empty where
+        Category -> its values in alphabetical order; number -> its minimum and maximum. Empty if
         nothing is encoded yet.
 
     Raises:
-        UsageError: if a wanted column is no condition, or says the same of all training slices.
+        UsageError: if a wanted column is no condition, or is constant over the training slices.
     """
     run = RunFolder(run_dir)
     wanted = wanted.split() if isinstance(wanted, str) and wanted != "auto" else wanted
@@ -48,39 +48,41 @@ def prior_conditions(
         return {}
     table = read_table(run.codes / "codes.tsv")
     rows = table[in_split(table, "training")]
-    found = {name: _values(rows[name], name) for name in names}
-    same = [name for name, values in found.items() if len(values) < 2]
-    if same and wanted != "auto":
-        raise UsageError(f"condition_on: {same[0]} is the same or unknown for all training slices")
-    return {name: values for name, values in found.items() if name not in same}
+    values_of = {name: _values(rows[name], name) for name in names}
+    constant = [name for name, values in values_of.items() if len(values) < 2]
+    if constant and wanted != "auto":
+        raise UsageError(
+            f"condition_on: {constant[0]} is the same or unknown for all training slices"
+        )
+    return {name: values for name, values in values_of.items() if name not in constant}
 
 
 def position_column(run: RunFolder) -> str:
-    """The column that says where a slice lies: mm say it in aligned volumes alone."""
+    """The column of slice positions: in mm for aligned volumes, else relative to the brain."""
     options = (read_provenance(run.slices) or {}).get("options", {})
     return "position_mm" if options.get("space") else "position_rel"
 
 
 def position_condition(known: Known) -> str | None:
-    """The condition of a prior that says where a slice lies, if it has one."""
+    """The prior's condition on the slice position; None if it has none."""
     return next((name for name in ("position_mm", "position_rel") if name in known), None)
 
 
 def conditions_of_row(row: Mapping[str, Any], known: Known) -> dict[str, Any]:
-    """What a row of a table says of its slice, as far as a prior knows it.
+    """The values of a prior's conditions in a row of a table.
 
-    A value that training people did not have is missing; a number beyond theirs is moved to the
-    end of their range.
+    A category that no training participant had is missing; a number outside the training range is
+    clipped to it.
     """
-    found: dict[str, Any] = {}
+    conditions: dict[str, Any] = {}
     for name, values in known.items():
         value = row.get(name)
         if name in CATEGORIES:
-            found[name] = value if value in values else None
+            conditions[name] = value if value in values else None
         else:
             low, high = map(float, values)
-            found[name] = None if _missing(value) else min(max(float(value), low), high)  # type: ignore[arg-type]
-    return found
+            conditions[name] = None if _missing(value) else min(max(float(value), low), high)  # type: ignore[arg-type]
+    return conditions
 
 
 def _values(column: pd.Series, name: str) -> list[Any]:

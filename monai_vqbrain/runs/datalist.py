@@ -24,14 +24,14 @@ def make_datalist(rows: Sequence[Mapping[str, Any]], description: str) -> dict[s
     """MONAI's datalist of the slices that hold enough brain.
 
     Args:
-        rows: of `slice_rows`.
-        description: one sentence on where they come from.
+        rows: the result of `slice_rows`.
+        description: one sentence on the data.
 
     Returns:
         What `monai.data.load_decathlon_datalist` reads, with the keys training, validation, test.
 
     Raises:
-        VQBrainError: naming whoever is in two splits.
+        VQBrainError: if a participant is in two splits.
     """
     used = [row for row in rows if row["brain_fraction"] >= MIN_BRAIN_FRACTION]
     check_splits((row["participant_id"], row["split"]) for row in used)
@@ -56,7 +56,7 @@ def slice_items(
     """The items of one split of a datalist, thinned out evenly to `most`.
 
     Raises:
-        VQBrainError: if the datalist is not there or the split is empty.
+        VQBrainError: if the datalist is missing or the split is empty.
     """
     path = Path(dataset_dir) / "datalist.json"
     if not path.is_file():
@@ -67,22 +67,23 @@ def slice_items(
 
 
 def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
-    """The items of all splits, in their order."""
+    """The items of all splits: training, validation, test."""
     return [item for split in SPLITS for item in slice_items(dataset_dir, split)]
 
 
 def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, Any]]:
-    """The training items as they might have been: once mirrored, then mirrored or not, and shifted.
+    """Mirrored and shifted views of the training items (augmentation), for `ViewSliced`.
 
-    They are what `ViewSliced` takes. A brain that lies two pixels aside has other codes in every
-    place, and a mirrored one is nearly another brain. Sagittal slices are never mirrored.
+    The first view is mirrored only; the others are shifted, and every second one is mirrored. A
+    shift of two pixels changes the code at every position, and a mirrored brain is nearly another
+    brain. Sagittal slices are never mirrored.
 
     Args:
-        dataset_dir: with datalist.json.
-        most: so many items at most, but every training item once.
+        dataset_dir: the folder of datalist.json.
+        most: maximum number of items; there is at least one view of every training item.
 
     Returns:
-        All items of the first view, of the second, ...; `view` is its number.
+        All items of the first view, then of the second, ...; the key `view` is its number.
     """
     items = slice_items(dataset_dir, "training")
     number = max(1, min(MAX_VIEWS, most // len(items)))
@@ -91,7 +92,7 @@ def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, An
 
 
 def slice_views(number: int, sagittal: bool) -> list[dict[str, Any]]:
-    """How each view differs: its number as `view`, `mirrored`, and `shift` in pixels."""
+    """The parameters of each view: `view`, its number; `mirrored`; `shift`, in pixels."""
     shifts = np.random.default_rng(0).integers(-MAX_SHIFT, MAX_SHIFT + 1, (number, 2)).tolist()
     if not sagittal:
         shifts[0] = [0, 0]
@@ -102,10 +103,10 @@ def slice_views(number: int, sagittal: bool) -> list[dict[str, Any]]:
 
 
 def whole_batches(items: Sequence[Any], batch_size: int) -> list[Any]:
-    """The items, the last one repeated until all batches are whole.
+    """The items, with the last one repeated until all batches are full.
 
-    Float32 sums depend on the batch size; with whole batches alone, what a batch gives does not
-    depend on how many slices there are.
+    Float32 sums depend on the batch size. With full batches only, the result for a slice does not
+    depend on the number of slices.
     """
     missing = -len(items) % batch_size
     return [*items, *[items[-1]] * missing]

@@ -1,4 +1,4 @@
-"""The run folder: its parts, the files in them, and what identifies a slice."""
+"""The run folder: its stage folders, and the columns that describe and identify a slice."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 
 from monai_vqbrain.errors import UsageError
 
-SLICE_KEYS = ("participant_id", "session_id", "axis", "index")  # they identify a slice
 SLICE_COLUMNS = (
     "participant_id", "session_id", "axis", "index", "position_mm", "position_rel",
     "brain_fraction", "split", "diagnosis", "age", "sex", "mask_source", "source", "stack",
 )  # fmt: skip
-MIN_BRAIN_FRACTION = 0.05  # of a slice's frame; below, it is neither trained on nor scored
+MIN_BRAIN_FRACTION = 0.05  # of a slice's frame; slices below are neither trained on nor scored
 
 
 class RunFolder:

@@ -1,4 +1,4 @@
-"""What each stage of a run depends on, and whether its parts belong together."""
+"""What each stage of a run depends on, and whether the stages are consistent."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from monai_vqbrain.runs.folder import RunFolder
 
 
 def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of all that slices are cut from, by the names in the source.
+    """Size and SHA-256 of all images and masks of scans, by their names in the source.
 
     Several files of one scan count as one; a file that cannot be read is left out.
     """
     scans = list(scans)
     files = {scan.source: scan.path for scan in scans if not scan.files}
     files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
-    found = describe({n: p for n, p in files.items() if p.is_file() and os.access(p, os.R_OK)})
-    return found | {scan.source: _describe_files(scan.files) for scan in scans if scan.files}
+    described = describe({n: p for n, p in files.items() if p.is_file() and os.access(p, os.R_OK)})
+    return described | {scan.source: _describe_files(scan.files) for scan in scans if scan.files}
 
 
 def _describe_files(files: Iterable[Path]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def sample_inputs(run: RunFolder, options: Mapping[str, Any]) -> dict[str, Path]
 
 
 def evaluation_inputs(run: RunFolder) -> dict[str, Path]:
-    """The files whose change makes the numbers stale, of those that are there."""
+    """The existing files that the evaluation depends on."""
     files = {
         "2-slices": run.slices / "provenance.json",
         "3-vqvae": run.vqvae / "model.pt",
@@ -70,10 +70,10 @@ def evaluation_inputs(run: RunFolder) -> dict[str, Path]:
 
 
 def check_vqvae(run: RunFolder) -> None:
-    """Refuse a VQ-VAE that was trained on other slices: test participants may have trained it.
+    """Refuse a VQ-VAE that was trained on other slices: they may include test participants.
 
     Raises:
-        VQBrainError: if slices and VQ-VAE do not belong together, or one is missing.
+        VQBrainError: if the VQ-VAE was trained on other slices, or one is missing.
     """
     record = read_provenance(run.vqvae) or {"made_from": {}}
     now = describe({"2-slices": run.slices / "provenance.json"})["2-slices"]
@@ -88,7 +88,7 @@ def check_codes(run: RunFolder) -> None:
     """Refuse codes of other slices or another VQ-VAE.
 
     Raises:
-        VQBrainError: if slices, VQ-VAE and codes do not belong together, or one is missing.
+        VQBrainError: if slices, VQ-VAE and codes are inconsistent, or one is missing.
     """
     header = codes_header(run)
     check_vqvae(run)
@@ -100,10 +100,10 @@ def check_codes(run: RunFolder) -> None:
 
 
 def check_models(run: RunFolder) -> None:
-    """Refuse to decode codes with a codebook that they do not come from.
+    """Refuse to decode codes with another codebook than they were encoded with.
 
     Raises:
-        VQBrainError: if slices, VQ-VAE, codes and prior do not belong together, or one is missing.
+        VQBrainError: if slices, VQ-VAE, codes and prior are inconsistent, or one is missing.
     """
     check_codes(run)
     record = read_provenance(run.prior)
@@ -117,7 +117,11 @@ def check_models(run: RunFolder) -> None:
 
 
 def codes_header(run: RunFolder) -> dict[str, str]:
-    """The header of codes.safetensors: VQ-VAE, quantizer, number of codes, grid."""
+    """The header of codes.safetensors: hash of the VQ-VAE, quantizer, number of codes, grid.
+
+    Raises:
+        VQBrainError: if nothing is encoded.
+    """
     path = run.codes / "codes.safetensors"
     if not path.is_file():
         raise VQBrainError(f"{path} is not there: first run {run.command('encode')}")

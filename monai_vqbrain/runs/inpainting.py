@@ -1,4 +1,4 @@
-"""The codes of a slice to inpaint: -1 where the mask lies."""
+"""The codes of a slice to inpaint, -1 in the masked region."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def inpainting_codes(run: RunFolder, vqvae: BrainVQVAE, image: Path, mask: Path)
     Args:
         run: the run folder.
         vqvae: the run's VQ-VAE.
-        image: a slice of the size of the run's, as NIfTI or picture.
-        mask: of the same size and kind, not 0 where to inpaint.
+        image: a slice of the size of the run's slices, as NIfTI or picture.
+        mask: of the same size and kind, non-zero where to inpaint.
 
     Returns:
-        (1, h, w) or (1, G, h, w), long.
+        (1, h, w) or (1, G, h, w) long, 0..K-1, or -1 where to inpaint.
 
     Raises:
-        VQBrainError: if a file cannot be used, or does not fit.
+        VQBrainError: if a file cannot be used, or has another size.
     """
     options = (read_provenance(run.slices) or {})["options"]
     height, width = options["size"]
@@ -63,7 +63,7 @@ def _influenced_cells(masked: np.ndarray, vqvae: BrainVQVAE) -> torch.Tensor:
 
 
 def _read_slice(path: Path, spacing: float) -> np.ndarray:
-    """One slice, (W, H) float32 in [0, 1], on the axes of RAS."""
+    """Read one slice: (W, H) float32 in [0, 1], in RAS axes."""
     if not (is_picture(path) or is_single_slice(path)):
         raise VQBrainError(f"{path} is not a single slice: give a slice as NIfTI or picture")
     try:

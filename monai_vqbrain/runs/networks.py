@@ -1,4 +1,4 @@
-"""Trained networks of a run, rebuilt from its own configuration."""
+"""Trained networks of a run, rebuilt from the run's own configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def select_device(name: str) -> torch.device:
     """The device of that name: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
-        UsageError: if it is not there.
+        UsageError: if CUDA is asked for and not available.
     """
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device {name}: PyTorch finds no CUDA device here; use auto or cpu")
@@ -27,11 +27,11 @@ def select_device(name: str) -> torch.device:
 
 
 def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.Module:
-    """The network that a training left in `folder`, with its best weights, in evaluation mode.
+    """Load the network of a finished training, with its best weights, in evaluation mode.
 
     Args:
         folder: `R/3-vqvae` or `R/5-prior`.
-        device: where to put it.
+        device: where to load it.
 
     Raises:
         VQBrainError: if the folder holds no finished training, a damaged one, or one of another
@@ -47,14 +47,15 @@ def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.M
             "train it first"
         ) from error
     target = definition.pop("_target_")
-    if target not in networks.__all__:  # a configuration is no licence to run any callable
+    if target not in networks.__all__:  # a configuration must not run any callable
         raise VQBrainError(f"{folder}/config.json names the network {target}, which is unknown")
     try:
         network: nn.Module = getattr(networks, target)(**definition)
         network.load_state_dict(weights)
     except (TypeError, RuntimeError) as error:
         raise VQBrainError(
-            f"{folder} was trained by a version whose {target} was built otherwise: train it again"
+            f"{folder} was trained by a version whose {target} had another architecture: "
+            "train it again"
         ) from error
     return network.to(device).eval()
 
@@ -63,12 +64,16 @@ def _load_weights(path: Path) -> Any:
     with path.open("rb") as file:
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # of ten kinds, by which byte is wrong
+        except Exception as error:  # its type depends on which byte is wrong
             raise VQBrainError(f"{path} is damaged: train it again") from error
 
 
 def set_code_features(network: Any, run_dir: Path | str) -> Any:
-    """Tell a new prior what the codes of a run stand for; it comes back.
+    """Set the prior's code features from the run's codebook and return the prior.
+
+    Args:
+        network: a PixelCNN; unchanged if its setting `likeness` is 0.
+        run_dir: the run folder; without a trained VQ-VAE the features stay 0.
 
     Raises:
         VQBrainError: if the run's VQ-VAE cannot be read.
@@ -78,5 +83,5 @@ def set_code_features(network: Any, run_dir: Path | str) -> Any:
         quantizer: Any = load_network(run.vqvae).quantizer
         codes = torch.arange(network.num_codes).expand(network.groups, -1)
         vectors = quantizer.embed(codes[None] if network.groups > 1 else codes)
-        network.know_codes(vectors[0].unflatten(0, (network.groups, -1)).mT)
+        network.set_code_features(vectors[0].unflatten(0, (network.groups, -1)).mT)
     return network

@@ -1,4 +1,4 @@
-"""Values that a user sets in a bundle's configuration, checked before they reach MONAI."""
+"""Values that a user sets in a bundle's configuration, checked before MONAI reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigComponent, ConfigParser
 
-from monai_vqbrain import components  # noqa: F401  (MONAI's locator then finds ours)
+from monai_vqbrain import components  # noqa: F401  (so that MONAI's locator finds ours)
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.runs.bundles import bundle_config
 
@@ -21,18 +21,18 @@ SET_BY_OPTIONS = (
 
 
 def check_overrides(name: str, config: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check values for ids of a shipped configuration; they go in as data, never as code.
+    """Check values for ids of a shipped configuration; they are data, never code.
 
-    An id is one of the configuration's, or an argument of a component that it names: one of this
-    package, of MONAI or of torch.
+    An id is one of the configuration, or an argument of a component that the configuration names,
+    whether of this package, MONAI or torch.
 
     Args:
         name: "vqvae" or "pixelcnn".
         config: "train", "evaluate" or "inference".
-        values: id -> value, as `{"optimizer#lr": 0.0005}`.
+        values: id -> value, such as `{"optimizer#lr": 0.0005}`.
 
     Returns:
-        The values under the ids as MONAI writes them.
+        The values, with the ids in MONAI's notation.
 
     Raises:
         UsageError: for an id that does not exist, one that has an option of its own, or a value
@@ -55,7 +55,7 @@ def check_overrides(name: str, config: str, values: Mapping[str, Any]) -> dict[s
 
 
 def _is_code(value: Any) -> bool:
-    """Whether MONAI would evaluate something in a value, or build a component of it."""
+    """Whether MONAI would evaluate a part of a value, or build a component from it."""
     if isinstance(value, Mapping):
         return any(str(k).startswith("_") or _is_code(v) for k, v in value.items())
     if isinstance(value, list):
@@ -72,12 +72,12 @@ def _check_id(parser: ConfigParser, key: str, file: str) -> None:
         arguments = _arguments(str(parser[parent].get("_target_", "")))
         if last in arguments:
             return
-        raise _unknown(key, file, last, [*existing, *arguments])
+        raise _unknown_id_error(key, file, last, [*existing, *arguments])
     existing = [str(name) for name in parser.get() if not str(name).startswith("_")]
-    raise _unknown(key, file, key.partition("#")[0] if parent else last, existing)
+    raise _unknown_id_error(key, file, key.partition("#")[0] if parent else last, existing)
 
 
-def _unknown(key: str, file: str, word: str, existing: Iterable[str]) -> UsageError:
+def _unknown_id_error(key: str, file: str, word: str, existing: Iterable[str]) -> UsageError:
     names = sorted(set(existing))
     near = difflib.get_close_matches(word, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
@@ -86,16 +86,16 @@ def _unknown(key: str, file: str, word: str, existing: Iterable[str]) -> UsageEr
 
 @lru_cache
 def _arguments(target: str) -> tuple[str, ...]:
-    """The arguments by name of a component, those that its base classes take included."""
+    """The named arguments of a component, including those of its base classes."""
     component = ConfigComponent({"_target_": target}).resolve_module_name() if target else None
     if isinstance(component, str):
-        component = _located(component)
+        component = _locate(component)
     if not callable(component):
         return ()
     return tuple(_named_arguments(component))
 
 
-def _located(path: str) -> Any:
+def _locate(path: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         return getattr(__import__(module, fromlist=[name]), name)
@@ -104,12 +104,12 @@ def _located(path: str) -> Any:
 
 
 def _named_arguments(component: Any) -> Iterable[str]:
-    """Of a class with **kwargs also those of the constructor that it hands them to."""
+    """Named arguments; for a class with **kwargs, also those of the base class's constructor."""
     classes = inspect.getmro(component) if inspect.isclass(component) else (component,)
-    for one in classes:
-        if inspect.isclass(one) and "__init__" not in vars(one):
+    for cls in classes:
+        if inspect.isclass(cls) and "__init__" not in vars(cls):
             continue
-        parameters = list(inspect.signature(one).parameters.values())
+        parameters = list(inspect.signature(cls).parameters.values())
         for parameter in parameters:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 yield parameter.name

@@ -1,4 +1,4 @@
-"""Which participant of a run an image shows, as far as the run can tell."""
+"""Find the participant of a run whom an image shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai_vqbrain.runs.tables import read_slices_table
 
 
 class RunParticipants:
-    """The participants of a run, to recognise their images.
+    """The participants of a run, to identify images of them.
 
     Args:
         run: the run folder, prepared.
@@ -20,15 +20,27 @@ class RunParticipants:
     def __init__(self, run: RunFolder) -> None:
         rows = read_slices_table(run)
         self.splits: dict[str, str] = dict(zip(rows["participant_id"], rows["split"], strict=True))
-        people = dict(zip(rows["source"], rows["participant_id"], strict=True))
+        participants = dict(zip(rows["source"], rows["participant_id"], strict=True))
         files = (read_provenance(run.slices) or {"made_from": {}})["made_from"]
-        self._by_hash = {entry["sha256"]: people[s] for s, entry in files.items() if s in people}
+        self._by_hash = {
+            entry["sha256"]: participants[source]
+            for source, entry in files.items()
+            if source in participants
+        }
 
     def find(self, path: Path, sha256: str) -> str | None:
-        """The participant whose scan this very file is, else whose id its name or folders hold."""
+        """The participant whose scan has this hash, else whose id is in the file's name or folders.
+
+        Args:
+            path: the image.
+            sha256: the hash of its content.
+
+        Returns:
+            The participant's id; None if none matches.
+        """
         if sha256 in self._by_hash:
             return self._by_hash[sha256]
         folders = set(path.resolve().parent.parts)
-        name = f"_{stem(path)}_".replace(".", "_")  # so that slice pictures, sub-02.png, count too
-        named = [who for who in self.splits if who in folders or f"_{who}_" in name]
+        name = f"_{stem(path)}_".replace(".", "_")  # so that slice pictures, sub-02.png, match too
+        named = [p for p in self.splits if p in folders or f"_{p}_" in name]
         return max(named, key=len, default=None)

@@ -22,7 +22,7 @@ from monai_vqbrain.transforms.brain_slices import brain_slices
 
 PARTICIPANTS = 60
 SIZE, SPACING = (64, 64), 3.0  # pixels, mm
-OPTIONS: dict[str, Any] = {  # those of `prepare`, as its provenance has them
+OPTIONS: dict[str, Any] = {  # those of `prepare`, as in its provenance
     "layout": "auto", "axis": "axial", "size": SIZE, "spacing": SPACING, "positions": None,
     "count": None, "align": "none", "bias": False, "columns": {}, "seed": 0, "exclude": [],
     "align_asked": "auto", "space": "",
@@ -32,12 +32,12 @@ OPTIONS: dict[str, Any] = {  # those of `prepare`, as its provenance has them
 def slice_phantom(run: RunFolder, participants: int = PARTICIPANTS) -> None:
     """Make the built-in cohort and its slices in a run folder: `R/0-phantom`, `R/2-slices`.
 
-    The stacks and tables are those that `prepare` makes of `R/0-phantom` with `OPTIONS`; the
-    simulated brains need neither registration nor quality control.
+    The stacks and tables equal those of `prepare` on `R/0-phantom` with `OPTIONS`; the simulated
+    brains need neither registration nor quality control.
 
     Args:
         run: the run folder.
-        participants: how many to simulate.
+        participants: number of participants to simulate.
     """
     began = time.monotonic()
     source = make_phantom(run.path / "0-phantom", participants=participants)

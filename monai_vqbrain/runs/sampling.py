@@ -1,4 +1,4 @@
-"""The steps of a bundle's sampling from a run, and reading the samples."""
+"""The steps of a bundle's sampling from a run, and a reader of samples."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, 
 
     Args:
         run_dir: the run folder.
-        options: what is asked for, as SampleOptions has it.
+        options: the sampling options, named as in SampleOptions.
 
     Returns:
-        What the samples will rest on, described before they are drawn.
+        Size and hash of each file that the samples depend on, taken before sampling.
 
     Raises:
         VQBrainError: if the prior was trained on codes of another VQ-VAE.
@@ -45,14 +45,14 @@ def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, 
 
 
 def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What every sample carries: how it was drawn, from which models."""
+    """Metadata of every sample: the sampling options and the hashes of both models."""
     run = RunFolder(run_dir)
-    asked = ", ".join(f"{name}={value}" for name, value in options["condition"].items())
+    condition = ", ".join(f"{name}={value}" for name, value in options["condition"].items())
     files = {n: sha256(Path(options[n])) for n in ("known", "mask") if options[n]}
     return {f"{name}_sha256": value for name, value in files.items()} | {
         "seed": options["seed"],
         "volume": options["volume"],
-        "condition": asked or "none",
+        "condition": condition or "none",
         "guidance": options["guidance"],
         "temperature": options["temperature"],
         "top_p": options["top_p"],
@@ -64,21 +64,21 @@ def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, A
 def sampler_inputs(
     run_dir: Path | str, network: Any, decoder: Any, options: Mapping[str, Any]
 ) -> dict[str, torch.Tensor]:
-    """What the sampler is given besides the prior, as tensors.
+    """The sampler's arguments besides the networks, as tensors.
 
     Args:
         run_dir: the run folder.
         network: the prior.
         decoder: the VQ-VAE.
-        options: what is asked for, as SampleOptions has it.
+        options: the sampling options, named as in SampleOptions.
 
     Returns:
-        `condition`, (1, C), or a row for each slice of volumes, and then `base`, rows with their
-        positions alone; `known`, codes of one slice, -1 where they are to be drawn. Nothing where
-        nothing is asked.
+        `condition`, (1, C) float32, or (S, C) for volumes of S slices, together with `base`, (S, C)
+        rows with the positions only; `known`, the codes of one slice, (1, *grid), -1 where they are
+        to be drawn. Entries that are not requested are absent.
 
     Raises:
-        ValueError: if the prior does not know what is asked.
+        ValueError: if the prior does not have a condition or its value.
         VQBrainError: if an image cannot be used, or a volume would have gaps.
     """
     run = RunFolder(run_dir)
@@ -86,12 +86,12 @@ def sampler_inputs(
     given = {"condition": condition_row(known, condition)[None]} if condition else {}
     position = position_condition(known)
     if options["volume"] and position is not None:
-        places = slice_positions(run, position)
-        if len(places) != places.index[-1] - places.index[0] + 1:
+        positions = slice_positions(run, position)
+        if len(positions) != positions.index[-1] - positions.index[0] + 1:
             raise VQBrainError(f"{run.codes} lacks slices between others: no volume can be drawn")
-        where = [{position: place} for place in places]
-        given["condition"] = torch.stack([condition_row(known, condition | at) for at in where])
-        given["base"] = torch.stack([condition_row(known, at) for at in where])
+        rows = [{position: value} for value in positions]
+        given["condition"] = torch.stack([condition_row(known, condition | row) for row in rows])
+        given["base"] = torch.stack([condition_row(known, row) for row in rows])
     if options["known"]:
         image, mask = Path(options["known"]), Path(options["mask"])
         given["known"] = inpainting_codes(run, decoder, image, mask)
@@ -99,17 +99,17 @@ def sampler_inputs(
 
 
 def slice_positions(run: RunFolder, position: str) -> pd.Series:
-    """Where a run's slices with enough brain lie, by index: medians over training people."""
+    """Median position over training participants of each slice index with enough brain."""
     table = read_table(run.codes / "codes.tsv")
     rows = table[in_split(table, "training")]
     return rows.groupby("index")[position].median().sort_index()
 
 
 def sample_affine(run_dir: Path | str, network: Any, options: Mapping[str, Any]) -> np.ndarray:
-    """Voxel -> world, mm, of samples: the axes of the first stack, the median of the origins.
+    """The affine of samples, (4, 4), voxel -> world, mm, RAS.
 
-    The first voxel is that of the first slice that is drawn, or of the slice nearest to where a
-    single one is asked for.
+    Axes are those of the first stack, the origin is the median over stacks. The origin is in the
+    first slice drawn or, for a single slice at a requested position, in the slice nearest to it.
     """
     run = RunFolder(run_dir)
     table = run.slices / "slices.tsv"
@@ -121,16 +121,16 @@ def sample_affine(run_dir: Path | str, network: Any, options: Mapping[str, Any])
     affine[:3, 3] = np.median(affines[:, :3, 3], axis=0)
     position = position_condition(network.settings["conditions"])
     if position is not None and (options["volume"] or position in options["condition"]):
-        places = slice_positions(run, position)
-        asked = places.iloc[0] if options["volume"] else float(options["condition"][position])
-        affine[:3, 3] += affine[:3, 2] * (places - asked).abs().idxmin()
+        positions = slice_positions(run, position)
+        asked = positions.iloc[0] if options["volume"] else float(options["condition"][position])
+        affine[:3, 3] += affine[:3, 2] * (positions - asked).abs().idxmin()
     return np.asarray(affine)
 
 
 def sample_size(run_dir: Path | str) -> tuple[int, int] | None:
-    """Width and height of a run's slices, in pixels; None where there are none.
+    """Width and height of a run's slices, pixels; None without slices.
 
-    Decoded code grids are larger where these are no multiple of the VQ-VAE's factor.
+    Decoded code grids are larger if these are not multiples of the VQ-VAE's factor.
     """
     run = RunFolder(run_dir)
     table = run.slices / "slices.tsv"
@@ -143,12 +143,12 @@ def sample_size(run_dir: Path | str) -> tuple[int, int] | None:
 def finish_samples(
     run_dir: Path | str, sources: Described, seconds: float, options: dict[str, Any]
 ) -> None:
-    """Write the provenance of the samples and give their folder its name."""
+    """Write the provenance of the samples and publish their folder."""
     finish_stage(RunFolder(run_dir).samples, sources, options, seconds)
 
 
 def sample_files(run: RunFolder) -> list[Path]:
-    """The samples of a run, in order; none if they were drawn from other networks than its own."""
+    """The samples of a run, in order; empty if they were drawn from other networks."""
     models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
     record = read_provenance(run.samples)
     if record is None or not all(path.is_file() for path in models.values()):
@@ -159,8 +159,6 @@ def sample_files(run: RunFolder) -> list[Path]:
 
 
 def read_samples(files: Sequence[Path]) -> np.ndarray:
-    """The slices of samples of one size, file after file: (N, W, H) uint8, 255 standing for 1."""
-    import nibabel
-
-    slices = [np.moveaxis(nibabel.load(f).get_fdata(), 2, 0) for f in files]  # type: ignore[attr-defined]
+    """Read the slices of samples of one size: (N, W, H) uint8, 255 for an intensity of 1."""
+    slices = [np.moveaxis(nib.load(f).get_fdata(), 2, 0) for f in files]  # type: ignore[attr-defined]
     return to_uint8(np.concatenate(slices))

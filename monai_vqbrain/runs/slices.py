@@ -1,4 +1,4 @@
-"""2-slices: the tables and the datalist of a cohort's slices."""
+"""2-slices: tables and datalist of a cohort's slices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monai_vqbrain.runs.datalist import make_datalist
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, SLICE_COLUMNS
 from monai_vqbrain.tables import read_table, write_table
 
-ScanRows = tuple[Scan, Sequence[Mapping[str, Any]]]  # a scan and one row per slice of it
+ScanRows = tuple[Scan, Sequence[Mapping[str, Any]]]  # a scan and one row per slice
 
 
 def write_slice_tables(
@@ -30,10 +30,10 @@ def write_slice_tables(
 
     Args:
         cohort: all participants; those without slices are left out.
-        scans: what became of each scan that has slices.
-        seed: of the split.
+        scans: the scans that have slices, with one row per slice.
+        seed: seed of the split.
         folder: `2-slices`.
-        previous: participant -> split, of those who were dealt to one before.
+        previous: participant -> split, for participants that were assigned to one earlier.
 
     Returns:
         The rows of slices.tsv.
@@ -43,8 +43,8 @@ def write_slice_tables(
             brain.
     """
     with_slices = {scan.participant_id for scan, _ in scans}
-    people = [p for p in cohort.people() if p.participant_id in with_slices]
-    splits = assign_splits(people, seed, previous or {}, cohort.given_splits())
+    participants = [p for p in cohort.people() if p.participant_id in with_slices]
+    splits = assign_splits(participants, seed, previous or {}, cohort.given_splits())
     if "training" not in splits.values():
         raise VQBrainError(
             "no participant is left in the training split, and participants never change their "
@@ -60,7 +60,7 @@ def write_slice_tables(
         )
     (folder / "datalist.json").write_text(json.dumps(datalist, indent=1) + "\n")
     write_slices(rows, folder / "slices.tsv")
-    write_participants(people, splits, folder / "participants.tsv")
+    write_participants(participants, splits, folder / "participants.tsv")
     return rows
 
 
@@ -90,18 +90,20 @@ def write_slices(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     write_table(rounded, path)
 
 
-def write_participants(people: Iterable[Person], splits: Mapping[str, str], path: Path) -> None:
-    """Write participants.tsv: every participant with slices, as first seen."""
+def write_participants(
+    participants: Iterable[Person], splits: Mapping[str, str], path: Path
+) -> None:
+    """Write participants.tsv: one row per participant with slices, as of the first session."""
     rows = [
         (p.participant_id, splits[p.participant_id], p.diagnosis or None, p.sex or None, p.age)
-        for p in people
+        for p in participants
     ]
     columns = ["participant_id", "split", "diagnosis", "sex", "age"]
     write_table(pd.DataFrame(rows, columns=columns), path)
 
 
 def read_splits(path: Path) -> dict[str, str]:
-    """The participants' splits of an earlier participants.tsv; empty where there is none."""
+    """Participant -> split, from an earlier participants.tsv; empty if there is none."""
     if not path.is_file():
         return {}
     table = read_table(path)
@@ -115,6 +117,6 @@ def write_problems(problems: Iterable[Problem], path: Path) -> None:
 
 
 def participants_digest(cohort: Cohort) -> str:
-    """A short hash of what the source says about its participants."""
+    """A short hash of the source's data on its participants."""
     facts = [(s.participant_id, s.session_id, s.diagnosis, s.sex, s.age) for s in cohort.scans]
     return sha256(json.dumps(facts).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Stacks of slices on disk: 8-bit NIfTI, with a brain mask beside each."""
+"""Stacks of slices on disk: 8-bit NIfTI, each with its brain mask."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def write_stack(stack: SliceStack, folder: Path, name: str) -> Path:
 
     Args:
         stack: the slices, in [0, 1].
-        folder: where to.
+        folder: the folder to write to; made if need be.
         name: participant and session.
 
     Returns:
-        The stack's path; the mask lies beside it (`mask_path`).
+        The stack's path; `mask_path` gives that of the mask.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}_{stack.grid.axis}_T1w.nii"
@@ -39,11 +39,11 @@ def write_scan_stack(
     Args:
         stack: the slices, in [0, 1].
         name: participant and session.
-        mask_source: how the brain was found.
+        mask_source: the origin of the brain mask.
         folder: `2-slices`; the files go to `stacks/` in it.
 
     Returns:
-        For each slice where it lies, `mask_source`, and `stack`, its file as seen from `folder`.
+        One row per slice: its position, `mask_source`, and `stack`, its file relative to `folder`.
     """
     path = write_stack(stack, folder / "stacks", name).relative_to(folder).as_posix()
     about = {"mask_source": mask_source, "stack": path}
@@ -51,7 +51,7 @@ def write_scan_stack(
 
 
 def mask_path(stack: Path) -> Path:
-    """Where the brain mask of a stack lies."""
+    """The path of a stack's brain mask."""
     return stack.with_name(stack.name.removesuffix("_T1w.nii") + "_desc-brain_mask.nii")
 
 
@@ -72,28 +72,26 @@ def read_slices(run: RunFolder, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndar
         rows: rows of `read_slices_table`.
 
     Returns:
-        (N, W, H) uint8, 255 standing for an intensity of 1; (N, W, H) bool.
+        (N, W, H) uint8, 255 for an intensity of 1; (N, W, H) bool.
     """
     images: list[np.ndarray] = [np.empty(0)] * len(rows)
     masks: list[np.ndarray] = [np.empty(0)] * len(rows)
-    places = pd.Series(np.arange(len(rows)), index=rows["stack"].to_numpy())
-    for stack, group in places.groupby(level=0, sort=False):
+    numbers = pd.Series(np.arange(len(rows)), index=rows["stack"].to_numpy())
+    for stack, group in numbers.groupby(level=0, sort=False):
         image = _open_stack(run.slices / str(stack))
         mask = _open_stack(mask_path(run.slices / str(stack)))
-        for place in group:
-            index = int(rows["index"].iloc[place])
-            images[place], masks[place] = np.array(image[..., index]), mask[..., index] > 0
+        for number in group:
+            index = int(rows["index"].iloc[number])
+            images[number], masks[number] = np.array(image[..., index]), mask[..., index] > 0
     return np.stack(images), np.stack(masks)
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Intensities in [0, 1] as uint8."""
+    """Intensities as uint8, [0, 1] -> 0..255; others are clipped."""
     return np.asarray((np.clip(images, 0, 1) * 255).round().astype(np.uint8))
 
 
 def _open_stack(path: Path) -> np.ndarray:
-    """A stack's own 8-bit values (W, H, S), memory-mapped."""
-    import nibabel
-
-    image = nibabel.load(path)
+    """A stack's stored 8-bit values, (W, H, S), memory-mapped."""
+    image = nib.load(path)
     return np.asanyarray(image.dataobj.get_unscaled())  # type: ignore[attr-defined]

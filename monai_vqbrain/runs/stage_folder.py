@@ -1,4 +1,4 @@
-"""A stage's folder while a bundle fills it: opened under a partial name, published when whole."""
+"""A stage's folder while a bundle fills it: a partial folder, published when complete."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ logger = logging.getLogger(__name__)
 
 
 def open_stage(folder: Path, resume: bool = False) -> Path:
-    """Hold a stage's folder and make its partial folder, with a log in it.
+    """Lock a stage's folder and make its partial folder, with a log in it.
 
     Args:
         folder: the stage's final folder, such as `R/3-vqvae`.
-        resume: keep what an interrupted run of the stage left.
+        resume: keep the files of an interrupted run of the stage.
 
     Returns:
         The partial folder.
 
     Raises:
-        VQBrainError: if another process holds it.
+        VQBrainError: if another process has locked it.
     """
     hold(folder)
     work = partial(folder)
@@ -41,13 +41,13 @@ def open_stage(folder: Path, resume: bool = False) -> Path:
 def finish_stage(
     folder: Path, made_from: Described, options: Mapping[str, Any], seconds: float, **about: Any
 ) -> None:
-    """Write the provenance of a stage and give its folder the final name."""
+    """Write the provenance of a stage and publish its folder."""
     write_provenance(partial(folder), made_from, options, seconds, **about)
     close_log(partial(folder))
     publish(folder)
 
 
 def leave_stage(folder: Path) -> None:
-    """Let other processes work on a folder, whatever became of the stage."""
+    """Close the log and unlock the folder, whether the stage finished or failed."""
     close_log(partial(folder))
     release(folder)

@@ -1,4 +1,4 @@
-"""The slices of a run as a table."""
+"""The table of a run's slices, and selections from it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from monai_vqbrain.tables import read_table
 
 
 def read_slices_table(run: RunFolder) -> pd.DataFrame:
-    """The rows of slices.tsv whose slices are at least 5 % brain."""
+    """Read the rows of slices.tsv whose slices are at least 5 % brain."""
     return with_enough_brain(read_table(run.slices / "slices.tsv"))
 
 
 def with_enough_brain(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose slices count in training and in scores."""
+    """The rows whose slices are used in training and in scores: at least 5 % brain."""
     return table[table["brain_fraction"] >= MIN_BRAIN_FRACTION]
 
 

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> None:
     """Open the partial folder of a training: the first step of the bundles' `training`.
 
-    Where a run has no slices, the VQ-VAE's bundle makes the built-in simulated cohort first. What
-    an interrupted training left is discarded unless it is resumed.
+    If a run has no slices, the VQ-VAE's bundle makes the built-in simulated cohort first. The files
+    of an interrupted training are discarded unless it is resumed.
 
     Args:
         run_dir: the run folder.
@@ -26,7 +26,7 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
         resume: continue the interrupted training.
 
     Raises:
-        VQBrainError: if another process trains there, or codes are missing.
+        VQBrainError: if another process is training this network, or codes are missing.
     """
     run = RunFolder(run_dir)
     if network == "vqvae" and not (run.slices / "provenance.json").is_file():
@@ -37,7 +37,7 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
 
 
 def report_training(folder: Path | str) -> None:
-    """Log where a training's results are: the last step of the bundles' `training`."""
+    """Log the best score and the folder of a training: the last step of the bundles' `training`."""
     table = read_table(Path(folder) / "metrics.tsv")
     score = "ssim_brain" if "ssim_brain" in table else "bits_per_code"
     best = table[score].max() if score == "ssim_brain" else table[score].min()

@@ -1,4 +1,4 @@
-"""The record that a training leaves in its folder, and the folder's publication."""
+"""The record of a training in its folder, and publication of the folder."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from monai_vqbrain.runs.stage_folder import finish_stage
 
 
 class TrainingRecord:
-    """Writes `config.json` when a training begins, and at its end publishes the folder.
+    """Writes `config.json` when a training starts, and publishes the folder when it has completed.
 
-    Give both methods to an EngineCallbacks that is attached last.
+    Pass both methods to an EngineCallbacks that is attached last.
 
     Args:
-        folder: the stage's final folder; it was filled under its partial name.
-        work: the partial folder.
-        network: whose class and settings go into config.json, so that later stages can rebuild it.
+        folder: the stage's final folder.
+        work: the partial folder, which the training fills.
+        network: its class and settings go into config.json, from which later stages rebuild it.
         made_from: name -> file that the training depends on.
-        options: what was asked for, JSON values.
+        options: the options of the training, JSON values.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TrainingRecord:
         """Write `config.json` when a trainer starts.
 
         Raises:
-            VQBrainError: if it resumes a training with other inputs, settings, overrides or seed.
+            VQBrainError: if the resumed training had other inputs, settings, overrides or seed.
         """
         self._began = time.monotonic()
         settings = {"_target_": type(self.network).__name__, **self.network.settings}  # type: ignore[dict-item]
@@ -61,10 +61,10 @@ class TrainingRecord:
             temporary.write_text(json.dumps(record, indent=2) + "\n")
 
     def publish(self, engine: Engine) -> None:
-        """Write `provenance.json` and give the folder its final name when a trainer has completed.
+        """Write `provenance.json` and publish the folder when a trainer has completed.
 
         Raises:
-            VQBrainError: if there are no weights, because no epoch was validated.
+            VQBrainError: if no epoch was validated, so that there are no weights.
         """
         if not (self.work / "model.pt").is_file():
             raise VQBrainError(

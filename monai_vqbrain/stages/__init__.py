@@ -1,1 +1,1 @@
-"""The stages of a run: files in, files out, provenance beside them."""
+"""The stages of a run, one file per command: files in, files and their provenance out."""

@@ -1,4 +1,4 @@
-"""`vqbrain check`: the plan of `prepare` for a source, and what is wrong with the source."""
+"""`vqbrain check`: the plan of `prepare` for a source, and the problems of the source."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ def check(
     exclude: Sequence[str] = (),
     seed: int = 0,
 ) -> SlicingPlan:
-    """Plan `prepare`, from tables, headers and the voxels of a few volumes; write nothing.
+    """Plan `prepare` from tables, headers and the voxels of a few volumes; write nothing.
 
     Args:
         source: the folder with the images.
-        run: the run folder, to see which scans would be kept; images are then read as a whole.
-        layout: as of `prepare`, as all further arguments.
+        run: the run folder, to see which stacks would be kept; all images are then hashed.
+        layout: as for `prepare`, like all further arguments.
         axis: `axial`, `coronal` or `sagittal`.
         size: (H, W) pixels of a slice.
         spacing: size of a pixel, mm.
         positions: `FROM:TO:STEP` along the axis, mm, ends included.
-        count: instead, a number of slices, evenly spaced within the brain.
+        count: instead of positions, a number of slices, evenly spaced within the brain.
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
         columns: role (diagnosis, sex, age) -> column of the source.
         exclude: participants or scans to leave out.
-        seed: of the splits.
+        seed: seed of the splits.
 
     Returns:
         The plan; `slicing.plan_text.plan_lines` writes it as text.
 
     Raises:
-        UsageError: the source is not one, or an option cannot be.
+        UsageError: if the source is not a cohort, or an option is invalid.
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,

@@ -20,39 +20,39 @@ from monai_vqbrain.stages.train import train_prior, train_vqvae
 
 logger = logging.getLogger(__name__)
 
-FEW_CODES = {"network_def#num_codes": 64}  # what a prior can learn from few slices in minutes
+FEW_CODES = {"network_def#num_codes": 64}  # as many as a prior can learn from few slices in minutes
 
 
 def demo(run: Path | str = "vqbrain-demo", *, quick: bool = False, device: str = "auto") -> Path:
     """Simulate a cohort, train on it, sample from it, evaluate.
 
     Args:
-        run: the run folder; stages that are finished there are not run again.
-        quick: a smaller cohort and half a minute of training in all, to see that everything works.
+        run: the run folder; stages that are up to date are not run again.
+        quick: a smaller cohort and half a minute of training in total, to check the installation.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
-        The report.
+        The report, an HTML file.
 
     Raises:
         UsageError: if the folder holds a run on real data.
     """
     began = time.monotonic()
-    where = RunFolder(run)
-    slices = read_provenance(where.slices)
+    run_folder = RunFolder(run)
+    slices = read_provenance(run_folder.slices)
     if slices is not None and not slices.get("simulated"):
         raise UsageError(f"{run} holds a run on real data: give the demo a folder of its own")
     logger.info("A demo on SIMULATED data, %s.", "under 2 minutes" if quick else "about 5 minutes")
     participants = 10 if quick else PARTICIPANTS
-    source = make_phantom(where.path / "0-phantom", participants=participants)
+    source = make_phantom(run_folder.path / "0-phantom", participants=participants)
     prepare(source, run, size=SIZE, spacing=SPACING)
     minutes = 0.25 if quick else 2.5
-    few: dict[str, Any] = {"slices_per_epoch": 320} if quick else {}  # curves need several points
-    train_vqvae(run, minutes=minutes, device=device, overrides=FEW_CODES | few)
+    epoch: dict[str, Any] = {"slices_per_epoch": 320} if quick else {}  # several points per curve
+    train_vqvae(run, minutes=minutes, device=device, overrides=FEW_CODES | epoch)
     encode(run, device=device)
-    train_prior(run, minutes=minutes, device=device, overrides=few)
+    train_prior(run, minutes=minutes, device=device, overrides=epoch)
     sample(run, device=device)
     page = evaluate(run, device=device)
-    took = (time.monotonic() - began) / 60
-    logger.info("done in %.1f minutes; open the report: %s", took, page.resolve())
+    duration = (time.monotonic() - began) / 60  # minutes
+    logger.info("done in %.1f minutes; open the report: %s", duration, page.resolve())
     return page

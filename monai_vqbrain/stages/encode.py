@@ -1,4 +1,4 @@
-"""`vqbrain encode`: every slice of a run as a grid of codes."""
+"""`vqbrain encode`: encode every slice of a run as a grid of codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def encode(run: Path | str, *, device: str = "auto") -> Path:
-    """Encode every slice of a run, unless the codes are there and up to date.
+    """Encode every slice of a run, unless the codes are up to date.
 
     Args:
         run: the run folder, with a trained VQ-VAE.
@@ -28,19 +28,19 @@ def encode(run: Path | str, *, device: str = "auto") -> Path:
         UsageError: if slices or VQ-VAE are missing.
         VQBrainError: if the VQ-VAE was trained on other slices.
     """
-    where = RunFolder(run)
-    where.need(where.slices, "prepare SOURCE")
-    where.need(where.vqvae, "train vqvae")
-    reason = what_changed(where.codes, describe(code_inputs(where)), {})
+    run_folder = RunFolder(run)
+    run_folder.need(run_folder.slices, "prepare SOURCE")
+    run_folder.need(run_folder.vqvae, "train vqvae")
+    reason = what_changed(run_folder.codes, describe(code_inputs(run_folder)), {})
     if reason is None:
-        logger.info("%s is up to date: nothing it depends on has changed", where.codes.name)
-        return where.codes
-    logger.info("encoding %s (%s)", where.codes.name, reason)
+        logger.info("%s is up to date: nothing it depends on has changed", run_folder.codes.name)
+        return run_folder.codes
+    logger.info("encoding %s (%s)", run_folder.codes.name, reason)
     try:
-        run_bundle("vqvae", "inference", _ids(where, device))
+        run_bundle("vqvae", "inference", _ids(run_folder, device))
     finally:
-        leave_stage(where.codes)
-    return where.codes
+        leave_stage(run_folder.codes)
+    return run_folder.codes
 
 
 def encoding_command(run: Path | str, device: str = "auto") -> str:

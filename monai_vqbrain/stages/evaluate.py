@@ -1,4 +1,4 @@
-"""`vqbrain evaluate`: every figure of a run, in metrics.json, and the report."""
+"""`vqbrain evaluate`: the scores of a run, in metrics.json, and the report."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ logger = logging.getLogger(__name__)
 def evaluate(run: Path | str, *, device: str = "auto", show_ids: bool = False) -> Path:
     """Score a run on its test participants and write 7-report: tables, metrics.json, the report.
 
-    Numbers are computed again only when something that they rest on changed; the report is always
-    rendered.
+    Scores are computed again only if something that they depend on has changed; the report is
+    always rendered.
 
     Args:
-        run: the run folder, at least trained and encoded.
+        run: the run folder, with at least a trained VQ-VAE and codes.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         show_ids: show participant ids in the report.
 
     Returns:
-        The report.
+        The report, an HTML file.
 
     Raises:
-        UsageError: a stage before is missing.
-        VQBrainError: codes or prior belong to another VQ-VAE.
+        UsageError: if an earlier stage is missing.
+        VQBrainError: if codes or prior belong to another VQ-VAE.
     """
     folder = RunFolder(run)
     folder.need(folder.slices, "prepare SOURCE")
     folder.need(folder.vqvae, "train vqvae")
     folder.need(folder.codes, "encode")
     made_from = describe(evaluation_inputs(folder))
-    why = what_changed(folder.report, made_from, {})
-    if why is None:
+    reason = what_changed(folder.report, made_from, {})
+    if reason is None:
         logger.info("%s is up to date: only the report is rendered again", folder.report.name)
         return render(folder, folder.report, show_ids)
     check_fit(folder)
-    logger.info("evaluating %s (%s)", folder.report.name, why)
+    logger.info("evaluating %s (%s)", folder.report.name, reason)
     began = time.monotonic()
     with building(folder.report) as work, logging_to(work):
         run_evaluations(folder, work, device)
@@ -66,10 +66,10 @@ def evaluate(run: Path | str, *, device: str = "auto", show_ids: bool = False) -
 
 
 def check_fit(run: RunFolder) -> None:
-    """Refuse codes or a prior that belong to another VQ-VAE; say so if samples do.
+    """Refuse codes or a prior that belong to another VQ-VAE; warn if samples do.
 
     Raises:
-        VQBrainError: naming the command to run.
+        VQBrainError: if they do; it names the command to run.
     """
     check_codes(run)
     if read_provenance(run.prior):
@@ -79,7 +79,7 @@ def check_fit(run: RunFolder) -> None:
 
 
 def run_evaluations(run: RunFolder, work: Path, device: str) -> None:
-    """Let the bundles' own evaluations leave fidelity.tsv, panel.png and bits.tsv in `work`."""
+    """Run the bundles' evaluations, which write fidelity.tsv, panel.png and bits.tsv to `work`."""
     ids = {
         "run_dir": str(run.path.absolute()),
         "output_dir": str(work.absolute()),
@@ -91,13 +91,13 @@ def run_evaluations(run: RunFolder, work: Path, device: str) -> None:
 
 
 def decoder(run: RunFolder, device: str) -> Decode:
-    """The run's VQ-VAE as a function from code grids to images."""
-    place = select_device(device)
-    network = load_network(run.vqvae, place)
+    """The run's VQ-VAE as a function from code grids (B, G, w, h) to images (B, W, H) in [0, 1]."""
+    target = select_device(device)
+    network = load_network(run.vqvae, target)
     width, height = sample_size(run.path) or (None, None)
 
     def decode(codes: np.ndarray) -> np.ndarray:
-        grids = torch.from_numpy(codes.astype(np.int64)).to(place)
+        grids = torch.from_numpy(codes.astype(np.int64)).to(target)
         if grids.shape[1] == 1:  # one group
             grids = grids[:, 0]
         with torch.inference_mode():

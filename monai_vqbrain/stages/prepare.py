@@ -57,23 +57,22 @@ def prepare(
         size: (H, W) pixels of a slice.
         spacing: size of a pixel, mm.
         positions: `FROM:TO:STEP` along the axis, mm, ends included.
-        count: instead, a number of slices, evenly spaced within the brain.
+        count: instead of positions, a number of slices, evenly spaced within the brain.
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
         columns: role (diagnosis, sex, age) -> column of the source.
         exclude: participants, or scans by `participant_id[_session_id]`, to leave out.
-        seed: of the splits.
-        jobs: processes.
-        dask: instead, the address of a dask scheduler.
+        seed: seed of the splits.
+        jobs: number of processes.
+        dask: instead of jobs, the address of a dask scheduler.
         on_error: `skip` unusable volumes, or `stop` at the first.
 
     Returns:
-        The slices' folder, `R/2-slices`. It stays as it is if it depends on the same images and
-        options.
+        The slices' folder, `R/2-slices`. It is left unchanged if images and options are the same.
 
     Raises:
-        UsageError: the source is not one, or an option cannot be.
-        VQBrainError: no volume is usable, or one is not with `on_error="stop"`.
+        UsageError: if the source is not a cohort, or an option is invalid.
+        VQBrainError: if no volume is usable, or one is not and `on_error` is `stop`.
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
@@ -84,29 +83,32 @@ def prepare(
 
 
 def prepare_slices(source: Path | str, run: Path | str, options: PrepareOptions) -> Path:
-    """Plan, then do; see `prepare`."""
+    """Plan and execute `prepare` with checked options; see there."""
     began = time.monotonic()
-    source, where = Path(source), RunFolder(run)
-    if options.dask is not None:  # its workers may stand anywhere
-        source, where = source.absolute(), RunFolder(where.path.absolute())
-    plan = make_plan(source, options, where)
+    source, run_folder = Path(source), RunFolder(run)
+    if options.dask is not None:  # its workers may have another working directory
+        source, run_folder = source.absolute(), RunFolder(run_folder.path.absolute())
+    plan = make_plan(source, options, run_folder)
     if plan.reason is None:
-        logger.info("%s is up to date", where.slices)
-        return where.slices
+        logger.info("%s is up to date", run_folder.slices)
+        return run_folder.slices
     if plan.align_asked == "auto" and plan.options.align != "none":
         require_simpleitk("whole heads must be aligned")
         logger.info("all volumes are registered to MNI152 (affine): %s", plan.align_reason)
-    execute(plan, where, began)
-    return where.slices
+    execute(plan, run_folder, began)
+    return run_folder.slices
 
 
 def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
-    """Make what a plan says.
+    """Execute a plan.
 
     Args:
-        plan: of `make_plan`, with a run folder.
+        plan: the result of `make_plan` with a run folder.
         run: that run folder.
-        began: when the stage began, on the monotonic clock.
+        began: start of the stage on the monotonic clock, s.
+
+    Raises:
+        VQBrainError: as `prepare`.
     """
     kept, scans = plan.states[ScanState.KEPT], len(plan.scans)
     with building(run.slices, go_on=True) as work, logging_to(work):
@@ -119,9 +121,9 @@ def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
         problems = [*(p for one in sliced for p in one.problems), *plan.cohort.problems]
         usable = [one for one in sliced if one.slices]
         if not usable:
-            kept_where = _keep_problems(problems, run.slices)
+            list_of_all = _write_problems_only(problems, run.slices)
             first = problem_line(problems[0])
-            raise VQBrainError(f"no volume is usable, the first: {first}{kept_where}")
+            raise VQBrainError(f"no volume is usable, the first: {first}{list_of_all}")
         rows = _write(plan, usable, problems, work)
         seconds = time.monotonic() - began
         write_provenance(work, plan.inputs, plan.record, seconds, **_about(plan, rows))
@@ -132,7 +134,7 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
     options = plan.options
     cache = StackCache(
         extract=options.extract(in_template=plan.space != ""),
-        how=Normalisation(options.align, options.bias),
+        normalisation=Normalisation(options.align, options.bias),
         work=work,
         finished=run.slices,
         volumes=run.volumes,
@@ -161,7 +163,7 @@ def _write(
 
 
 def _about(plan: SlicingPlan, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What provenance keeps besides inputs and options."""
+    """Entries of provenance besides inputs and options."""
     return {
         "volumes": len({row["stack"] for row in rows}),
         "slices": len(rows),
@@ -172,8 +174,8 @@ def _about(plan: SlicingPlan, rows: Sequence[Mapping[str, Any]]) -> dict[str, An
     }
 
 
-def _keep_problems(problems: Sequence[Problem], folder: Path) -> str:
-    """Write problems.tsv where no earlier slices would be lost; and say where it is."""
+def _write_problems_only(problems: Sequence[Problem], folder: Path) -> str:
+    """Write problems.tsv, unless `folder` has slices of an earlier run; return a note on where."""
     if (folder / "slices.tsv").is_file():
         return ""
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,11 +189,11 @@ def _log_result(
     problems: Sequence[Problem],
     folder: Path,
 ) -> None:
-    thin = sum(row["brain_fraction"] < MIN_BRAIN_FRACTION for row in rows)
+    unused = sum(row["brain_fraction"] < MIN_BRAIN_FRACTION for row in rows)
     logger.info(
         "%d volumes, %d slices in %s; %d slices with under %s brain are used neither in training "
         "nor in scores",
-        len({row["stack"] for row in rows}), len(rows), folder, thin, f"{MIN_BRAIN_FRACTION:.0%}",
+        len({row["stack"] for row in rows}), len(rows), folder, unused, f"{MIN_BRAIN_FRACTION:.0%}",
     )  # fmt: skip
     filled = {row["split"] for row in rows}
     for split in (split for split in SPLITS if split not in filled):
@@ -206,11 +208,11 @@ def _log_result(
         logger.info("note: %s", note)
     if plan.options.positions is not None and not plan.space:
         logger.info(
-            "positions are mm of each image's own space: the same place in every brain only where "
-            "the images were aligned (--align affine)"
+            "positions are in mm of each image's own space: they are comparable between "
+            "participants only if the images are aligned (--align affine)"
         )
 
 
 def problem_line(problem: Problem) -> str:
-    """A problem for the user to read."""
+    """A problem as one line: path, problem, advice."""
     return f"{problem.path}: {problem.problem}: {problem.advice}"

@@ -1,4 +1,4 @@
-"""`vqbrain reconstruct`: images through a run's VQ-VAE, back in their own space, with scores."""
+"""`vqbrain reconstruct`: reconstruct images by a run's VQ-VAE, in their own space, and score."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from monai_vqbrain.stages.images.output import write_reconstruction
 from monai_vqbrain.stages.images.reconstruction import reconstruct_image
 from monai_vqbrain.transforms.input_slice import is_picture
 
-FLATTERS = {
-    "training": "a training participant of this run: these scores flatter",
-    "validation": "a validation participant of this run, by whom its weights were chosen: these "
-    "scores flatter a little",
+SPLIT_WARNINGS = {
+    "training": "a training participant of this run: these scores are optimistic",
+    "validation": "a validation participant of this run, used to select its weights: these scores "
+    "are slightly optimistic",
 }
 
 
@@ -35,39 +35,40 @@ def reconstruct(
     output: Path | str | None = None,
     device: str = "auto",
 ) -> Path:
-    """Reconstruct images, each into a folder of its own; what fails gets a line, the rest is done.
+    """Reconstruct images, each into its own folder; an image that fails does not stop the others.
 
     Args:
         run: the run folder.
         images: volumes, or single slices as NIfTI or pictures.
-        output: where the folders go, by default `R/reconstructions`.
+        output: the parent of these folders, by default `R/reconstructions`.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
-        The folder that holds the images' folders.
+        The parent folder of the images' folders.
 
     Raises:
-        UsageError: slices or VQ-VAE are missing, or there is no such device.
-        VQBrainError: the VQ-VAE does not fit; or an image failed: the line of the last one.
+        UsageError: if slices or VQ-VAE are missing, or the device is not available.
+        VQBrainError: if the VQ-VAE was trained on other slices; or if an image failed, with the
+            message for the last one.
     """
-    where = RunFolder(run)
-    where.need(where.slices, "prepare SOURCE")
-    where.need(where.vqvae, "train vqvae")
-    folder = Path(output) if output else where.path / "reconstructions"
-    process_images(images, folder, Reconstructor(where, device), "reconstructed")
+    run_folder = RunFolder(run)
+    run_folder.need(run_folder.slices, "prepare SOURCE")
+    run_folder.need(run_folder.vqvae, "train vqvae")
+    folder = Path(output) if output else run_folder.path / "reconstructions"
+    process_images(images, folder, Reconstructor(run_folder, device), "reconstructed")
     return folder
 
 
 class Reconstructor:
-    """Reconstructs one image after the other with a run's VQ-VAE.
+    """Reconstructs single images with a run's VQ-VAE.
 
     Args:
         run: the run folder.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
-        UsageError: there is no such device.
-        VQBrainError: the VQ-VAE was trained on other slices, or cannot be read.
+        UsageError: if the device is not available.
+        VQBrainError: if the VQ-VAE was trained on other slices, or cannot be read.
     """
 
     def __init__(self, run: RunFolder, device: str) -> None:
@@ -75,57 +76,58 @@ class Reconstructor:
         self.device = select_device(device)
         self.network = load_network(run.vqvae, self.device)
         self.frame = SliceFrame.of((read_provenance(run.slices) or {})["options"])
-        self.people = RunParticipants(run)
+        self.participants = RunParticipants(run)
         self.made_from = code_inputs(run)
         rows = read_slices_table(run)
-        where = rows["position_rel"][rows["split"] == "training"]
-        self.trained_on = float(where.min()), float(where.max())
+        positions = rows["position_rel"][rows["split"] == "training"]
+        self.trained_on = float(positions.min()), float(positions.max())
 
     def __call__(self, path: Path, folder: Path) -> list[str]:
         """Reconstruct one image.
 
         Args:
             path: the image.
-            folder: where its files go, named as the folder is; an earlier result is replaced.
+            folder: the folder to write to, which also names the files; an earlier result for the
+                same image is replaced.
 
         Returns:
-            What to tell a person.
+            Lines for the user.
 
         Raises:
-            VQBrainError: the image cannot be used, or the folder is not its.
-            ValueError: of the transforms, about the image's numbers.
+            VQBrainError: if the image cannot be used, or the folder belongs to another one.
+            ValueError: from a transform, if the image's values are unusable.
         """
         began = time.monotonic()
         check_result_folder(folder, path, "reconstruction")
-        original = read_input_image(path, self.frame)
-        files = {"image": path} | ({"mask": original.mask_path} if original.mask_path else {})
+        image = read_input_image(path, self.frame)
+        files = {"image": path} | ({"mask": image.mask_path} if image.mask_path else {})
         made_from = describe(files | self.made_from)
-        who = self.people.find(path, made_from["image"]["sha256"])
-        result = reconstruct_image(original, self.network, self.device)
+        participant = self.participants.find(path, made_from["image"]["sha256"])
+        result = reconstruct_image(image, self.network, self.device)
         scores = result.summary(self.trained_on)
         about: dict[str, Any] = {
             "kind": "reconstruction",
             "image": str(path.resolve()),
-            "intensities_of_0_and_1": original.limits,
-            "split": self.people.splits[who] if who else None,
+            "intensities_of_0_and_1": image.limits,
+            "split": self.participants.splits[participant] if participant else None,
             "scores": scores,
-            "notes": original.notes,
+            "notes": image.notes,
             "device": str(self.device),
         }
         with building(folder) as work:
             write_reconstruction(result, work, folder.name, is_picture(path))
             seconds = time.monotonic() - began
             write_provenance(work, made_from, asdict(self.frame), seconds, **about)
-        flattered = [f"{who} is {FLATTERS[about['split']]}"] if about["split"] in FLATTERS else []
-        return [score_line(scores), *original.notes, *flattered]
+        warning = SPLIT_WARNINGS.get(about["split"])
+        warnings = [f"{participant} is {warning}"] if warning else []
+        return [score_line(scores), *image.notes, *warnings]
 
 
 def score_line(scores: dict[str, Any]) -> str:
-    """The scores of one image for a person to read."""
+    """The scores of one image as a line for the user."""
     if scores["ssim_brain"] is None:
-        return (
-            f"SSIM {scores['ssim_whole']:.3f}, background included; no slice counts for the brain"
-        )
+        text = f"SSIM {scores['ssim_whole']:.3f}, background included"
+        return f"{text}; no slice has enough brain for a score inside it"
     counted, trained = scores["slices_scored"], scores["slices_trained_on"]
     text = f"SSIM in the brain {scores['ssim_brain']:.3f}"
     if scores["slices"] > 1:

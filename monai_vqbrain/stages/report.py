@@ -1,4 +1,4 @@
-"""`vqbrain report`: what a run did and reached, as one HTML file that opens offline."""
+"""`vqbrain report`: methods and results of a run, as one HTML file that opens offline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from monai_vqbrain.stages.reporting.pages import Filters, page
 from monai_vqbrain.stages.reporting.report_figures import report_figures
 from monai_vqbrain.tables import write_table
 
-MAX_BYTES = 5 * 1024 * 1024  # bytes
+MAX_BYTES = 5 * 1024 * 1024
 TEMPLATE = "report.html.j2"
 
 
@@ -31,14 +31,14 @@ def report(run: Path | str, *, show_ids: bool = False) -> Path:
 
     Args:
         run: the run folder.
-        show_ids: show participant ids; otherwise people are P01, P02 ..., with the key in
-            7-report/key.tsv.
+        show_ids: show participant ids; otherwise participants are labelled P01, P02, ..., and
+            7-report/key.tsv is the key.
 
     Returns:
         The HTML file.
 
     Raises:
-        UsageError: if the run was not evaluated yet.
+        UsageError: if the run has not been evaluated.
     """
     folder = RunFolder(run)
     if not (folder.report / "metrics.json").is_file():
@@ -47,7 +47,7 @@ def report(run: Path | str, *, show_ids: bool = False) -> Path:
 
 
 def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
-    """Write report.html and key.tsv into `work`, from metrics.json there and the run's stages.
+    """Write report.html and key.tsv to `work`, from its metrics.json and the run's stages.
 
     Raises:
         VQBrainError: if the file would be larger than 5 MB.
@@ -68,14 +68,14 @@ def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
 
 
 def participant_labels(run: RunFolder) -> dict[str, str]:
-    """participant -> P01, P02 ..., in the order of the ids."""
-    people = sorted(read_slices_table(run)["participant_id"].unique())
-    digits = max(2, len(str(len(people))))
-    return {p: f"P{i:0{digits}d}" for i, p in enumerate(people, start=1)}
+    """Participant -> P01, P02, ..., in the order of the ids."""
+    participants = sorted(read_slices_table(run)["participant_id"].unique())
+    digits = max(2, len(str(len(participants))))
+    return {p: f"P{i:0{digits}d}" for i, p in enumerate(participants, start=1)}
 
 
 def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str, Any]:
-    """All that the template shows."""
+    """The values that the template shows."""
     rows = read_slices_table(run)
     metrics = json.loads((work / "metrics.json").read_text())
     slices = read_provenance(run.slices) or {}
@@ -98,15 +98,15 @@ def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str,
 
 
 def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Plain answers to the questions that a careful reader asks first.
+    """The main findings, each as one sentence.
 
     Args:
-        metrics: metrics.json.
+        metrics: the content of metrics.json.
 
     Returns:
-        Dictionaries with `good` (bool) and `text`.
+        Dictionaries with `good` (bool), whether the finding speaks for the model, and `text`.
     """
-    found = []
+    answers = []
     fidelity, prior = metrics["fidelity"], metrics.get("prior")
     if "test" in fidelity and "trivial" in fidelity:
         ours = fidelity["test"]["ssim_brain"]["mean"]
@@ -114,22 +114,23 @@ def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         verb = "above" if ours > bar else "not above"
         name = figures.LABELS[name]
         text = f"Reconstructions are {verb} the best trivial predictor, {name}"
-        found.append({"good": ours > bar, "text": f"{text}: {ours:.3f} against {bar:.3f}."})
+        answers.append({"good": ours > bar, "text": f"{text}: {ours:.3f} against {bar:.3f}."})
     if "codebook" in metrics:
         used, size = metrics["codebook"]["used"], metrics["codebook"]["num_codes"]
         text = f"{used} of {size} codes occur in the test slices."
-        found.append({"good": used > size / 4, "text": text})
+        answers.append({"good": used > size / 4, "text": text})
     if prior:
         ours, bar = prior["bits_per_code"], prior["unigram_bits_per_code"]
         verb = "fewer" if ours < bar else "no fewer"
-        text = f"The prior needs {verb} bits a code than each position's own histogram"
-        found.append({"good": ours < bar, "text": f"{text}: {ours:.2f} against {bar:.2f}."})
-    found.append({"good": True, "text": "Nobody is in two splits."})  # evaluate raises otherwise
-    return found
+        text = f"The prior needs {verb} bits per code than each position's own histogram"
+        answers.append({"good": ours < bar, "text": f"{text}: {ours:.2f} against {bar:.2f}."})
+    # evaluate raises otherwise
+    answers.append({"good": True, "text": "No participant is in two splits."})
+    return answers
 
 
 def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Stage by stage: when, how long, on what, by which command."""
+    """For each finished stage its time, duration, machine, command and seed."""
     folders = [run.volumes, run.slices, run.vqvae, run.codes, run.prior, run.samples]
     hide = _id_replacer(labels)
     records = [(folder.name, read_provenance(folder)) for folder in folders]
@@ -149,31 +150,31 @@ def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[
 
 
 def _conditions(run: RunFolder) -> list[str]:
-    """What the prior is told of a slice."""
+    """Names of the prior's conditions."""
     path = run.prior / "config.json"
     definition = json.loads(path.read_text())["network_def"] if path.is_file() else {}
     return list(definition.get("conditions") or ())
 
 
 def _id_replacer(labels: Mapping[str, str]) -> Callable[[str], str]:
-    """A function that puts labels in the place of participant ids."""
+    """A function that replaces participant ids by labels."""
     ids = sorted(labels, key=len, reverse=True)
     pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, ids))})(?![A-Za-z0-9])")
     return lambda text: pattern.sub(lambda match: labels[match[0]], text)
 
 
 def _versions(run: RunFolder) -> dict[str, str]:
-    """package -> version, or versions where the stages differ."""
-    found: dict[str, list[str]] = {}
+    """Package -> version, or versions if the stages differ."""
+    versions: dict[str, list[str]] = {}
     for folder in (run.slices, run.vqvae, run.codes, run.prior, run.samples):
         for name, version in (read_provenance(folder) or {}).get("versions", {}).items():
-            found.setdefault(name, [])
-            found[name] += [version] if version not in found[name] else []
-    return {name: ", ".join(versions) for name, versions in found.items()}
+            versions.setdefault(name, [])
+            versions[name] += [version] if version not in versions[name] else []
+    return {name: ", ".join(several) for name, several in versions.items()}
 
 
 def _pixel(run: RunFolder, rows: pd.DataFrame) -> float | None:
-    """In-plane spacing in mm, read from the first stack; None where pixels are not square."""
+    """In-plane spacing, mm, of the first stack; None if pixels are not square."""
     import nibabel
 
     first, second = nibabel.load(run.slices / rows["stack"].iloc[0]).header.get_zooms()[:2]  # type: ignore[attr-defined]

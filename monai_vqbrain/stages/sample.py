@@ -1,4 +1,4 @@
-"""`vqbrain sample`: new code grids from the prior, decoded to images."""
+"""`vqbrain sample`: sample code grids from the prior and decode them to images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SampleOptions:
     """Options of `sample`, checked; `condition` as name -> value, `known` and `mask` as files.
 
     Raises:
-        UsageError: for a value out of its range, or options that exclude each other.
+        UsageError: for a value out of range, or options that exclude each other.
     """
 
     number: int = 16
@@ -44,8 +44,8 @@ class SampleOptions:
         _check_inpainting(self)
 
     def ids(self) -> dict[str, Any]:
-        """As ids of the bundle's configuration, files as absolute paths."""
-        # a path as it is typed could be code to MONAI
+        """The options as ids of the bundle's configuration, files as absolute paths."""
+        # MONAI could take a relative path for code
         files = {name: getattr(self, name) for name in ("known", "mask")}
         absolute = {n: None if f is None else str(Path(f).absolute()) for n, f in files.items()}
         return asdict(self) | {"condition": dict(self.condition)} | absolute
@@ -65,28 +65,29 @@ def sample(
     mask: Path | str | None = None,
     device: str = "auto",
 ) -> Path:
-    """Draw synthetic images from the prior of a run, unless the same samples lie there.
+    """Draw synthetic images from the prior of a run, unless the samples are up to date.
 
     Args:
         run: the run folder, with a trained prior.
-        number: how many images, or volumes.
+        number: number of images, or of volumes.
         seed: the same seed gives the same images.
-        temperature: above 0; below 1, likelier codes more often.
-        top_p: in (0, 1]; draw from the likeliest codes of this total probability.
-        guidance: 0 or more; above 1, the conditions weigh more, at twice the time.
+        temperature: above 0; values below 1 favour likely codes.
+        top_p: in (0, 1]; draw from the likeliest codes with this total probability.
+        guidance: weight of classifier-free guidance, 0 or more; values above 1 strengthen the
+            conditions. Any value but 1 doubles the time.
         condition: name -> value, such as `{"diagnosis": "AD", "age": "75"}`.
-        volume: draw whole volumes, slice after slice.
-        known: a slice of which all but `mask` is kept.
-        mask: an image that is not 0 where to inpaint.
+        volume: draw whole volumes, slice by slice.
+        known: a slice to inpaint; it is kept outside the mask.
+        mask: an image that is non-zero where to inpaint.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
         The folder of the samples, `R/6-samples`.
 
     Raises:
-        UsageError: if a network is missing, an option is out of range, or the prior does not know
+        UsageError: if a network is missing, an option is out of range, or the prior does not have
             a condition.
-        VQBrainError: if the networks do not belong together, or an image cannot be used.
+        VQBrainError: if the networks are inconsistent, or an image cannot be used.
     """
     options = SampleOptions(
         number, seed, temperature, top_p, guidance, condition or {}, volume,
@@ -96,20 +97,20 @@ def sample(
 
 
 def draw_samples(run: Path | str, options: SampleOptions, device: str = "auto") -> Path:
-    """Draw samples with options that are checked already; see `sample`."""
-    where, asked = RunFolder(run), options.ids()
-    where.need(where.vqvae, "train vqvae")
-    where.need(where.prior, "train prior")
-    check_models(where)
-    _check_conditions(where, options)
-    folder = where.samples
-    reason = what_changed(folder, describe(sample_inputs(where, asked)), asked)
+    """Draw samples with checked options; see `sample`."""
+    run_folder, ids = RunFolder(run), options.ids()
+    run_folder.need(run_folder.vqvae, "train vqvae")
+    run_folder.need(run_folder.prior, "train prior")
+    check_models(run_folder)
+    _check_conditions(run_folder, options)
+    folder = run_folder.samples
+    reason = what_changed(folder, describe(sample_inputs(run_folder, ids)), ids)
     if reason is None:
         logger.info("%s is up to date: the same %d samples", folder.name, options.number)
         return folder
     logger.info("sampling %s (%s)", folder.name, reason)
     try:
-        run_bundle("pixelcnn", "inference", _ids(where, options, device))
+        run_bundle("pixelcnn", "inference", _ids(run_folder, options, device))
     finally:
         leave_stage(folder)
     kind = ("volume" if options.volume else "image") + ("s" if options.number > 1 else "")
@@ -154,7 +155,7 @@ def _check_inpainting(options: SampleOptions) -> None:
 
 
 def _check_conditions(run: RunFolder, options: SampleOptions) -> None:
-    """Refuse conditions that the prior was not trained with, before anything runs."""
+    """Refuse conditions that the prior was not trained with, before any work is done."""
     settings = json.loads((run.prior / "config.json").read_text())["network_def"]
     known = settings.get("conditions", {})
     position = position_condition(known)

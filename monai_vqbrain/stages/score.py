@@ -32,8 +32,8 @@ from monai_vqbrain.stages.images.reconstruction import POSITION_COLUMNS
 from monai_vqbrain.tables import write_table
 from monai_vqbrain.transforms.input_image import InputImage
 
-BATCH = 16  # slices at a time
-MOST_BITS = 16.0  # the stored map's scale, in steps of 1/256 bit
+BATCH = 16  # slices per batch
+MAX_BITS = 16.0  # scale of the stored map, in steps of 1/256 bit
 
 
 def score(
@@ -44,42 +44,43 @@ def score(
     device: str = "auto",
     condition: Mapping[str, str] | None = None,
 ) -> Path:
-    """Score images, each into a folder of its own; what fails gets a line, the rest is done.
+    """Score images, each into its own folder; an image that fails does not stop the others.
 
     Args:
         run: the run folder.
         images: volumes, or single slices as NIfTI or pictures.
-        output: where the folders go, by default `R/scores`.
+        output: the parent of these folders, by default `R/scores`.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        condition: what is known about the participants of the images, name -> value.
+        condition: name -> value of what is known about the participants of the images.
 
     Returns:
-        The folder that holds the images' folders.
+        The parent folder of the images' folders.
 
     Raises:
-        UsageError: a network is missing, there is no such device, or the prior knows no such
-            condition.
-        VQBrainError: the networks do not fit; or an image failed: the line of the last one.
+        UsageError: if a network is missing, the device is not available, or the prior does not have
+            the condition.
+        VQBrainError: if the networks are inconsistent; or if an image failed, with the message for
+            the last one.
     """
-    where = RunFolder(run)
-    where.need(where.vqvae, "train vqvae")
-    where.need(where.prior, "train prior")
-    folder = Path(output) if output else where.path / "scores"
-    process_images(images, folder, Scorer(where, device, condition or {}), "scored")
+    run_folder = RunFolder(run)
+    run_folder.need(run_folder.vqvae, "train vqvae")
+    run_folder.need(run_folder.prior, "train prior")
+    folder = Path(output) if output else run_folder.path / "scores"
+    process_images(images, folder, Scorer(run_folder, device, condition or {}), "scored")
     return folder
 
 
 class Scorer:
-    """Scores one image after the other with a run's prior.
+    """Scores single images with a run's prior.
 
     Args:
         run: the run folder.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        condition: what is known of whom the images show.
+        condition: name -> value of what is known about the participants of the images.
 
     Raises:
-        UsageError: there is no such device or condition.
-        VQBrainError: the networks do not belong together, or cannot be read.
+        UsageError: if the device is not available, or the prior does not have the condition.
+        VQBrainError: if the networks are inconsistent, or cannot be read.
     """
 
     def __init__(self, run: RunFolder, device: str, condition: Mapping[str, str]) -> None:
@@ -95,92 +96,93 @@ class Scorer:
             raise UsageError(f"--condition {error}") from error
         self.frame = SliceFrame.of((read_provenance(run.slices) or {})["options"])
         self.made_from = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
-        self.usual = self._usual(run)
+        self.validation_bits = self._validation_bits(run)
 
     def __call__(self, path: Path, folder: Path) -> list[str]:
         """Score one image.
 
         Args:
             path: the image.
-            folder: where its files go, named as the folder is; an earlier result is replaced.
+            folder: the folder to write to, which also names the files; an earlier result for the
+                same image is replaced.
 
         Returns:
-            What to tell a person.
+            Lines for the user.
 
         Raises:
-            VQBrainError: the image cannot be used, or the folder is not its.
-            ValueError: of the transforms, about the image's numbers.
+            VQBrainError: if the image cannot be used, or the folder belongs to another one.
+            ValueError: from a transform, if the image's values are unusable.
         """
         began = time.monotonic()
         check_result_folder(folder, path, "scores")
-        original = read_input_image(path, self.frame)
+        image = read_input_image(path, self.frame)
         made_from = describe({"image": path} | self.made_from)
-        bits = self._bits(original)  # (S, w, h)
-        table = self._table(original, bits)
+        bits = self._bits(image)  # (S, w, h)
+        table = self._table(image, bits)
         counted = table[table["counts"]]
         mean = float(counted["bits_per_code"].mean()) if len(counted) else None
         with building(folder) as work:
             name = folder.name
             stack = np.kron(bits.transpose(1, 2, 0), np.ones((self.vqvae.factor,) * 2 + (1,)))
-            width, height = original.slices.shape[:2]
+            width, height = image.slices.shape[:2]
             stack = np.ascontiguousarray(stack[:width, :height], dtype=np.float32)
-            values = original.back(stack) * original.brain
+            values = image.back(stack) * image.brain
             file = work / f"{name}_desc-bits_T1w.nii.gz"
-            write_like(values, MOST_BITS, "bits a code, vqbrain", original.like, file)
-            write_table(table, work / f"{name}_bits.tsv")
-            (work / f"{name}.png").write_bytes(bits_panel(original, stack, table))
+            write_like(values, MAX_BITS, "bits per code, vqbrain", image.like, file)
+            write_table(table, work / f"{name}_bits.tsv", digits=6)
+            (work / f"{name}.png").write_bytes(bits_panel(image, stack, table))
             about: dict[str, Any] = {
                 "kind": "scores",
                 "image": str(path.resolve()),
                 "condition": self.condition,
                 "bits_per_code": mean,
                 "bits": float(counted["bits"].sum()),
-                "usual": self.usual,
-                "notes": original.notes,
+                "usual": self.validation_bits,
+                "notes": image.notes,
             }
             seconds = time.monotonic() - began
             write_provenance(work, made_from, asdict(self.frame), seconds, **about)
-        return [self._line(mean, len(counted)), *original.notes]
+        return [self._line(mean, len(counted)), *image.notes]
 
     @torch.inference_mode()
-    def _bits(self, original: InputImage) -> np.ndarray:
+    def _bits(self, image: InputImage) -> np.ndarray:
         """Bits of every code of every slice, (S, w, h)."""
-        images = torch.from_numpy(np.ascontiguousarray(original.slices.transpose(2, 0, 1)))[:, None]
-        rows = torch.stack([self._row(place) for place in original.places])
-        found = []
-        for batch, asked in zip(images.split(BATCH), rows.split(BATCH), strict=True):
+        slices = torch.from_numpy(np.ascontiguousarray(image.slices.transpose(2, 0, 1)))[:, None]
+        rows = torch.stack([self._row(place) for place in image.places])
+        bits = []
+        for batch, conditions in zip(slices.split(BATCH), rows.split(BATCH), strict=True):
             codes = self.vqvae.index_quantize(batch.to(self.device))
             if list(codes.shape[-2:]) != self.prior.settings["grid"][-2:]:
                 w, h = (side * self.vqvae.factor for side in self.prior.settings["grid"][-2:])
                 raise VQBrainError(
-                    f"has slices of {batch.shape[2]}x{batch.shape[3]} pixels, and the prior knows "
-                    f"{w}x{h}: give a volume, or a slice of that size"
+                    f"has slices of {batch.shape[2]}x{batch.shape[3]} pixels, and the prior was "
+                    f"trained on {w}x{h}: give a volume, or a slice of that size"
                 )
-            found.append(self._code_bits(codes, asked))
-        return torch.cat(found).cpu().numpy()
+            bits.append(self._code_bits(codes, conditions))
+        return torch.cat(bits).cpu().numpy()
 
     def _row(self, place: Mapping[str, Any]) -> torch.Tensor:
-        """The conditions of one slice: what was asked, and where it lies, as far as is known."""
-        where = conditions_of_row(place, self.known).get(self.position or "")
-        there = {} if self.position is None else {self.position: where}
-        return condition_row(self.known, {**there, **self.condition})
+        """The conditions of one slice, (C,): the given ones, and its position if it is one."""
+        position = conditions_of_row(place, self.known).get(self.position or "")
+        own = {} if self.position is None else {self.position: position}
+        return condition_row(self.known, {**own, **self.condition})
 
-    def _table(self, original: InputImage, bits: np.ndarray) -> pd.DataFrame:
-        table = pd.DataFrame(original.places, columns=list(POSITION_COLUMNS))
+    def _table(self, image: InputImage, bits: np.ndarray) -> pd.DataFrame:
+        table = pd.DataFrame(image.places, columns=list(POSITION_COLUMNS))
         table["bits_per_code"] = bits.mean(axis=(1, 2))
         table["bits"] = bits.sum(axis=(1, 2)) * self.prior.groups
-        counts = ~(table["brain_fraction"] < MIN_BRAIN_FRACTION)  # a picture's may be unknown
+        counts = ~(table["brain_fraction"] < MIN_BRAIN_FRACTION)  # NaN for a picture
         if self.position is not None:
             low, high = map(float, self.known[self.position])
-            places = table[self.position].round(RANGE_DIGITS)
-            counts &= places.isna() | places.between(low, high)
+            positions = table[self.position].round(RANGE_DIGITS)
+            counts &= positions.isna() | positions.between(low, high)
         return table.assign(counts=counts)
 
     @torch.inference_mode()
-    def _usual(self, run: RunFolder) -> dict[str, Any]:
-        """Bits a code of the run's validation people, each told as much as the images are."""
+    def _validation_bits(self, run: RunFolder) -> dict[str, Any]:
+        """Bits per code of validation participants, given the same conditions as the images."""
         items = code_items(run.path, "validation", 256, self.known)
-        told = torch.tensor([n == self.position or n in self.condition for n in self.known])
+        given = torch.tensor([n == self.position or n in self.condition for n in self.known])
         means: list[float] = []
         for start in range(0, len(items), BATCH):
             batch = items[start : start + BATCH]
@@ -188,17 +190,17 @@ class Scorer:
             rows = torch.empty(len(batch), 0)
             if self.known:
                 rows = torch.stack([item["condition"] for item in batch])
-                rows = rows.masked_fill(~told, torch.nan)
+                rows = rows.masked_fill(~given, torch.nan)
             means += self._code_bits(codes, rows).mean((-1, -2)).tolist()
         return over_participants(means, [item["participant_id"] for item in items]).as_json()
 
     def _code_bits(self, codes: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Bits of codes under conditions, (B, w, h); of several groups their mean."""
+        """Bits per code under conditions, (B, w, h); the mean over several groups."""
         bits = code_bits(self.prior, codes, rows.to(self.device) if self.known else None)
         return bits.mean(1) if bits.ndim == 4 else bits
 
     def _line(self, mean: float | None, slices: int) -> str:
         if mean is None:
-            return "no slice lies where the prior was trained: the map says little"
-        usual = self.usual["mean"]
-        return f"{mean:.2f} bits a code over {slices} slices (validation people: {usual:.2f})"
+            return "no slice is at a position that the prior was trained on: do not rely on the map"
+        validation = self.validation_bits["mean"]
+        return f"{mean:.2f} bits per code over {slices} slices (validation: {validation:.2f})"

@@ -1,4 +1,4 @@
-"""`vqbrain train`: the shipped bundle's training on a prepared run."""
+"""`vqbrain train`: train a network by the shipped bundle."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from monai_vqbrain.runs.stage_folder import leave_stage
 logger = logging.getLogger(__name__)
 
 BUNDLE = {"vqvae": "vqvae", "prior": "pixelcnn"}
-PROVENANCE = ("seed", "minutes", "max_epochs", "overrides")  # options that decide the result
+PROVENANCE = ("seed", "minutes", "max_epochs", "overrides")  # options that the result depends on
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of a training, as of `train_vqvae`; None leaves the bundle's own value."""
+    """Options of `train_vqvae` and `train_prior`; None stands for the bundle's default."""
 
     minutes: float | None = None
     epochs: int | None = None
@@ -43,15 +43,15 @@ def train_vqvae(
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train the VQ-VAE of a run on its slices, unless that is done already.
+    """Train the VQ-VAE of a run on its slices, unless it is up to date.
 
     Args:
         run: the run folder, prepared.
         minutes: wall-clock budget; 5 by default.
-        epochs: instead, a number of epochs; repeats bit for bit.
+        epochs: instead of minutes, a number of epochs; the result is then reproducible bit for bit.
         resume: continue an interrupted training.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        seed: of weights, order and crops.
+        seed: seed of weights, order and crops.
         overrides: id of the bundle's configuration -> value, such as
             `{"network_def#num_codes": 1024}`.
 
@@ -75,15 +75,15 @@ def train_prior(
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train the prior of a run on its codes, unless that is done already.
+    """Train the prior of a run on its codes, unless it is up to date.
 
     Args:
         run: the run folder, encoded.
-        minutes: as of `train_vqvae`, as all further arguments.
-        epochs: instead, a number of epochs.
+        minutes: as for `train_vqvae`, like all further arguments.
+        epochs: instead of minutes, a number of epochs.
         resume: continue an interrupted training.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        seed: of weights and order.
+        seed: seed of weights and order.
         overrides: id of the bundle's configuration -> value.
 
     Returns:
@@ -98,12 +98,12 @@ def train_prior(
 
 def train(run: Path | str, network: str, options: TrainOptions) -> Path:
     """Train "vqvae" or "prior"; see `train_vqvae` and `train_prior`."""
-    where, bundle = RunFolder(run), BUNDLE[network]
-    ids = training_ids(where, network, options)
-    _check_ready(where, network)
-    folder = where.vqvae if network == "vqvae" else where.prior
-    asked = {key: ids[key] for key in PROVENANCE}
-    reason = what_changed(folder, describe(training_inputs(where.path, network)), asked)
+    run_folder, bundle = RunFolder(run), BUNDLE[network]
+    ids = training_ids(run_folder, network, options)
+    _check_ready(run_folder, network)
+    folder = run_folder.vqvae if network == "vqvae" else run_folder.prior
+    record = {key: ids[key] for key in PROVENANCE}
+    reason = what_changed(folder, describe(training_inputs(run_folder.path, network)), record)
     if reason is None:
         logger.info("%s is up to date: nothing it depends on has changed", folder.name)
         return folder
@@ -122,7 +122,7 @@ def training_command(run: Path | str, network: str, options: TrainOptions) -> st
 
 
 def training_ids(run: RunFolder, network: str, options: TrainOptions) -> dict[str, Any]:
-    """The ids of the bundle's configuration that the options set."""
+    """The options as ids of the bundle's configuration."""
     bundle, minutes = BUNDLE[network], options.minutes
     if minutes is None and options.epochs is None:
         minutes = default_value(bundle, "train", "minutes")

@@ -1,1 +1,1 @@
-"""Images of a user through a run's networks: the parts of `reconstruct` and `score`."""
+"""Applying a run's networks to single images: the parts of `reconstruct` and `score`."""

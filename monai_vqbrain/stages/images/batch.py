@@ -1,4 +1,4 @@
-"""Images that a command names, one after the other, each with a result folder of its own."""
+"""Processing the images of a command one by one, each into its own result folder."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def process_images(
     work: Callable[[Path, Path], list[str]],
     verb: str,
 ) -> None:
-    """Work on images one by one, each into a folder of its own; a failure does not end the others.
+    """Process images one by one, each into its own folder; a failure does not stop the others.
 
     Args:
-        images: paths; one that comes twice counts once.
-        folder: where the images' folders go.
-        work: of (image, its folder), gives what to tell the user.
-        verb: what is done, such as "reconstructed".
+        images: paths; duplicates are processed once.
+        folder: the parent of the images' folders.
+        work: called with (image, its folder); returns lines for the user.
+        verb: past participle for the summary, such as "reconstructed".
 
     Raises:
-        VQBrainError: if an image failed: the line of the last one; those before are logged.
+        VQBrainError: if an image failed, with the message for the last one; the others are logged.
     """
     names = result_names([Path(image) for image in images])
     lines, problems = [], []
@@ -50,10 +50,10 @@ def process_images(
             lines += [f"{name}: {line}" for line in work(path, folder / name)]
         except VQBrainError as error:
             problems.append(f"{path}: {error}")
-        except ValueError as error:  # of the transforms, about this image's numbers
+        except ValueError as error:  # from a transform: unusable values
             problems.append(f"{path}: {error}: look at the image")
-        except OSError as error:  # of the image, or of where its result goes
-            problems.append(f"{path}: {error}: mend that, or leave this image out")
+        except OSError as error:  # of the image or of its result folder
+            problems.append(f"{path}: {error}: fix this, or leave this image out")
     for line in lines:
         logger.info("%s", line, extra=PRIVATE)
     logger.info("%d of %d images %s: %s", len(names) - len(problems), len(names), verb, folder)
@@ -64,10 +64,10 @@ def process_images(
 
 
 def result_names(images: Sequence[Path]) -> dict[Path, str]:
-    """A name for the results of each image: its own, with its ending or folders where it repeats.
+    """A unique name for the results of each image: its stem, with suffix or folders if needed.
 
     Args:
-        images: paths; one that comes twice counts once.
+        images: paths; duplicates count once.
 
     Example:
         >>> list(result_names([Path("a/mri/brain.mgz"), Path("b/mri/brain.mgz")]).values())
@@ -93,7 +93,7 @@ def result_names(images: Sequence[Path]) -> dict[Path, str]:
 
 
 def _base_name(path: Path) -> str:
-    """A file's name without its ending and without `_T1w`."""
+    """A file's name without suffix and `_T1w`."""
     name = stem(path)
     return (path.stem if name == path.name else name).removesuffix("_T1w")
 
@@ -102,19 +102,19 @@ def check_result_folder(folder: Path, image: Path, kind: str) -> None:
     """Refuse to replace a folder that is not an earlier result of the same kind and image.
 
     Args:
-        folder: where the result is to go.
-        image: what it is of.
-        kind: what it is, as its provenance has it: "reconstruction" or "scores".
+        folder: the folder for the result.
+        image: the image.
+        kind: the kind of result, as in its provenance: "reconstruction" or "scores".
 
     Raises:
-        VQBrainError: saying whose it is.
+        VQBrainError: if it is; the message names the image that the folder belongs to.
     """
     if not folder.exists():
         return
     record = (read_provenance(folder) or {}) if folder.is_dir() else {}
     owner = record.get("image")
     if owner is None or record.get("kind") != kind:
-        raise VQBrainError(f"{folder} is there and holds no {kind}: give another --output")
+        raise VQBrainError(f"{folder} exists and holds no {kind}: give another --output")
     if owner != str(image.resolve()):
         raise VQBrainError(
             f"{folder} holds the {kind} of {owner}: delete it, or give another --output"
@@ -122,11 +122,15 @@ def check_result_folder(folder: Path, image: Path, kind: str) -> None:
 
 
 def read_input_image(path: Path, frame: SliceFrame) -> InputImage:
-    """Read an image of any kind that can be reconstructed.
+    """Read a volume, a single slice as NIfTI, or a picture.
+
+    Args:
+        path: the image.
+        frame: how the run slices volumes.
 
     Raises:
-        UnusableImageError: it is not there, or cannot be used.
-        ValueError: of the transforms, about its numbers.
+        UnusableImageError: if it does not exist, or cannot be used.
+        ValueError: from a transform, if its values are unusable.
     """
     if not path.exists():
         raise UnusableImageError("does not exist", "check the path")

@@ -1,4 +1,4 @@
-"""A volume as a network's input: all slices of its brain, and the way back to its voxels."""
+"""A volume as a network's input: all slices of its brain, and their inverse to its voxels."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from monai_vqbrain.transforms.template import template_extent
 
 @dataclass(frozen=True)
 class SliceFrame:
-    """How a run cuts slices.
+    """How a run slices volumes; `reconstruct` and `score` store it in their provenance.
 
     Args:
         axis: "axial", "coronal" or "sagittal".
         size: (W, H) pixels.
-        spacing: mm of a pixel.
-        how: what is done to a volume before.
-        space: the template space of the slices; empty for the scanner's own.
+        spacing: size of a pixel, mm.
+        how: the normalisation of a volume before it is sliced.
+        space: the template space of the slices; empty for each image's own space.
     """
 
     axis: str
@@ -48,28 +48,29 @@ class SliceFrame:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SliceFrame:
-        """The frame of the options that `prepare` keeps."""
+        """The frame for the options in the provenance of `prepare`."""
         height, width = options["size"]
         align = options["align"] if options["align"] in KINDS else "none"
-        how = Normalisation(align, options["bias"])
+        normalisation = Normalisation(align, options["bias"])
         space = options.get("space", "")
-        return cls(options["axis"], (width, height), float(options["spacing"]), how, space)
+        spacing = float(options["spacing"])
+        return cls(options["axis"], (width, height), spacing, normalisation, space)
 
 
 def read_input_volume(path: Path, frame: SliceFrame) -> InputImage:
-    """Read a volume and cut all of its brain, at its own slice distance, scaled as prepare does.
+    """Read a volume and slice all of its brain at its own slice distance, scaled as by `prepare`.
 
     Args:
-        path: any 3D file that nibabel reads; a brain mask is found as `brain_mask_of` says.
-        frame: how the run cuts slices.
+        path: any 3D file that nibabel reads; `brain_mask_of` finds its brain mask.
+        frame: how the run slices volumes.
 
     Raises:
-        UnusableImageError: as `prepare`.
-        ValueError: for an empty brain, or one without a single positive value.
+        UnusableImageError: as `normalise`.
+        ValueError: if the brain is empty or has no positive value.
     """
     image, mask_path = open_volume(path), brain_mask_of(path)
-    found = normalise(path, frame.how, mask_path, space_of(path))
-    volume, brain = found.volume, found.inside
+    normalised = normalise(path, frame.how, mask_path, space_of(path))
+    volume, brain = normalised.volume, normalised.inside
     box = brain_box(brain)
     low, high = brain_limits(volume.array[box], brain[box])
     array = np.where(brain, volume.array - np.float32(low), np.float32(0)) if low else volume.array
@@ -82,34 +83,34 @@ def read_input_volume(path: Path, frame: SliceFrame) -> InputImage:
         frame=template_extent() if frame.space else None,
     )
     stack = extract.stack(array[None], volume.affine, brain)
-    worth = _stored_unit(image)
+    unit = _stored_unit(image)
     return InputImage(
         slices=to_unit(stack.image[0], 0.0, high - low),
         mask=stack.mask[0],
         places=tuple(stack.place(index) for index in range(len(positions))),
         unit=to_unit(array, 0.0, high - low),
         brain=brain,
-        limits=(low * worth, high * worth),
+        limits=(low * unit, high * unit),
         back=lambda s: put_back(s, stack.grid.affine, volume.affine, brain.shape),
         like=image,
         mask_path=mask_path,
-        notes=tuple(_remarks(path, found, share_outside(brain, volume.affine, stack.grid))),
+        notes=tuple(_remarks(path, normalised, share_outside(brain, volume.affine, stack.grid))),
     )
 
 
 def space_of(path: Path) -> str:
-    """The template space that a file's name says it is in (`space-MNI...`); empty if none.
+    """The template space in a file's name (`space-MNI...`); empty if none.
 
     Example:
         >>> space_of(Path("sub-01_ses-M00_space-MNI152NLin2009cSym_res-1x1x1_T1w.nii.gz"))
         'MNI152NLin2009cSym'
     """
-    found = re.search(r"space-(MNI[^_.]*)", path.name)
-    return found.group(1) if found else ""
+    match = re.search(r"space-(MNI[^_.]*)", path.name)
+    return match.group(1) if match else ""
 
 
 def own_positions(brain: np.ndarray, affine: np.ndarray, axis: str) -> np.ndarray:
-    """Where the volume's own slices lie along an axis of world space, from end to end of the brain.
+    """Positions of the volume's own slices along an axis of world space, over the whole brain.
 
     Args:
         brain: (X, Y, Z) bool.
@@ -134,7 +135,13 @@ def own_positions(brain: np.ndarray, affine: np.ndarray, axis: str) -> np.ndarra
 
 
 def share_outside(brain: np.ndarray, affine: np.ndarray, grid: SliceGrid) -> float:
-    """The part of a brain's voxels that lies beside the frame of a grid of slices."""
+    """Share of a brain's voxels outside the frame of a grid of slices, in [0, 1].
+
+    Args:
+        brain: (X, Y, Z) bool.
+        affine: (4, 4), voxel -> world, mm, RAS.
+        grid: the grid of the slices.
+    """
     to_grid = np.linalg.inv(grid.affine) @ affine
     pixels = np.argwhere(brain) @ to_grid[:2, :3].T + to_grid[:2, 3]
     inside = (pixels >= -0.5) & (pixels <= np.array(grid.shape[:2]) - 0.5)
@@ -142,10 +149,10 @@ def share_outside(brain: np.ndarray, affine: np.ndarray, grid: SliceGrid) -> flo
 
 
 def brain_mask_of(path: Path) -> Path | None:
-    """The brain mask of a volume, as prepare would find it.
+    """The brain mask of a volume, found as `prepare` would.
 
-    It is `NAME_desc-brain_mask.nii[.gz]` beside the image, or what its BIDS dataset has for it in
-    `derivatives/`; None if there is neither.
+    It is `NAME_desc-brain_mask.nii[.gz]` beside the image, or the mask in `derivatives/` of its
+    BIDS dataset; None if there is neither.
     """
     for name in dict.fromkeys((stem(path).removesuffix("_T1w"), stem(path))):
         for ending in (".nii.gz", ".nii"):
@@ -154,8 +161,8 @@ def brain_mask_of(path: Path) -> Path | None:
                 return beside
     name_in_bids = parse_name(path)
     folders = {parent.name: parent for parent in path.absolute().parents}
-    person = folders.get(name_in_bids.participant_id) if name_in_bids else None
-    return _masks_of_dataset(person.parent).get(path.absolute()) if person else None
+    participant = folders.get(name_in_bids.participant_id) if name_in_bids else None
+    return _masks_of_dataset(participant.parent).get(path.absolute()) if participant else None
 
 
 @lru_cache(maxsize=4)
@@ -168,21 +175,21 @@ def _masks_of_dataset(root: Path) -> dict[Path, Path]:
 
 
 def _stored_unit(image: Any) -> float:
-    """What 1 of `read_volume`'s array is in the file's units: it keeps integers as stored."""
+    """The value of 1 in `read_volume`'s array in the file's units; integers are kept as stored."""
     proxy = image.dataobj
     if not isinstance(proxy, nib.arrayproxy.ArrayProxy) or proxy.inter or proxy.slope <= 0:
         return 1.0
     return float(proxy.slope)
 
 
-def _remarks(path: Path, found: Brain, beside: float) -> list[str]:
+def _remarks(path: Path, normalised: Brain, outside: float) -> list[str]:
     notes = []
-    if found.corrected:
-        notes.append("its bias field was taken away, and is not in the reconstruction")
-    if not found.volume.oriented:
+    if normalised.corrected:
+        notes.append("the bias field was corrected; the reconstruction does not contain it")
+    if not normalised.volume.oriented:
         problem = orientation_problem(Scan(participant_id="", path=path))
         notes.append(f"{problem.problem}: {problem.advice}")
-    if beside > 0:
-        share = f"{beside:.1%}" if beside >= 1e-3 else "under 0.1%"
+    if outside > 0:
+        share = f"{outside:.1%}" if outside >= 1e-3 else "under 0.1%"
         notes.append(f"{share} of the brain lies outside the run's frame and is not reconstructed")
     return notes

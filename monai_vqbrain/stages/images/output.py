@@ -1,4 +1,4 @@
-"""The files of a result: images on the voxels of the input, scores, a picture."""
+"""The files of a result: images on the input's voxels, scores, a picture."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from monai_vqbrain.stages.images.panels import reconstruction_panel
 from monai_vqbrain.stages.images.reconstruction import Reconstruction
 from monai_vqbrain.tables import write_table
 
-LEVELS = 4096  # of intensity on disk: finer than any reconstruction, and small files
+LEVELS = 4096  # intensity levels on disk: finer than any reconstruction, and small files
 
 
 def write_reconstruction(result: Reconstruction, folder: Path, name: str, picture: bool) -> None:
     """Write NAME_desc-reconstruction_T1w.nii.gz, ..._desc-error_..., NAME_scores.tsv, NAME.png.
 
     Args:
-        result: what to write.
-        folder: where to.
-        name: the start of the files' names.
-        picture: the image was a picture: NAME_desc-reconstruction_T1w.png as well.
+        result: the reconstruction.
+        folder: the folder to write to.
+        name: prefix of the files' names.
+        picture: also write NAME_desc-reconstruction_T1w.png, for an image that is a picture.
     """
-    original = result.original
-    made, error = (
+    image = result.image
+    reconstruction, error = (
         folder / f"{name}_desc-{what}_T1w.nii.gz" for what in ("reconstruction", "error")
     )
-    low, high = original.limits
-    values = original.intensities(result.unit)
-    write_like(values, high - low, "reconstruction, vqbrain", original.like, made)
-    write_like(result.error, 1.0, "reconstruction - image, vqbrain", original.like, error)
-    write_table(result.scores, folder / f"{name}_scores.tsv")
+    low, high = image.limits
+    values = image.intensities(result.unit)
+    write_like(values, high - low, "reconstruction, vqbrain", image.like, reconstruction)
+    write_like(result.error, 1.0, "reconstruction - image, vqbrain", image.like, error)
+    write_table(result.scores, folder / f"{name}_scores.tsv", digits=6)
     (folder / f"{name}.png").write_bytes(reconstruction_panel(result))
     if picture:
         grey = np.rint(255 * np.rot90(result.unit[..., 0])).astype(np.uint8)
@@ -45,17 +45,17 @@ def write_like(values: np.ndarray, scale: float, what: str, like: Any, path: Pat
 
     Args:
         values: (X, Y, Z).
-        scale: what `LEVELS` steps cover, in the values' units.
-        what: for the header.
-        like: the image, as nibabel opened it.
-        path: where to.
+        scale: range of `LEVELS` steps, in the values' units.
+        what: description for the header.
+        like: the image, a nibabel image.
+        path: the file to write.
     """
     step = max(scale / LEVELS, float(np.abs(values).max()) / np.iinfo(np.int16).max)
     stored = np.rint(values / np.float32(step)).astype(np.int16).reshape(like.shape)
     header = like.header if isinstance(like.header, nib.Nifti1Header) else None
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(stored, like.affine, header, dtype=np.int16)
-    image.header.extensions.clear()  # they may name the person, and speak of the image
+    image.header.extensions.clear()  # they may identify the participant, and describe the image
     image.header.set_slope_inter(step, 0)
     image.header.set_intent("none")
     image.header["cal_min"] = image.header["cal_max"] = 0

@@ -1,4 +1,4 @@
-"""Pictures of what became of an image: PNG bytes."""
+"""Panels of an image's results, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from monai_vqbrain.stages.reporting.figures import figure_png
 from monai_vqbrain.transforms.input_image import InputImage
 
 MAX_SLICES = 6
-MAX_SHOWN_ERROR = 0.25  # of [0, 1]; the colours end there
+MAX_SHOWN_ERROR = 0.25  # end of the colour scale, for intensities in [0, 1]
 
 
 def reconstruction_panel(result: Reconstruction) -> bytes:
     """A PNG of some slices above their reconstructions above the errors."""
     chosen = evenly_counted(result.scores["ssim_brain"].notna())
     rows = {
-        "image": (result.original.slices, {"cmap": "gray", "vmin": 0, "vmax": 1}),
+        "image": (result.image.slices, {"cmap": "gray", "vmin": 0, "vmax": 1}),
         "reconstruction": (result.slices, {"cmap": "gray", "vmin": 0, "vmax": 1}),
         "reconstruction - image": (
-            result.slices - result.original.slices,
+            result.slices - result.image.slices,
             {"cmap": "RdBu_r", "vmin": -MAX_SHOWN_ERROR, "vmax": MAX_SHOWN_ERROR},
         ),
     }
@@ -33,10 +33,10 @@ def reconstruction_panel(result: Reconstruction) -> bytes:
     size = max(3.4, wide * len(chosen) + 1.0), high * len(rows) + 0.7
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), len(chosen), squeeze=False)
-    for row, (name, (stack, look)) in zip(axes, rows.items(), strict=True):
+    for row, (name, (stack, style)) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(name)
         for axis, index in zip(row, chosen, strict=True):
-            axis.imshow(np.rot90(stack[..., index]), interpolation="nearest", **look)
+            axis.imshow(np.rot90(stack[..., index]), interpolation="nearest", **style)
             axis.set(xticks=[], yticks=[])
     for axis, index in zip(axes[0], chosen, strict=True):
         axis.set_title(_title(result.scores.iloc[index]), fontsize=9)
@@ -45,12 +45,12 @@ def reconstruction_panel(result: Reconstruction) -> bytes:
     return figure_png(figure, dpi=100)
 
 
-def bits_panel(original: InputImage, bits: np.ndarray, table: pd.DataFrame) -> bytes:
+def bits_panel(image: InputImage, bits: np.ndarray, table: pd.DataFrame) -> bytes:
     """A PNG of some slices above their bits per code.
 
     Args:
-        original: the image.
-        bits: (W, H, S).
+        image: the image.
+        bits: bits per code at each pixel, (W, H, S).
         table: one row per slice.
     """
     chosen = evenly_counted(table["counts"])
@@ -58,11 +58,11 @@ def bits_panel(original: InputImage, bits: np.ndarray, table: pd.DataFrame) -> b
     axes = figure.subplots(2, len(chosen), squeeze=False)
     top = float(np.percentile(bits, 99.5))
     for column, index in enumerate(chosen):
-        image, below = axes[0][column], axes[1][column]
-        image.imshow(np.rot90(original.slices[..., index]), cmap="gray", vmin=0, vmax=1)
+        above, below = axes[0][column], axes[1][column]
+        above.imshow(np.rot90(image.slices[..., index]), cmap="gray", vmin=0, vmax=1)
         shown = below.imshow(np.rot90(bits[..., index]), cmap="magma", vmin=0, vmax=top)
-        image.set_title(f"{table['bits_per_code'].iloc[index]:.2f} bits per code", fontsize=9)
-        for axis in (image, below):
+        above.set_title(f"{table['bits_per_code'].iloc[index]:.2f} bits per code", fontsize=9)
+        for axis in (above, below):
             axis.set(xticks=[], yticks=[])
     axes[0][0].set_ylabel("image")
     axes[1][0].set_ylabel("bits per code")
@@ -71,14 +71,14 @@ def bits_panel(original: InputImage, bits: np.ndarray, table: pd.DataFrame) -> b
 
 
 def evenly_counted(counts: pd.Series) -> Sequence[int]:
-    """At most six of the slices that count, evenly spaced; of all slices where none counts."""
+    """Indices of at most six evenly spaced slices that count, or of all slices if none counts."""
     counted = np.flatnonzero(counts)
     among = counted if len(counted) else np.arange(len(counts))
     return [int(among[place]) for place in evenly_spaced(len(among), MAX_SLICES)]
 
 
 def _title(row: pd.Series) -> str:
-    where = f"{row['position_mm']:.1f} mm\n" if np.isfinite(row["position_mm"]) else ""
+    position = f"{row['position_mm']:.1f} mm\n" if np.isfinite(row["position_mm"]) else ""
     inside = np.isfinite(row["ssim_brain"])
     score = row["ssim_brain"] if inside else row["ssim_whole"]
-    return f"{where}SSIM {'in the brain' if inside else 'whole'} {score:.3f}"
+    return f"{position}SSIM {'in the brain' if inside else 'whole'} {score:.3f}"

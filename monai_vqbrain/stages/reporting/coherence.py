@@ -1,4 +1,4 @@
-"""Coherence of sampled volumes: neighbouring slices beside those of real volumes."""
+"""Coherence of sampled volumes: similarity of neighbouring slices, compared with real volumes."""
 
 from __future__ import annotations
 
@@ -19,95 +19,101 @@ from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.tables import finite_or_none
 from monai_vqbrain.transforms import solid
 
-MAX_COMPARED = 32  # volumes of each kind, at most
-DARK = 25  # of 255; what is brighter is brain
+MAX_COMPARED = 32  # volumes of each kind
+DARK = 25  # of 255; brighter pixels are brain
 Decode = Callable[[np.ndarray], np.ndarray]  # (B, G, w, h) codes -> (B, W, H) float in [0, 1]
 
 
 def compare_volumes(
     run: RunFolder, files: Sequence[Path], decode: Decode, figure: Path
 ) -> dict[str, Any]:
-    """How like one another neighbouring slices are, in sampled and in real volumes.
+    """Similarity of neighbouring slices, in sampled and in real volumes.
 
-    Real ones are test people's as the VQ-VAE decodes them, at the same distances. `strangers` are
-    neighbouring slices of two different sampled volumes: what slices have in common that were not
-    drawn to fit together.
+    Real volumes are those of test participants, decoded by the VQ-VAE, at the same distance.
+    `strangers` are neighbouring slices from two different sampled volumes: the similarity of slices
+    that were not sampled together.
 
     Args:
         run: the run folder.
-        files: of sampled volumes.
+        files: the files of sampled volumes.
         decode: the VQ-VAE's decoder.
-        figure: where the middle cuts of a sampled and a real volume are drawn.
+        figure: the PNG to write, with orthogonal sections of a sampled and a real volume.
 
     Returns:
-        SSIM of neighbouring slices inside the brain, a mean over volumes: `sampled`, `real` and
-        `strangers`; and of whole images, `sampled_whole` and so on.
+        Mean SSIM over volumes of neighbouring slices inside the brain, as `sampled`, `real` and
+        `strangers`, and of whole images, as `sampled_whole` and so on; `compared`, the number of
+        sampled volumes.
     """
     sampled = read_volumes(files[:MAX_COMPARED])
-    real, there = real_volumes(run, decode, sampled.shape[-1])
+    real, present = real_volumes(run, decode, sampled.shape[-1])
     pairs = {
         "sampled": [(volume, volume, None) for volume in sampled],
-        "real": [(volume, volume, slices) for volume, slices in zip(real, there, strict=True)],
+        "real": [(volume, volume, slices) for volume, slices in zip(real, present, strict=True)],
         "strangers": [
             (one, other, None)
             for one, other in zip(sampled, np.roll(sampled, 1, axis=0), strict=True)
             if len(sampled) > 1
         ],
     }
-    found: dict[str, Any] = {"compared": len(sampled)}
+    similarity: dict[str, Any] = {"compared": len(sampled)}
     for kind, volumes in pairs.items():
         scores = np.array([neighbour_ssim(*pair) for pair in volumes]).reshape(-1, 2)
         inside, whole = (finite_or_none(column[~np.isnan(column)].mean()) if len(scores) else None
                          for column in scores.T)  # fmt: skip
-        found |= {kind: inside, f"{kind}_whole": whole}
+        similarity |= {kind: inside, f"{kind}_whole": whole}
     zooms = nib.load(files[0]).header.get_zooms()  # type: ignore[attr-defined]
     shown = {"sampled": sampled[0]} | ({"real": real[0]} if len(real) else {})
     x, y, z = (float(side) for side in zooms[:3])
     figure.write_bytes(figures.orthogonal_sections(shown, (x, y, z)))
-    return found
+    return similarity
 
 
 def read_volumes(files: Sequence[Path]) -> np.ndarray:
-    """Sampled volumes of one size: (N, W, H, S) uint8, 255 standing for 1."""
+    """Read sampled volumes of one size: (N, W, H, S) uint8, 255 for an intensity of 1."""
     return to_uint8(np.stack([nib.load(f).get_fdata() for f in files]))  # type: ignore[attr-defined]
 
 
 def real_volumes(run: RunFolder, decode: Decode, slices: int) -> tuple[np.ndarray, np.ndarray]:
-    """Test people's stacks as the VQ-VAE decodes them, at the indices that volumes are sampled at.
+    """Stacks of test participants, decoded by the VQ-VAE, at the slice indices of sampled volumes.
+
+    Args:
+        run: the run folder.
+        decode: the VQ-VAE's decoder.
+        slices: S, the number of slices of a sampled volume.
 
     Returns:
-        (N, W, H, S) uint8, black where a stack lacks a slice, and (N, S) bool, where it does not;
-        those that lack fewest come first.
+        (N, W, H, S) uint8, black where a stack lacks a slice, and (N, S) bool, the slices that are
+        present; the most complete stacks come first.
     """
     codes, rows, _ = read_codes(run)
     first = int(rows["index"][in_split(rows, "training")].min())
     test = in_split(rows, "test") & rows["index"].between(first, first + slices - 1).to_numpy()
     codes, rows = codes[test], rows[test].reset_index(drop=True)
     stacks = sorted(rows.groupby("stack"), key=lambda stack: -len(stack[1]))
-    volumes, there = [], np.zeros((len(stacks[:MAX_COMPARED]), slices), bool)
-    for (_, stack), present in zip(stacks, there, strict=False):
+    volumes, present = [], np.zeros((len(stacks[:MAX_COMPARED]), slices), bool)
+    for (_, stack), mask in zip(stacks, present, strict=False):
         decoded = to_uint8(decode(codes[list(stack.index)]))
-        places = (stack["index"] - first).to_numpy()
+        indices = (stack["index"] - first).to_numpy()
         volumes.append(np.zeros((*decoded.shape[1:], slices), np.uint8))
-        volumes[-1][..., places] = np.moveaxis(decoded, 0, -1)
-        present[places] = True
-    return np.stack(volumes) if volumes else np.empty((0, 1, 1, slices), np.uint8), there
+        volumes[-1][..., indices] = np.moveaxis(decoded, 0, -1)
+        mask[indices] = True
+    return np.stack(volumes) if volumes else np.empty((0, 1, 1, slices), np.uint8), present
 
 
 def neighbour_ssim(
-    one: np.ndarray, other: np.ndarray, there: np.ndarray | None = None
+    one: np.ndarray, other: np.ndarray, present: np.ndarray | None = None
 ) -> tuple[float, float]:
     """Mean SSIM of each slice of a volume and the next slice of another.
 
     Args:
         one: (W, H, S) uint8.
         other: of the same shape.
-        there: (S,) which slices there are; all by default.
+        present: (S,) bool, the slices that are present; all by default.
 
     Returns:
-        Inside what is brain in both slices (filled outlines), and of whole images.
+        Inside the brain of both slices (with holes filled), and of whole images.
     """
-    both = np.ones(one.shape[-1] - 1, bool) if there is None else there[:-1] & there[1:]
+    both = np.ones(one.shape[-1] - 1, bool) if present is None else present[:-1] & present[1:]
     below, above = (np.moveaxis(part, -1, 0)[both] for part in (one[..., :-1], other[..., 1:]))
     if not both.any():
         return float("nan"), float("nan")

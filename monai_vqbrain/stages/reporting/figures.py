@@ -16,8 +16,7 @@ from skimage import util
 
 INK, MUTED, GRID = "#1d2733", "#66717d", "#e3e7eb"
 BLUE, AMBER, GREY = "#2b6cb0", "#c7791a", "#b4bdc7"
-SPLIT_COLOURS = {"training": GREY, "validation": AMBER, "test": BLUE}
-WALL_PIXELS = 1024  # small slices are enlarged by a whole factor up to this width
+WALL_PIXELS = 1024  # small slices are enlarged by an integer factor up to this width
 LABELS = {
     "loss": "loss",
     "ssim_brain": "SSIM inside the brain",
@@ -34,12 +33,12 @@ LABELS = {
 
 
 def curves(history: pd.DataFrame, columns: Sequence[str], best: str | None = None) -> bytes:
-    """Small plots of a training's metrics against its time.
+    """Plots of a training's metrics over time.
 
     Args:
         history: metrics.tsv, with `epoch` and, if known, `seconds` since the start.
-        columns: what to plot, one plot each; columns that are absent are passed over.
-        best: the column whose highest value chose the model; marked.
+        columns: the columns to plot, one plot each; absent columns are skipped.
+        best: the column whose highest value selected the model; that value is marked.
     """
     shown = [c for c in columns if c in history and history[c].notna().any()]
     figure, axes = _grid(1, max(1, len(shown)), width=3.1, height=2.3)
@@ -63,7 +62,7 @@ def bars(intervals: Mapping[str, Mapping[str, Any]], label: str) -> bytes:
 
     Args:
         intervals: name -> {mean, low, high}; the first is the model, the others are trivial.
-        label: what is measured, with its unit.
+        label: the quantity, with its unit.
     """
     names = list(intervals)[::-1]
     figure, axes = _grid(1, 1, width=4.4, height=0.4 * len(names) + 0.7)
@@ -91,14 +90,14 @@ def by_participant(scores: pd.DataFrame, labels: Mapping[str, str], bar: float |
     Args:
         scores: fidelity.tsv.
         labels: participant -> the name to show.
-        bar: the pooling predictor's mean, drawn as a line.
+        bar: the pooling predictor's mean, drawn as a line; None for no line.
     """
-    people = scores.groupby("participant_id")["ssim_brain"]
-    order = people.mean().sort_values().index
+    participants = scores.groupby("participant_id")["ssim_brain"]
+    order = participants.mean().sort_values().index
     figure, axes = _grid(1, 1, width=min(9.0, max(4.2, 0.45 * len(order) + 1.2)), height=2.6)
     axis = axes[0][0]
-    for place, person in enumerate(order):
-        values = people.get_group(person).to_numpy()
+    for place, participant in enumerate(order):
+        values = participants.get_group(participant).to_numpy()
         spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
         axis.plot(place + spread, values, "o", color=GREY, markersize=3.2)
         axis.plot([place - 0.28, place + 0.28], [values.mean()] * 2, color=BLUE, linewidth=2)
@@ -131,11 +130,11 @@ def code_maps(images: np.ndarray, codes: np.ndarray, ranks: np.ndarray) -> bytes
 
 
 def code_brightness(images: np.ndarray, codes: np.ndarray, num_codes: int) -> np.ndarray:
-    """Rank every code by the mean intensity of the patches that it stands for.
+    """Rank every code by the mean intensity of the patches that it encodes.
 
     Args:
         images: (N, W, H) uint8.
-        codes: (N, w, h), over the same slices.
+        codes: (N, w, h) integers in 0..K-1, of the same slices.
         num_codes: K.
 
     Returns:
@@ -179,11 +178,11 @@ def montage(images: np.ndarray, columns: int = 8) -> bytes:
 
     Args:
         images: (n, W, H) uint8.
-        columns: in a row.
+        columns: slices per row.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    upright = images.transpose(0, 2, 1)[:, ::-1]  # rows from the top, as a picture has them
+    upright = images.transpose(0, 2, 1)[:, ::-1]  # image rows, from the top
     wall = util.montage(upright, fill=0, grid_shape=(rows, columns))
     larger = max(1, WALL_PIXELS // wall.shape[1])
     wall = wall.repeat(larger, axis=0).repeat(larger, axis=1)
@@ -193,7 +192,7 @@ def montage(images: np.ndarray, columns: int = 8) -> bytes:
 
 
 def beside_nearest(samples: np.ndarray, neighbours: np.ndarray) -> bytes:
-    """Samples above their nearest training slices, and the difference.
+    """Samples above their nearest training slices and the absolute differences.
 
     Args:
         samples: (n, W, H) uint8.
@@ -212,24 +211,24 @@ def beside_nearest(samples: np.ndarray, neighbours: np.ndarray) -> bytes:
 def orthogonal_sections(
     volumes: Mapping[str, np.ndarray], sides: tuple[float, float, float]
 ) -> bytes:
-    """The middle of volumes across each of their three axes, one row per volume.
+    """Middle sections of volumes across each of their three axes, one row per volume.
 
     Args:
         volumes: name -> (W, H, S) uint8, of one shape.
-        sides: mm of a voxel along each axis.
+        sides: voxel size along each axis, mm.
     """
     lengths = np.array(next(iter(volumes.values())).shape) * sides
-    ways = [(0, 1), (1, 2), (0, 2)]  # the axes that a cut keeps
-    widths = [lengths[across] for across, _ in ways]
-    heights = max(lengths[up] for _, up in ways)
+    planes = [(0, 1), (1, 2), (0, 2)]  # the axes of each section
+    widths = [lengths[across] for across, _ in planes]
+    heights = max(lengths[up] for _, up in planes)
     figure = Figure(
         figsize=(7.5, 7.5 * heights / sum(widths) * len(volumes) + 0.1), layout="constrained"
     )
     axes = figure.subplots(len(volumes), 3, squeeze=False, width_ratios=widths)
     for row, volume in zip(axes, volumes.values(), strict=True):
-        for axis, (across, up) in zip(row, ways, strict=True):
-            cut = volume.take(volume.shape[3 - across - up] // 2, axis=3 - across - up)
-            _show(axis, cut)
+        for axis, (across, up) in zip(row, planes, strict=True):
+            section = volume.take(volume.shape[3 - across - up] // 2, axis=3 - across - up)
+            _show(axis, section)
             axis.set_aspect(sides[up] / sides[across])
     _name_rows(axes, volumes)
     return figure_png(figure)
@@ -238,7 +237,7 @@ def orthogonal_sections(
 def _grid(
     rows: int, columns: int, width: float, height: float, gap: float = 0.05
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of equal axes, width and height of each in inches."""
+    """A figure with a grid of equal axes; width and height of each in inches."""
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     figure.get_layout_engine().set(wspace=gap, hspace=gap, w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -267,7 +266,7 @@ def _logarithmic(axis: Axes) -> None:
 
 
 def _show(axis: Axes, image: np.ndarray, colours: str = "gray", high: float = 255.0) -> None:
-    """A slice, its first axis to the right and its second upwards: right is the brain's right."""
+    """Show a slice, its first axis to the right, its second upwards: right is the brain's right."""
     axis.imshow(image.T, cmap=colours, vmin=0, vmax=high, origin="lower", interpolation="nearest")
     axis.set_axis_off()
 

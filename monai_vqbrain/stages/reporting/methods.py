@@ -1,4 +1,4 @@
-"""Paragraphs of the report, written from what was done."""
+"""Paragraphs and tables of the report on the methods of a run."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def slicing_paragraph(rows: pd.DataFrame, options: Mapping[str, Any], pixel: flo
         options: of 2-slices/provenance.json; what is not recorded is not claimed.
         pixel: pixel spacing in mm, from the stacks.
     """
-    volumes, people = rows.drop_duplicates("stack"), rows["participant_id"].nunique()
+    volumes, participants = rows.drop_duplicates("stack"), rows["participant_id"].nunique()
     size = options.get("size")
     frame = f" of {size[0]} × {size[1]} pixels" if size else ""
     spacing = f" at {pixel:g} mm" if pixel else ""
-    origin = f"{_count(len(volumes), 'T1-weighted volume')} of {_count(people, 'participant')}"
+    origin = (
+        f"{_count(len(volumes), 'T1-weighted volume')} of {_count(participants, 'participant')}"
+    )
     where = f"centred on {_centre(options)} and sampled linearly, each voxel once"
     cut = [
         f"{origin} were brought to right-anterior-superior axes" + _alignment(options),
@@ -76,24 +78,24 @@ def split_paragraph(options: Mapping[str, Any], given: bool = False) -> str:
 
 
 def split_table(rows: pd.DataFrame) -> list[dict[str, str]]:
-    """The split table: one row for each property, a column for each split and for all."""
+    """The split table: one row per property, one column per split and one for all."""
     parts = {s: rows[rows["split"] == s] for s in SPLITS} | {"all": rows}
-    # first() passes over what is missing: the first known value of each person
-    people = {
+    # first() skips missing values: the first known value of each participant
+    participants = {
         s: part.groupby("participant_id", as_index=False).first() for s, part in parts.items()
     }
     table: list[dict[str, str]] = [
-        _row("participants", {s: str(len(p)) for s, p in people.items()}),
+        _row("participants", {s: str(len(p)) for s, p in participants.items()}),
         _row("sessions", {s: str(_sessions(p)) for s, p in parts.items()}),
         _row("slices", {s: f"{len(p):,}" for s, p in parts.items()}),
-        _row("age in years, mean (range)", {s: _ages(p["age"]) for s, p in people.items()}),
+        _row("age in years, mean (range)", {s: _ages(p["age"]) for s, p in participants.items()}),
     ]
     for column in ("sex", "diagnosis"):
-        for value in sorted(people["all"][column].dropna().unique(), key=str):
-            named = {s: str(int((p[column] == value).sum())) for s, p in people.items()}
+        for value in sorted(participants["all"][column].dropna().unique(), key=str):
+            named = {s: str(int((p[column] == value).sum())) for s, p in participants.items()}
             table.append(_row(f"{column}: {value}", named))
-        if people["all"][column].isna().any():
-            unknown = {s: str(int(p[column].isna().sum())) for s, p in people.items()}
+        if participants["all"][column].isna().any():
+            unknown = {s: str(int(p[column].isna().sum())) for s, p in participants.items()}
             table.append(_row(f"{column}: not known", unknown))
     return table
 

@@ -23,28 +23,28 @@ from monai_vqbrain.tables import read_table
 def report_figures(
     run: RunFolder, work: Path, metrics: Mapping[str, Any], labels: Mapping[str, str]
 ) -> dict[str, str]:
-    """Every figure that the run has the material for.
+    """Every figure for which the run has the data.
 
     Args:
         run: the run folder.
-        work: where metrics.json, fidelity.tsv, panel.png, nearest.png and cuts.png lie.
-        metrics: metrics.json.
+        work: the folder of metrics.json, fidelity.tsv, panel.png, nearest.png and cuts.png.
+        metrics: the content of metrics.json.
         labels: participant -> the name to show.
 
     Returns:
-        name -> PNG as a data URI.
+        Name -> PNG as a data URI.
     """
-    found: dict[str, bytes] = {"montage": figures.montage(_training_slices(run))}
+    pngs: dict[str, bytes] = {"montage": figures.montage(_training_slices(run))}
     for name in ("panel", "nearest", "cuts"):
         if (work / f"{name}.png").is_file():
-            found[name] = (work / f"{name}.png").read_bytes()
-    found |= _curves(run) | _fidelity_figures(work, metrics, labels)
+            pngs[name] = (work / f"{name}.png").read_bytes()
+    pngs |= _curves(run) | _fidelity_figures(work, metrics, labels)
     if "codebook" in metrics:
-        found |= _code_figures(run)
+        pngs |= _code_figures(run)
     samples = sample_files(run)[:16]
     if samples:
-        found["samples"] = figures.montage(read_samples(samples)[:32])
-    return {k: "data:image/png;base64," + b64encode(v).decode() for k, v in found.items()}
+        pngs["samples"] = figures.montage(read_samples(samples)[:32])
+    return {k: "data:image/png;base64," + b64encode(v).decode() for k, v in pngs.items()}
 
 
 def _curves(run: RunFolder) -> dict[str, bytes]:
@@ -93,7 +93,7 @@ def _code_figures(run: RunFolder) -> dict[str, bytes]:
 
 
 def _training_slices(run: RunFolder) -> np.ndarray:
-    """At most 24 training slices, spread over people and positions."""
+    """At most 24 training slices, spread over participants and positions: (N, W, H) uint8."""
     rows = read_slices_table(run)
     training = rows[in_split(rows, "training")]
     chosen = training if len(training) else rows

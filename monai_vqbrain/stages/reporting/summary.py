@@ -1,4 +1,4 @@
-"""Every figure of a run: the content of metrics.json."""
+"""All scores of a run: the content of metrics.json."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ from monai_vqbrain.tables import finite_or_none, read_table, write_table
 
 SCHEMA = 1
 WHITE = np.float32(255)  # the stored value of an intensity of 1
-SCORES = ("ssim_brain", "ssim_whole", "psnr_brain")
-SAMPLES_COMPARED = 256  # at most; the figure shows the first eight
+SAMPLES_COMPARED = 256  # maximum; the figure shows the first eight
 
 
 def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[str, Any]:
-    """Every number of metrics.json; what the run does not have yet is left out.
+    """All numbers of metrics.json; those of stages that the run does not have are absent.
 
     Args:
         run: the run folder, with at least 2-slices.
-        work: where fidelity.tsv and bits.tsv of the bundles' evaluations lie, if they ran;
-            nearest.tsv and nearest.png are written here.
+        work: the folder of fidelity.tsv and bits.tsv, from the bundles' evaluations, if they ran;
+            nearest.tsv, nearest.png and cuts.png are written here.
         decode: the VQ-VAE's decoder; without it samples are not compared with training slices.
 
     Returns:
@@ -58,19 +57,19 @@ def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[
             files = sample_files(run)
             summary["samples"] = compare_samples(run, files, work, decode)
             if read_samples(files[:1]).shape[0] > 1:
-                cuts = work / "cuts.png"
-                summary["volumes"] = compare_volumes(run, files, decode, cuts)
+                figure = work / "cuts.png"
+                summary["volumes"] = compare_volumes(run, files, decode, figure)
     return summary
 
 
 def fidelity(scores: pd.DataFrame) -> dict[str, Any]:
-    """Means over participants of the bundle's fidelity.tsv, with intervals."""
-    people = scores["participant_id"].tolist()
-    return {s: metrics.over_participants(scores[s], people).as_json() for s in SCORES}
+    """Means over participants of each score of fidelity.tsv, with 95 % intervals."""
+    participants = scores["participant_id"].tolist()
+    return {s: metrics.over_participants(scores[s], participants).as_json() for s in metrics.SCORES}
 
 
 def trivial_fidelity(run: RunFolder) -> dict[str, Any]:
-    """The trivial predictors on the test slices, and the pooling factor; {} without test slices."""
+    """Scores of trivial predictors on the test slices, and pooling factor; {} without slices."""
     rows = read_slices_table(run)
     test, training = rows[in_split(rows, "test")], rows[in_split(rows, "training")]
     if test.empty or training.empty:
@@ -93,14 +92,14 @@ def trivial_fidelity(run: RunFolder) -> dict[str, Any]:
 
 
 def pooling_factor(run: RunFolder, size: tuple[int, ...]) -> int:
-    """Pixels along a side for each code, so that pooling keeps as many numbers; 4 without codes."""
+    """Pixels per code along a side, so that pooling keeps as many numbers; 4 without codes."""
     if not (run.codes / "codes.safetensors").is_file():
         return 4
     return max(1, round(size[0] / code_shape(run.path)[-2]))
 
 
 def codebook_use(run: RunFolder) -> dict[str, Any]:
-    """Codes in use and their perplexity: over the test slices, and for each split."""
+    """Number of codes in use and perplexity, for the test slices and for each split."""
     codes, rows, num_codes = read_codes(run)
     use: dict[str, Any] = {"num_codes": num_codes, "grid": list(codes.shape[1:])}
     for split in SPLITS:
@@ -110,10 +109,10 @@ def codebook_use(run: RunFolder) -> dict[str, Any]:
 
 
 def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
-    """Bits of test slices under the prior, beside the per-position unigram of training codes.
+    """Bits of test slices under the prior and under a unigram per grid position of training codes.
 
-    The prior is told each slice's conditions; where it takes the slice before, a second figure
-    says what it needs then. The unigram knows the positions on the grid alone.
+    The prior is given each slice's conditions. If it also takes the previous slice, there is a
+    second figure with that. The unigram is conditioned on the grid position only.
     """
     codes, rows, num_codes = read_codes(run)
     training, validation, test = (codes[in_split(rows, s)] for s in SPLITS)
@@ -124,8 +123,8 @@ def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
     unigram = metrics.unigram_bits(training, test, num_codes, concentration) / size
     after = {}
     if "bits_after" in bits:
-        told = metrics.over_participants(bits["bits_after"] / size, _participants(bits))
-        after["bits_per_code_after_interval"] = told.as_json()
+        mean = metrics.over_participants(bits["bits_after"] / size, _participants(bits))
+        after["bits_per_code_after_interval"] = mean.as_json()
     return after | {
         "bits_per_code": finite_or_none(code.mean),
         "bits_per_image": finite_or_none(image.mean),
@@ -141,28 +140,28 @@ def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
 def compare_samples(
     run: RunFolder, files: Sequence[Path], work: Path, decode: Decode
 ) -> dict[str, Any]:
-    """Each sampled slice's nearest training slice, both as the VQ-VAE decodes them.
+    """Distance of each sampled slice to its nearest training slice, both decoded by the VQ-VAE.
 
-    Raw slices hold detail that no decoded image has, and would all look far away; test slices
-    treated alike show which distance a real new person has.
+    Undecoded slices contain detail that no decoded image has, and would all be distant. The same
+    distance for test slices is that of real, unseen participants.
     """
     samples = read_samples(files[:SAMPLES_COMPARED])[:SAMPLES_COMPARED]
     slices = len(read_samples(files[:1]))
     names = np.repeat([file.name for file in files], slices)[: len(samples)]
     codes, rows, _ = read_codes(run)
     training, test = (rows[in_split(rows, s)] for s in ("training", "test"))
-    known = _decoded(codes[in_split(rows, "training")], decode)
-    found, distance = metrics.nearest(samples, known)
-    table = training.iloc[found][["participant_id", "session_id", "axis", "index"]]
+    known = _decode_batches(codes[in_split(rows, "training")], decode)
+    indices, distance = metrics.nearest(samples, known)
+    table = training.iloc[indices][["participant_id", "session_id", "axis", "index"]]
     table = table.assign(sample=names, rms=distance / 255)
     write_table(table, work / "nearest.tsv")
-    (work / "nearest.png").write_bytes(figures.beside_nearest(samples[:8], known[found[:8]]))
+    (work / "nearest.png").write_bytes(figures.beside_nearest(samples[:8], known[indices[:8]]))
     result: dict[str, Any] = {
         "compared": len(samples),
         "distance_to_training": finite_or_none(np.median(distance) / 255),
     }
     if len(test):
-        held_out = _decoded(codes[in_split(rows, "test")], decode)
+        held_out = _decode_batches(codes[in_split(rows, "test")], decode)
         real = np.median(metrics.nearest(held_out, known)[1])
         result["test_distance_to_training"] = finite_or_none(real / 255)
     return result
@@ -172,7 +171,7 @@ def split_counts(run: RunFolder) -> dict[str, Any]:
     """Participants, sessions and slices in each split.
 
     Raises:
-        VQBrainError: somebody is in two splits.
+        VQBrainError: if a participant is in two splits.
     """
     rows = read_slices_table(run)
     check_splits(zip(_participants(rows), rows["split"], strict=True))
@@ -192,23 +191,20 @@ def _score(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> pd.D
     batches = []
     for start in range(0, len(target), 64):
         part = slice(start, start + 64)
-        p = torch.from_numpy(np.ascontiguousarray(prediction[part], dtype=np.float32))[:, None]
-        t = torch.from_numpy(target[part])[:, None].float() / 255
-        m = torch.from_numpy(mask[part])[:, None]
-        scores = (
-            metrics.ssim_brain(p, t, m),
-            metrics.ssim_whole(p, t),
-            metrics.psnr_brain(p, t, m),
-        )
-        batches.append(torch.stack(scores, dim=1).numpy())
-    return pd.DataFrame(np.concatenate(batches), columns=list(SCORES))
+        images = np.ascontiguousarray(prediction[part], dtype=np.float32)
+        predicted = torch.from_numpy(images)[:, None]
+        expected = torch.from_numpy(target[part])[:, None].float() / 255
+        inside = torch.from_numpy(mask[part])[:, None]
+        scores = metrics.slice_scores(predicted, expected, inside)
+        batches.append(pd.DataFrame({name: values.numpy() for name, values in scores.items()}))
+    return pd.concat(batches, ignore_index=True)
 
 
-def _decoded(codes: np.ndarray, decode: Decode) -> np.ndarray:
-    """(N, W, H) uint8 of (N, G, w, h) codes, decoded in fixed batches."""
+def _decode_batches(codes: np.ndarray, decode: Decode) -> np.ndarray:
+    """Decode codes (N, G, w, h) in fixed batches to images, (N, W, H) uint8."""
     batches = [to_uint8(decode(codes[i : i + 64])) for i in range(0, len(codes), 64)]
     return np.concatenate(batches)
 
 
 def _participants(rows: pd.DataFrame) -> list[str]:
-    return [str(p) for p in rows["participant_id"]]
+    return [str(participant) for participant in rows["participant_id"]]

@@ -1,1 +1,1 @@
-"""From scans to stacks of slices: the parts of `prepare` and `check`."""
+"""Scans to stacks of slices: the parts of `prepare` and `check`."""

@@ -1,4 +1,4 @@
-"""A DICOM series as one NIfTI volume, made by dcm2niix."""
+"""Conversion of a DICOM series to one NIfTI volume by dcm2niix."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UnusableImageError, UsageError
 from monai_vqbrain.files import writing
 
-CORRECTED = ("_Eq", "_Tilt")  # what dcm2niix adds beside a series of uneven or tilted slices
+CORRECTED = ("_Eq", "_Tilt")  # what dcm2niix adds for a series of uneven or tilted slices
 
 
 def converted_volume(scan: Scan, folder: Path) -> Path:
-    """The NIfTI volume of a scan of the form `dicom`, made now unless it is there.
+    """The NIfTI volume of a scan of the form `dicom`, converted unless it is up to date.
 
     Args:
         scan: the scan.
-        folder: the run's folder of volumes. Beside the volume lies what it was made from.
+        folder: the run's folder of volumes; a JSON record of the input files lies beside each.
+
+    Returns:
+        The volume's path.
 
     Raises:
-        UnusableImageError: dcm2niix does not make one volume of the series.
+        UnusableImageError: dcm2niix does not convert the series to exactly one volume.
         UsageError: dcm2niix is not installed.
     """
     target = folder / f"{scan.name}_T1w.nii.gz"
@@ -39,7 +42,12 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
 
 
 def convert(files: Sequence[Path], target: Path) -> None:
-    """Write one DICOM series as one .nii.gz; arguments and errors as of `converted`."""
+    """Write one DICOM series as one .nii.gz; errors as of `converted_volume`.
+
+    Args:
+        files: the files of the series.
+        target: the file to write.
+    """
     try:
         import dcm2niix
     except ImportError:
@@ -48,7 +56,7 @@ def convert(files: Sequence[Path], target: Path) -> None:
         series, out = Path(name, "series"), Path(name, "out")
         series.mkdir()
         out.mkdir()
-        for number, file in enumerate(files):  # of this series alone, whatever lies beside it
+        for number, file in enumerate(files):  # of this series only, whatever else is in its folder
             (series / f"{number}.dcm").symlink_to(file.absolute())
         command = ["-b", "n", "-z", "i", "-1", "-f", "volume", "-o", str(out), str(series)]
         done = dcm2niix.main(command, capture_output=True, text=True)
@@ -57,9 +65,9 @@ def convert(files: Sequence[Path], target: Path) -> None:
             made = [path for path in made if mark in path.name] or made
         if len(made) != 1:
             lines = (done.stderr + done.stdout).strip().splitlines()
-            said = next((line for line in lines if "rror" in line or "arning" in line), "no reason")
+            reason = next((x for x in lines if "rror" in x or "arning" in x), "no reason given")
             raise UnusableImageError(
-                f"dcm2niix makes {len(made)} volumes of its {len(files)} files ({said})",
+                f"dcm2niix made {len(made)} volumes from {len(files)} files ({reason})",
                 "convert the series yourself and give the NIfTI",
             )
         target.write_bytes(made[0].read_bytes())

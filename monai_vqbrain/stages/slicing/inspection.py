@@ -1,4 +1,4 @@
-"""What a scan's header says, and for some scans whether its voxels show a whole head."""
+"""Inspection of scans: headers, and for some scans whether the voxels show a whole head."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from monai_vqbrain.stages.slicing.volume import (
     read_volume,
 )
 
-VOLUMES_INSPECTED = 5  # whose voxels decide what `auto` means: all volumes are treated alike
+VOLUMES_INSPECTED = 5  # their voxels decide what `--align auto` means for all volumes
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen of a scan before it is sliced.
+    """What is known about a scan before it is sliced.
 
     Args:
-        geometry: in words; empty where there is none.
-        whole_head: it has a skull and no brain mask, as what comes from a scanner.
-        counts: its voxels were read and hold a brain or a head, or it is taken for a head.
+        geometry: a description of its voxels; empty if the header cannot be read.
+        whole_head: it is not skull-stripped and has no brain mask.
+        counts: its voxels were read and contain a brain or a head, or it is assumed to be a head.
         problem: what is wrong with it.
-        unaligned: what is wrong with it if it is not aligned.
+        unaligned: what is wrong with it unless it is registered.
     """
 
     geometry: str = ""
@@ -40,51 +40,51 @@ class Inspection:
 
 
 def inspect_scans(scans: Sequence[Scan]) -> list[Inspection]:
-    """Inspect all scans, those that decide about the alignment with their voxels."""
-    found: list[Inspection] = []
+    """Inspect all scans; read the voxels of those that decide on the alignment."""
+    inspections: list[Inspection] = []
     for scan in progress(scans, "reading headers", len(scans)):
-        counted = sum(one.counts for one in found)
-        found.append(inspect_scan(scan, voxels=counted < VOLUMES_INSPECTED))
-    return found
+        counted = sum(inspection.counts for inspection in inspections)
+        inspections.append(inspect_scan(scan, voxels=counted < VOLUMES_INSPECTED))
+    return inspections
 
 
 def inspect_first(scans: Iterable[Scan]) -> list[Inspection]:
-    """Inspect scans with their voxels until enough are seen to decide about the alignment."""
-    found: list[Inspection] = []
+    """Inspect scans, voxels included, until there are enough to decide on the alignment."""
+    inspections: list[Inspection] = []
     for scan in scans:
-        if sum(one.counts for one in found) >= VOLUMES_INSPECTED:
+        if sum(inspection.counts for inspection in inspections) >= VOLUMES_INSPECTED:
             break
-        found.append(inspect_scan(scan, voxels=True))
-    return found
+        inspections.append(inspect_scan(scan, voxels=True))
+    return inspections
 
 
 def is_whole_head_cohort(inspections: Iterable[Inspection]) -> bool:
-    """Whether most of the first volumes that hold a brain or a head are whole heads."""
+    """Whether most of the first volumes that count (`Inspection`) are whole heads."""
     first = [one.whole_head for one in inspections if one.counts][:VOLUMES_INSPECTED]
     return sum(first) > len(first) / 2
 
 
 def inspect_scan(scan: Scan, voxels: bool) -> Inspection:
-    """Read a scan's header, and its voxels if asked.
+    """Read a scan's header and, on request, its voxels.
 
-    A DICOM series is taken for a whole head, as it comes from a scanner; nothing is converted.
+    A DICOM series is assumed to be a whole head; it is not converted.
     """
     if scan.form == "pictures":
         return Inspection(f"{len(scan.files)} pictures of slices")
     if scan.form == "dicom":
         geometry = f"{len(scan.files)} DICOM files, to be converted"
         return Inspection(geometry, whole_head=True, counts=True)
-    seen = Inspection()
+    inspection = Inspection()
     try:
-        seen = _read_header(scan)
+        inspection = _read_header(scan)
         if voxels:
             find_brain(read_volume(scan.path), scan.mask_path, scan.space)
     except WholeHeadError as error:
         unaligned = Problem(scan.source, error.problem, error.advice)
-        return replace(seen, whole_head=True, counts=True, unaligned=unaligned)
+        return replace(inspection, whole_head=True, counts=True, unaligned=unaligned)
     except UnusableImageError as error:
         return Inspection(problem=Problem(scan.source, error.problem, error.advice))
-    return replace(seen, counts=voxels)
+    return replace(inspection, counts=voxels)
 
 
 def _read_header(scan: Scan) -> Inspection:

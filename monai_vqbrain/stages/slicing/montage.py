@@ -1,4 +1,4 @@
-"""An overview picture: some slices of some volumes, with the outlines of their masks."""
+"""An overview picture: slices of several volumes, with the outlines of their brain masks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OUTLINE = (1.0, 0.35, 0.1)
 
 
 def write_montage(stacks: Sequence[Path], path: Path, axis: str) -> None:
-    """Draw up to 24 volumes, one row each, six slices about the middle of the stack.
+    """Draw up to 24 volumes, one row each, six slices around the middle of the stack.
 
     Args:
-        stacks: the stacks' files; of more than 24, some are chosen, evenly spaced.
+        stacks: the stacks' files; of more than 24, an evenly spaced selection is drawn.
         path: the PNG to write.
         axis: "axial", "coronal" or "sagittal".
     """
@@ -49,15 +49,15 @@ def write_montage(stacks: Sequence[Path], path: Path, axis: str) -> None:
 
 
 def outlined_slices(stack: Path, most: int, pixels: int | None = None) -> np.ndarray:
-    """Slices about the middle of a stack, side by side, with the outlines of their masks.
+    """Slices around the middle of a stack, side by side, with the outlines of their brain masks.
 
     Args:
         stack: the stack's file.
-        most: how many slices at most.
-        pixels: the longer side of a slice at most; it is thinned out to that.
+        most: maximum number of slices.
+        pixels: maximum of a slice's longer side; larger slices are subsampled.
 
     Returns:
-        (H, slices * W, 3) in [0, 1].
+        (H, slices * W, 3) in [0, 1], RGB.
     """
     image = np.asarray(nib.Nifti1Image.from_filename(stack).dataobj, dtype=np.float32)
     mask = np.asarray(nib.Nifti1Image.from_filename(mask_path(stack)).dataobj) > 0

@@ -1,4 +1,4 @@
-"""From a file to a brain in a common space: read, masked, registered to MNI152, bias-corrected."""
+"""Normalisation of one volume: brain extraction, registration to MNI152, bias correction."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ BIAS_ADVICE = "leave out --bias, or this image with --exclude"
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done to every volume before it is cut.
+    """The normalisation of every volume before it is sliced.
 
     Args:
-        align: `none`, `rigid` or `affine`.
-        bias: correct the bias field.
+        align: registration to MNI152: `none`, `rigid` or `affine`.
+        bias: correct the bias field (N4).
     """
 
     align: str = "none"
@@ -46,20 +46,20 @@ class Normalisation:
 
     @property
     def does_nothing(self) -> bool:
-        """Volumes stay as they are."""
+        """Whether volumes are left unchanged."""
         return self.align == "none" and not self.bias
 
 
 @dataclass(frozen=True, eq=False)
 class Brain:
-    """A brain in its place.
+    """A normalised brain.
 
     Args:
-        volume: 0 outside the brain; its affine leads to the template's mm where it was aligned.
-        inside: (X, Y, Z) bool.
-        mask_source: where that is from: `derivative`, `zero-background` or `template`.
-        measures: what tells an odd one, see `qc.MEASURES`.
-        corrected: its bias field was taken away.
+        volume: 0 outside the brain; its affine leads to the template's space if it was registered.
+        inside: the brain mask, (X, Y, Z) bool.
+        mask_source: origin of the mask: `derivative`, `zero-background` or `template`.
+        measures: measures for quality control, see `qc.MEASURES`.
+        corrected: its bias field was corrected.
     """
 
     volume: Volume
@@ -71,60 +71,72 @@ class Brain:
 
 def normalise(
     path: Path,
-    how: Normalisation,
+    normalisation: Normalisation,
     mask_path: Path | None = None,
     space: str = "",
-    notes: NormalisationCache | None = None,
+    cache: NormalisationCache | None = None,
 ) -> Brain:
-    """Read a volume, find its brain, and do to it what is asked.
+    """Read a volume, find its brain, register it and correct its bias field.
 
     Args:
         path: any file that nibabel reads.
-        how: what is done.
-        mask_path: a mask on the image's grid.
-        space: see Scan.
-        notes: where findings are kept.
+        normalisation: which of these steps to do.
+        mask_path: a brain mask on the image's grid.
+        space: the template space of the image, see Scan.
+        cache: stores the estimates, which take long to compute.
 
     Raises:
-        UnusableImageError: as `read_volume` and `find_brain`; the alignment fails.
-        WholeHeadError: of a whole head that is not to be aligned.
+        UnusableImageError: as `read_volume` and `find_brain`, or if an estimate fails.
+        WholeHeadError: for a whole head that is not to be registered.
     """
     volume = read_volume(path)
     brain, source = None, "template"
-    try:  # a head that is aligned anew has its brain where the new map says
-        space = space if how.align == "none" else ""
+    try:  # if a head is registered again, the new registration locates its brain
+        space = space if normalisation.align == "none" else ""
         volume, brain, source = find_brain(volume, mask_path, space)
     except WholeHeadError:
-        if how.align == "none":
+        if normalisation.align == "none":
             raise
-    found = NormalisationResult()
-    if not how.does_nothing:
-        found = (notes.read() if notes else None) or _cached(_estimate(volume, brain, how), notes)
-    return _apply(found, volume, brain, source)
+    result = NormalisationResult()
+    if not normalisation.does_nothing:
+        result = _estimate_or_read(volume, brain, normalisation, cache)
+    return _apply(result, volume, brain, source)
 
 
-def _cached(found: NormalisationResult, notes: NormalisationCache | None) -> NormalisationResult:
-    if notes is not None:
-        notes.write(found)
-    return found
+def _estimate_or_read(
+    volume: Volume,
+    brain: np.ndarray | None,
+    normalisation: Normalisation,
+    cache: NormalisationCache | None,
+) -> NormalisationResult:
+    result = cache.read() if cache else None
+    if result is None:
+        result = _estimate(volume, brain, normalisation)
+        if cache is not None:
+            cache.write(result)
+    return result
 
 
-def _estimate(volume: Volume, brain: np.ndarray | None, how: Normalisation) -> NormalisationResult:
+def _estimate(
+    volume: Volume, brain: np.ndarray | None, normalisation: Normalisation
+) -> NormalisationResult:
     place = head = bias = None
     with _as_unusable(ALIGN_ADVICE):
         if brain is None:
             head = register(volume.array, volume.affine)
             brain = _template_brain(volume, head)
             volume = strip(volume, brain)
-        if how.align == "affine" and head is not None:
+        if normalisation.align == "affine" and head is not None:
             place = head
-        elif how.align != "none":
-            place = register(volume.array, volume.affine, brain, how.align)
+        elif normalisation.align != "none":
+            place = register(volume.array, volume.affine, brain, normalisation.align)
     with _as_unusable(BIAS_ADVICE):
-        if how.bias:
-            below = np.count_nonzero(volume.array < 0) / np.count_nonzero(brain)
-            if below > NEGATIVE_SHARE:
-                raise ValueError(f"{below:.0%} of its brain are negative: a bias field multiplies")
+        if normalisation.bias:
+            negative = np.count_nonzero(volume.array < 0) / np.count_nonzero(brain)
+            if negative > NEGATIVE_SHARE:
+                raise ValueError(
+                    f"{negative:.0%} of the brain voxels are negative, but bias correction divides"
+                )
             bias = log_bias(volume.array, volume.affine, brain)
     return NormalisationResult(place, head, bias)
 
@@ -142,29 +154,30 @@ def _template_brain(volume: Volume, head: Registration) -> np.ndarray:
 
 
 def _apply(
-    found: NormalisationResult, volume: Volume, brain: np.ndarray | None, source: str
+    result: NormalisationResult, volume: Volume, brain: np.ndarray | None, source: str
 ) -> Brain:
     if brain is None:
-        assert found.head is not None  # for the type checker: a whole head was registered
-        brain = _template_brain(volume, found.head)
+        assert result.head is not None  # for the type checker: a whole head was registered
+        brain = _template_brain(volume, result.head)
         volume = strip(volume, brain)
-    own = volume.affine
-    measures = {"brain_ml": float(np.count_nonzero(brain) * abs(np.linalg.det(own[:3, :3])) / 1000)}
-    if found.bias is not None:
-        flat = volume.array / bias_at(found.bias, own, volume.array.shape)
+    affine = volume.affine
+    voxel_mm3 = abs(np.linalg.det(affine[:3, :3]))
+    measures = {"brain_ml": float(np.count_nonzero(brain) * voxel_mm3 / 1000)}
+    if result.bias is not None:
+        flat = volume.array / bias_at(result.bias, affine, volume.array.shape)
         volume = replace(volume, array=np.asarray(flat, dtype=np.float32))
-    if found.place is not None:
-        volume = replace(volume, affine=found.place.into_template(own))
-        measures["alignment"] = found.place.correlation
-    return Brain(volume, brain, source, measures, corrected=found.bias is not None)
+    if result.place is not None:
+        volume = replace(volume, affine=result.place.into_template(affine))
+        measures["alignment"] = result.place.correlation
+    return Brain(volume, brain, source, measures, corrected=result.bias is not None)
 
 
 def common_space(align: str, scans: Sequence[Scan]) -> str:
-    """The template space that all volumes are in when they are cut; empty if there is none.
+    """The template space of all volumes when they are sliced; empty if there is none.
 
     Args:
         align: `none`, `rigid` or `affine`.
-        scans: of one cohort.
+        scans: the scans of one cohort.
     """
     if align in KINDS:
         return SPACE
@@ -173,10 +186,13 @@ def common_space(align: str, scans: Sequence[Scan]) -> str:
 
 
 def require_simpleitk(what: str) -> None:
-    """Say in time that SimpleITK is missing.
+    """Check that SimpleITK is installed before any work is done.
+
+    Args:
+        what: what needs it, for the message.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: if it is not installed.
     """
     if find_spec("SimpleITK") is None:
         raise UsageError(f"{what}: {MISSING}")

@@ -1,4 +1,4 @@
-"""Registration maps and bias fields, kept in the run's folder of volumes."""
+"""Registrations and bias fields, stored in the run's folder of volumes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from monai_vqbrain.transforms.registration import Registration
 from monai_vqbrain.transforms.simpleitk import simpleitk
 from monai_vqbrain.transforms.template import SPACE
 
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # what ITK calls millimetres, from RAS
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS mm to ITK's LPS mm
 
 
 @dataclass(frozen=True, eq=False)
 class NormalisationResult:
-    """What takes time to find of a volume.
+    """The estimates of a volume's normalisation, which take long to compute.
 
     Args:
-        place: how it lies to the template; None if that was not asked.
-        head: the same by twelve parameters, of a whole head: its brain is the template's there.
-        bias: the logarithm of its bias field; None if that was not asked.
+        place: its registration to the template; None if it was not requested.
+        head: the 12-degree-of-freedom registration of a whole head, which maps the template's brain
+            mask to it; None for a brain.
+        bias: the logarithm of its bias field; None if it was not requested.
     """
 
     place: Registration | None = None
@@ -37,12 +38,12 @@ class NormalisationResult:
 
 @dataclass(frozen=True)
 class NormalisationCache:
-    """Where the findings of a volume are kept, so that they are not made twice.
+    """Stores the normalisation result of one volume, so that it is computed once.
 
     Args:
         folder: the run's folder of volumes.
-        name: of the scan.
-        digest: of the image and of what is done to it.
+        name: the scan's name.
+        digest: hash of the image and the normalisation options.
     """
 
     folder: Path
@@ -51,51 +52,51 @@ class NormalisationCache:
 
     @property
     def transform(self) -> Path:
-        """The map as ITK's tools read it, named as BIDS wants it."""
+        """The registration as an ITK transform, named after BIDS."""
         return self.folder / f"{self.name}_from-T1w_to-{SPACE}_mode-image_xfm.txt"
 
     @property
     def field(self) -> Path:
-        """The logarithm of the bias field, coarse."""
+        """The logarithm of the bias field, on a coarse grid."""
         return self.folder / f"{self.name}_desc-logbias_T1w.nii.gz"
 
     @property
     def record(self) -> Path:
-        """Numbers and the digest."""
+        """The registration matrices and the digest, as JSON."""
         return self.folder / f"{self.name}_desc-normalisation_T1w.json"
 
     def read(self) -> NormalisationResult | None:
-        """What was found of the same image in the same way; None if nothing can be read of it."""
+        """The result for the same image and options; None if it is missing or cannot be read."""
         try:
-            note = json.loads(self.record.read_text())
-            if note["digest"] != self.digest:
+            record = json.loads(self.record.read_text())
+            if record["digest"] != self.digest:
                 return None
-            place, head = (_from_json(note[name]) for name in ("place", "head"))
+            place, head = (_from_json(record[name]) for name in ("place", "head"))
             bias = None
-            if note["bias"]:
+            if record["bias"]:
                 image: Any = nib.Nifti1Image.from_filename(self.field)
-                bias = Blocks(np.asarray(image.dataobj, dtype=np.float32), np.array(note["bias"]))
+                bias = Blocks(np.asarray(image.dataobj, dtype=np.float32), np.array(record["bias"]))
         except (*UNREADABLE, KeyError, TypeError):
             return None
         return NormalisationResult(place, head, bias)
 
-    def write(self, found: NormalisationResult) -> None:
-        """Keep what was found, and nothing of what was found otherwise before."""
+    def write(self, result: NormalisationResult) -> None:
+        """Store a result, and remove the files of an earlier one."""
         for path in (self.transform, self.field, self.record):
             path.unlink(missing_ok=True)
-        if found.place is not None:
-            _write_transform(found.place.matrix, self.transform)
-        if found.bias is not None:
+        if result.place is not None:
+            _write_transform(result.place.matrix, self.transform)
+        if result.bias is not None:
             with writing(self.field) as path:
-                nib.save(nib.Nifti1Image(found.bias.values, found.bias.affine), path)
-        note = {
+                nib.save(nib.Nifti1Image(result.bias.values, result.bias.affine), path)
+        record = {
             "digest": self.digest,
-            "place": _as_json(found.place),
-            "head": _as_json(found.head),
-            "bias": None if found.bias is None else found.bias.affine.tolist(),
+            "place": _as_json(result.place),
+            "head": _as_json(result.head),
+            "bias": None if result.bias is None else result.bias.affine.tolist(),
         }
         with writing(self.record) as path:
-            path.write_text(json.dumps(note, indent=1) + "\n")
+            path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _from_json(numbers: dict[str, Any] | None) -> Registration | None:
@@ -104,10 +105,10 @@ def _from_json(numbers: dict[str, Any] | None) -> Registration | None:
     return Registration(np.array(numbers["matrix"]), float(numbers["correlation"]))
 
 
-def _as_json(found: Registration | None) -> dict[str, Any] | None:
-    if found is None:
+def _as_json(registration: Registration | None) -> dict[str, Any] | None:
+    if registration is None:
         return None
-    return {"matrix": found.matrix.tolist(), "correlation": found.correlation}
+    return {"matrix": registration.matrix.tolist(), "correlation": registration.correlation}
 
 
 def _write_transform(matrix: np.ndarray, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""How `vqbrain prepare` makes slices, checked."""
+"""The options of `vqbrain prepare`, checked."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ ALIGNMENTS = ("auto", "none", *KINDS)
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """How to make slices.
+    """The options of `prepare`.
 
     Args:
         layout: `auto`, or a layout of `cohorts.LAYOUTS`.
         axis: `axial`, `coronal` or `sagittal`.
         size: (H, W) pixels of a slice.
         spacing: size of a pixel, mm.
-        positions: `FROM:TO:STEP` along the axis, mm, ends included: of MNI152 in aligned data, of
-            the images' world space in others.
-        count: that many slices, evenly spread within the brain (in aligned data within the
-            template's); by default 16, 3.6 mm apart.
-        align: to MNI152, `rigid` or `affine`; `none`: slices are cut where the images lie;
-            `auto`: `affine` where most of the first five volumes are whole heads, else `none`.
+        positions: `FROM:TO:STEP` along the axis, mm, ends included; in MNI152 space for aligned
+            data, else in each image's world space.
+        count: number of slices, evenly spaced within the brain (for aligned data within the
+            template's brain); by default 16 slices, 3.6 mm apart.
+        align: registration to MNI152, `rigid` or `affine`; `none`: images are sliced in their own
+            space; `auto`: `affine` if most of the first five volumes are whole heads, else `none`.
         bias: correct the bias field (N4).
         columns: role (diagnosis, sex, age) -> column of the source.
-        jobs: processes.
-        dask: instead, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
-        seed: of the splits.
+        jobs: number of processes.
+        dask: instead of jobs, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
+        seed: seed of the splits.
         exclude: participants, or scans by `participant_id[_session_id]`, to leave out.
         on_error: `skip` unusable volumes, or `stop` at the first.
 
     Raises:
-        UsageError: for a value that cannot be, or a package that is not installed.
+        UsageError: for an invalid value, or if a required package is not installed.
     """
 
     layout: str = "auto"
@@ -77,7 +77,12 @@ class PrepareOptions:
         self.extract()
 
     def extract(self, in_template: bool = False) -> ExtractSlices:
-        """The transform that these options describe; in the template's space all brains alike."""
+        """The transform that these options describe.
+
+        Args:
+            in_template: place the slices by the template's brain, the same for all volumes, instead
+                of by each volume's own brain.
+        """
         height, width = self.size
         least = min(height / 8, width / 8, 1 if self.count is None else self.count)
         if least < 1 or not self.spacing > 0:
@@ -85,18 +90,18 @@ class PrepareOptions:
                 "--size must be 8 pixels or more, --spacing above 0 mm, --count 1 or more, got "
                 f"{height} x {width}, {self.spacing:g}, {self.count}"
             )
-        where = None if self.positions is None else parse_positions(self.positions)
+        positions = None if self.positions is None else parse_positions(self.positions)
         frame = template_extent() if in_template else None
         size = (width, height)
         try:
             return ExtractSlices(
-                self.axis, size, self.spacing, positions=where, count=self.count, frame=frame
+                self.axis, size, self.spacing, positions=positions, count=self.count, frame=frame
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
 
     def record(self) -> dict[str, Any]:
-        """What the result depends on, for provenance."""
+        """The options that the result depends on, for provenance."""
         values = asdict(self)
         values["columns"] = dict(self.columns or {})
         values["exclude"] = sorted(self.exclude)
@@ -104,7 +109,10 @@ class PrepareOptions:
 
 
 def parse_positions(text: str) -> np.ndarray:
-    """Read `FROM:TO:STEP` in mm, both ends included.
+    """Parse `FROM:TO:STEP`, mm, both ends included.
+
+    Returns:
+        (S,) positions, mm.
 
     Raises:
         UsageError: for anything else.

@@ -1,4 +1,4 @@
-"""From 2D pictures to a stack of slices without spatial metadata."""
+"""2D pictures to a stack of slices without spatial metadata."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ def pictures_to_slices(
 ) -> tuple[SliceStack, list[Problem]]:
     """Read the pictures of a scan, fit each into the frame, and scale all together.
 
-    A picture is taken as it is shown: its columns run from left to right, its rows from the front
-    of the head to the back. It is shrunk until it fits, never enlarged, and padded with 0. The
-    brain is what is brighter than a JPEG's background, closed and hole-filled; what lies outside
-    becomes 0.
+    The columns of a picture run from left to right as displayed, its rows from anterior to
+    posterior. It is downsampled until it fits, never enlarged, and padded with 0. The brain mask
+    contains the pixels brighter than a JPEG's background, closed and with holes filled; pixels
+    outside become 0.
 
     Args:
-        scan: of the form `pictures`.
+        scan: a scan of the form `pictures`.
         size: (W, H) pixels of a slice.
-        spacing: mm a pixel, for the header alone: nobody says what a pixel of them measures.
+        spacing: mm per pixel, for the header only: the true pixel size is unknown.
 
     Returns:
-        The slices, in [0, 1], and a line for each picture that cannot be read.
+        The slices, in [0, 1], and one problem per picture that cannot be read.
 
     Raises:
-        UnusableImageError: there is no picture that can be read, or nothing in them.
+        UnusableImageError: if no picture can be read, or all are black.
     """
     planes: list[np.ndarray] = []
     problems: list[Problem] = []
     for path in scan.files:
         try:
             with Image.open(path) as picture:
-                planes.append(_fitted(picture.convert("L"), size))
+                planes.append(_fit(picture.convert("L"), size))
         except (OSError, UnidentifiedImageError, ValueError):
             name = f"{scan.source.rpartition(': ')[0]}/{path.name}"
             problems.append(Problem(name, "cannot be read as a picture", "get the file again"))
@@ -59,12 +59,12 @@ def pictures_to_slices(
     return SliceStack(to_unit(stack[None], low, high), mask[None], grid), problems
 
 
-def _fitted(picture: Image.Image, size: Sequence[int]) -> np.ndarray:
-    """(W, H) uint8, x to the right and y to the front."""
+def _fit(picture: Image.Image, size: Sequence[int]) -> np.ndarray:
+    """Fit a picture into the frame: (W, H) uint8, x to the right, y to the front."""
     width, height = size
     picture.thumbnail((width, height), Image.Resampling.BOX)
     shown = np.asarray(picture).T[:, ::-1]
-    before = [(frame - side) // 2 for frame, side in zip(size, shown.shape, strict=True)]
+    left, bottom = ((frame - side) // 2 for frame, side in zip(size, shown.shape, strict=True))
     framed = np.zeros((width, height), dtype=np.uint8)
-    framed[before[0] : before[0] + shown.shape[0], before[1] : before[1] + shown.shape[1]] = shown
+    framed[left : left + shown.shape[0], bottom : bottom + shown.shape[1]] = shown
     return framed

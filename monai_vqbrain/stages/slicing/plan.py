@@ -1,4 +1,4 @@
-"""The plan of `prepare`: what will be made of which scan, decided before anything is made."""
+"""The plan of `prepare`: what to do with each scan, decided before any work is done."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from monai_vqbrain.stages.slicing.stack_cache import ScanState, scan_digests, sc
 from monai_vqbrain.transforms.registration import KINDS
 
 PARTICIPANT_OPTIONS = ("seed", "columns", "layout", "exclude", "align_asked", "participants")
-"""Options that decide no slice."""
+"""Options that affect no slice."""
 VOLUME_OPTIONS = ("align", "bias")
-"""Options that decide what is done to a volume before it is sliced."""
+"""Options of the normalisation of a volume before it is sliced."""
 
 
 @dataclass(frozen=True)
 class PlannedScan:
-    """What will become of one scan.
+    """The plan for one scan.
 
     Args:
         scan: the scan.
-        digest: of all that decides its slices: images and options.
-        volume_digest: of all that decides its registration and bias field.
-        state: whether its stack is there already, or why it has to be made.
+        digest: hash of all that its slices depend on: images and options.
+        volume_digest: hash of all that its registration and bias field depend on.
+        state: whether its stack exists already, or why it has to be made.
     """
 
     scan: Scan
@@ -50,21 +50,21 @@ class PlannedScan:
 
 @dataclass(frozen=True)
 class SlicingPlan:
-    """All that `prepare` will do with a source.
+    """The plan of `prepare` for a source.
 
     Args:
-        cohort: who was scanned.
-        options: those asked for, with `align` decided.
-        align_asked: the alignment that was asked for.
-        align_reason: why `auto` became what it is; empty if it was not asked for.
-        space: the template space of the slices; empty for each scanner's own.
-        scans: what will become of each scan.
+        cohort: the participants and their scans.
+        options: the requested options, with `align` decided.
+        align_asked: the requested alignment.
+        align_reason: the reason for the decision on `auto`; empty if another value was requested.
+        space: the template space of the slices; empty for each image's own space.
+        scans: the plan for each scan.
         inputs: size and hash of each image; empty for a plan without a run folder.
-        record: the options as provenance keeps them.
+        record: the options, as stored in provenance.
         reason: why `prepare` has to run; None if its result is up to date.
         splits: participant -> split.
-        previous_splits: the splits that are kept from an earlier run.
-        inspections: what was seen of the scans that were inspected.
+        previous_splits: the splits from an earlier run, which are kept.
+        inspections: the results for the scans that were inspected.
     """
 
     cohort: Cohort
@@ -82,7 +82,7 @@ class SlicingPlan:
 
     @property
     def states(self) -> Counter[ScanState]:
-        """How many scans are kept, new, changed."""
+        """The number of scans in each state."""
         return Counter(planned.state for planned in self.scans)
 
 
@@ -96,37 +96,37 @@ def make_plan(
 
     Args:
         source: the folder with the images.
-        options: what is asked for.
-        run: the run folder, to see what is there already; None reads no image as a whole.
-        inspect_all: inspect all scans, not only those that decide about the alignment.
+        options: the requested options.
+        run: the run folder, to see which stacks exist; None to hash no image.
+        inspect_all: inspect all scans, not only those that decide on the alignment.
 
     Raises:
-        UsageError: the source is not one, or an option does not fit it.
+        UsageError: if the source is not a cohort, or an option does not apply to it.
     """
     cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
     _check_pictures(cohort, options)
     inputs = scan_inputs(cohort.scans) if run else {}
-    before = (read_provenance(run.slices) or {}).get("options", {}) if run else {}
+    previous = (read_provenance(run.slices) or {}).get("options", {}) if run else {}
     inspections = inspect_scans(cohort.scans) if inspect_all else []
-    if not _up_to_date(cohort, options, inputs, before, run):
-        inspections = inspections or _needed_inspections(cohort, options, before)
-    align, why = _decide_alignment(options.align, before, inspections)
+    if not _up_to_date(cohort, options, inputs, previous, run):
+        inspections = inspections or _needed_inspections(cohort, options, previous)
+    align, reason = _decide_alignment(options.align, previous, inspections)
     decided = replace(options, align=align)
     record = _record(cohort, decided, options.align)
-    previous = _previous_splits(run, cohort, options.seed) if run else {}
-    people = cohort.people()
+    previous_splits = _previous_splits(run, cohort, options.seed) if run else {}
+    splits = assign_splits(cohort.people(), options.seed, previous_splits, cohort.given_splits())
     return SlicingPlan(
         cohort=cohort,
         options=decided,
         align_asked=options.align,
-        align_reason=why,
+        align_reason=reason,
         space=record["space"],
         scans=tuple(_plan_scans(cohort, inputs, record, run)),
         inputs=inputs,
         record=record,
         reason=what_changed(run.slices, inputs, record) if run else "not made yet",
-        splits=assign_splits(people, options.seed, previous, cohort.given_splits()),
-        previous_splits=previous,
+        splits=splits,
+        previous_splits=previous_splits,
         inspections=tuple(inspections),
     )
 
@@ -135,40 +135,39 @@ def _up_to_date(
     cohort: Cohort,
     options: PrepareOptions,
     inputs: Described,
-    before: Mapping[str, Any],
+    previous: Mapping[str, Any],
     run: RunFolder | None,
 ) -> bool:
-    """Whether the result of an earlier run is what `auto` would give with its decision."""
-    if run is None or options.align != "auto" or before.get("align_asked") != "auto":
+    """Whether the result of an earlier run with `auto` is up to date."""
+    if run is None or options.align != "auto" or previous.get("align_asked") != "auto":
         return False
-    record = _record(cohort, replace(options, align=before["align"]), "auto")
+    record = _record(cohort, replace(options, align=previous["align"]), "auto")
     return what_changed(run.slices, inputs, record) is None
 
 
 def _needed_inspections(
-    cohort: Cohort, options: PrepareOptions, before: Mapping[str, Any]
+    cohort: Cohort, options: PrepareOptions, previous: Mapping[str, Any]
 ) -> list[Inspection]:
-    decided = before.get("align_asked") == "auto" and before["align"] != "none"
+    decided = previous.get("align_asked") == "auto" and previous["align"] != "none"
     return [] if options.align != "auto" or decided else inspect_first(cohort.scans)
 
 
 def _decide_alignment(
-    asked: str, before: Mapping[str, Any], inspections: Sequence[Inspection]
+    asked: str, previous: Mapping[str, Any], inspections: Sequence[Inspection]
 ) -> tuple[str, str]:
-    """What `auto` means, and why; once it has become an alignment, it stays that."""
+    """The alignment to use, and why; an earlier decision of `auto` to align is kept."""
     if asked != "auto":
         return asked, ""
-    if before.get("align_asked") == "auto" and (before["align"] != "none" or not inspections):
-        return str(before["align"]), "as in the earlier run"
-    seen = [one for one in inspections if one.counts]
-    heads = sum(one.whole_head for one in seen)
-    if is_whole_head_cohort(seen):
-        return "affine", f"{heads} of {len(seen)} inspected volumes are whole heads"
-    return "none", f"{heads} of {len(seen)} inspected volumes are whole heads"
+    if previous.get("align_asked") == "auto" and (previous["align"] != "none" or not inspections):
+        return str(previous["align"]), "as in the earlier run"
+    counted = [inspection for inspection in inspections if inspection.counts]
+    heads = sum(inspection.whole_head for inspection in counted)
+    reason = f"{heads} of {len(counted)} inspected volumes are whole heads"
+    return ("affine" if is_whole_head_cohort(counted) else "none"), reason
 
 
 def _record(cohort: Cohort, options: PrepareOptions, align_asked: str) -> dict[str, Any]:
-    """The options as provenance keeps them."""
+    """The options, as stored in provenance."""
     return options.record() | {
         "participants": participants_digest(cohort),
         "align_asked": align_asked,
@@ -181,10 +180,10 @@ def _plan_scans(
 ) -> list[PlannedScan]:
     if run is None:
         return [PlannedScan(scan) for scan in cohort.scans]
-    how = {name: value for name, value in record.items() if name not in PARTICIPANT_OPTIONS}
-    digests = scan_digests(cohort.scans, inputs, how)
-    volume_how = {name: how[name] for name in VOLUME_OPTIONS}
-    volume_digests = scan_digests(cohort.scans, inputs, volume_how)
+    options = {name: value for name, value in record.items() if name not in PARTICIPANT_OPTIONS}
+    digests = scan_digests(cohort.scans, inputs, options)
+    volume_options = {name: options[name] for name in VOLUME_OPTIONS}
+    volume_digests = scan_digests(cohort.scans, inputs, volume_options)
     return [
         PlannedScan(scan, digest, volume_digest, scan_state(scan, digest, run.slices))
         for scan, digest, volume_digest in zip(cohort.scans, digests, volume_digests, strict=True)
@@ -192,22 +191,22 @@ def _plan_scans(
 
 
 def _previous_splits(run: RunFolder, cohort: Cohort, seed: int) -> dict[str, str]:
-    """The stored splits of the cohort's participants; another seed deals all of them again."""
+    """The stored splits of the cohort's participants; empty if the seed has changed."""
     record = read_provenance(run.slices)
     if record is None or record["options"].get("seed") != seed:
         return {}
-    here = {person.participant_id for person in cohort.people()}
+    present = {participant.participant_id for participant in cohort.people()}
     stored = read_splits(run.slices / "participants.tsv")
-    return {name: split for name, split in stored.items() if name in here}
+    return {name: split for name, split in stored.items() if name in present}
 
 
 def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:
-    """Pictures are slices already: nothing can be said of how to cut them."""
+    """Refuse options of slicing for pictures, which are slices already."""
     if not any(scan.form == "pictures" for scan in cohort.scans):
         return
-    placed = options.axis != "axial" or options.positions is not None or options.count is not None
-    if placed or options.align in KINDS or options.bias:
+    sliced = options.axis != "axial" or options.positions is not None or options.count is not None
+    if sliced or options.align in KINDS or options.bias:
         raise UsageError(
-            f"{cohort.layout} is made of axial slices as they come: leave out --axis, --positions, "
+            f"{cohort.layout} contains ready-made axial slices: leave out --axis, --positions, "
             "--count, --align and --bias"
         )

@@ -30,9 +30,9 @@ def plan_lines(plan: SlicingPlan) -> Iterator[str]:
 
 def _cohort_lines(cohort: Cohort) -> Iterator[str]:
     kind = ", simulated" if cohort.simulated else ""
-    people, sessions = len(cohort.people()), len({s.session_id for s in cohort.scans})
+    participants, sessions = len(cohort.people()), len({s.session_id for s in cohort.scans})
     yield f"source      {cohort.root} (layout {cohort.layout}{kind})"
-    yield f"participants {people}, volumes {len(cohort.scans)}, sessions by name {sessions}"
+    yield f"participants {participants}, volumes {len(cohort.scans)}, sessions by name {sessions}"
     for role in ("diagnosis", "sex", "age"):
         column = (cohort.columns or {}).get(role)
         known = sum(getattr(scan, role) not in ("", None) for scan in cohort.scans)
@@ -42,84 +42,84 @@ def _cohort_lines(cohort: Cohort) -> Iterator[str]:
 
 def _volume_lines(plan: SlicingPlan) -> Iterator[str]:
     scans = plan.cohort.scans
-    geometries = Counter(one.geometry for one in plan.inspections if one.geometry)
+    geometries = Counter(seen.geometry for seen in plan.inspections if seen.geometry)
     for geometry, count in geometries.most_common(3):
         yield f"volumes     {count} of {geometry}"
     if len(geometries) > 3:
         yield f"volumes     {len(geometries) - 3} other geometries"
     if any(scan.form == "pictures" for scan in scans):
-        yield "brain       what is brighter than the background of the pictures"
+        yield "brain       pixels brighter than the background of the pictures"
         return
     masks = sum(scan.mask_path is not None for scan in scans)
     in_space = sum(scan.mask_path is None and scan.space != "" for scan in scans)
-    way = "alignment" if is_whole_head_cohort(plan.inspections) else "their zero background"
-    yield f"brain       {masks} with a mask file, {len(scans) - masks - in_space} by {way}"
+    method = "alignment" if is_whole_head_cohort(plan.inspections) else "their zero background"
+    yield f"brain       {masks} with a mask file, {len(scans) - masks - in_space} by {method}"
     if in_space:
-        yield f"            {in_space} by the same, or else by the template's brain"
+        yield f"            {in_space} by the same, otherwise by the template's brain"
     inspected = min(VOLUMES_INSPECTED, len(scans))
     yield f"            (the voxels of the first {inspected} inspected; prepare reads all)"
 
 
 def _alignment_lines(plan: SlicingPlan) -> Iterator[str]:
-    align, why = plan.options.align, plan.align_reason
+    align, reason = plan.options.align, plan.align_reason
     if plan.space and align == "none":
-        why = f"all are in the space {plan.space}"
-    yield f"align       {align}" + (f": {why}" if why else "")
+        reason = f"all are in the space {plan.space}"
+    yield f"align       {align}" + (f": {reason}" if reason else "")
     if align != "none" and find_spec("SimpleITK") is None:
         yield f"            {MISSING}"
     if plan.options.bias:
-        yield "bias        corrected by N4"
+        yield "bias        N4 correction"
 
 
 def _slice_lines(plan: SlicingPlan) -> Iterator[str]:
     options = plan.options
     height, width = options.size
     brain = "the template's brain" if plan.space else "the brain"
-    where = "16 per volume, 3.6 mm apart"
+    positions = "16 per volume, 3.6 mm apart"
     if options.axis == "axial":
-        where += f", the first 36 mm below the top of {brain}"
+        positions += f", the first 36 mm below the top of {brain}"
     if options.count is not None:
-        where = f"{options.count} per volume, evenly spaced within {brain}"
+        positions = f"{options.count} per volume, evenly spaced within {brain}"
     if options.positions is not None:
         mm = "MNI152" if plan.space else "the images' own space (the same place if aligned)"
-        where = f"at {options.positions} mm of {mm}"
-    yield f"slices      {options.axis}, {height} x {width} at {options.spacing:g} mm, {where}"
+        positions = f"at {options.positions} mm of {mm}"
+    yield f"slices      {options.axis}, {height} x {width} at {options.spacing:g} mm, {positions}"
 
 
 def _work_lines(plan: SlicingPlan) -> Iterator[str]:
-    """What is made and what is kept, where the plan knows a run folder."""
+    """Which volumes are sliced and which are kept, for a plan with a run folder."""
     if not plan.inputs:
         return
     if plan.reason is None:
         yield "to do       nothing: the slices are up to date"
         return
-    made = {state: count for state, count in plan.states.items() if state is not ScanState.KEPT}
-    parts = ", ".join(f"{count} {state.value}" for state, count in made.items()) or "no volume"
+    to_slice = {state: count for state, count in plan.states.items() if state is not ScanState.KEPT}
+    parts = ", ".join(f"{count} {state.value}" for state, count in to_slice.items()) or "no volume"
     yield f"to do       slice {parts}; {plan.states[ScanState.KEPT]} kept ({plan.reason})"
 
 
 def _split_lines(plan: SlicingPlan) -> Iterator[str]:
-    """Participants, sessions (by the diagnosis of the day) and splits of each diagnosis."""
+    """Participants, sessions (by the diagnosis at the session) and splits of each diagnosis."""
     table: dict[str, Counter[str]] = defaultdict(Counter)
-    for person in plan.cohort.people():
-        for group in (person.diagnosis or "n/a", ALL_PARTICIPANTS):
-            table[group].update(["participants", plan.splits[person.participant_id]])
+    for participant in plan.cohort.people():
+        for group in (participant.diagnosis or "n/a", ALL_PARTICIPANTS):
+            table[group].update(["participants", plan.splits[participant.participant_id]])
     for scan in plan.cohort.scans:
         for group in (scan.diagnosis or "n/a", ALL_PARTICIPANTS):
             table[group].update(["sessions"])
-    wide = max(len(group) for group in table)
+    width = max(len(group) for group in table)
     columns = ("participants", "sessions", *SPLITS)
-    yield f"{'diagnosis':<{wide + 12}}" + "".join(f"{name:>14}" for name in columns)
+    yield f"{'diagnosis':<{width + 12}}" + "".join(f"{name:>14}" for name in columns)
     for group in sorted(table, key=lambda name: (name == ALL_PARTICIPANTS, name)):
         numbers = "".join(f"{table[group][name]:>14}" for name in columns)
-        yield f"            {group:<{wide}}{numbers}"
+        yield f"            {group:<{width}}{numbers}"
 
 
 def _problems(plan: SlicingPlan) -> list[Problem]:
-    found = [one.problem for one in plan.inspections if one.problem is not None]
+    problems = [seen.problem for seen in plan.inspections if seen.problem is not None]
     if plan.options.align == "none":
-        found += [one.unaligned for one in plan.inspections if one.unaligned is not None]
-    return [*found, *plan.cohort.problems]
+        problems += [seen.unaligned for seen in plan.inspections if seen.unaligned is not None]
+    return [*problems, *plan.cohort.problems]
 
 
 def _problem_lines(problems: list[Problem]) -> Iterator[str]:

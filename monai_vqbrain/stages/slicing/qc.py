@@ -1,4 +1,4 @@
-"""Every scan at a glance, outliers first: qc/index.html and qc/qc.tsv."""
+"""Visual quality control of all scans, outliers first: qc/index.html and qc/qc.tsv."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from monai_vqbrain.tables import write_table
 
 MEASURES = {
     "brain_ml": "brain, ml",
-    "height_mm": "brain's extent across the slices, mm",
-    "shift_mm": "its middle across the slices, from the template's, mm",
+    "height_mm": "extent of the brain across the slices, mm",
+    "shift_mm": "offset of the brain's middle from the template's, across the slices, mm",
     "alignment": "correlation with the template",
-    "area_percent": "brain in a slice's frame, %",
-    "brightness": "mean in the brain, 0 to 1",
-    "contrast": "standard deviation in the brain",
+    "area_percent": "share of brain in the slices, %",
+    "brightness": "mean intensity in the brain, 0 to 1",
+    "contrast": "standard deviation of intensity in the brain",
 }
 TILES, PIXELS = 8, 64  # slices of a mosaic, and the longer side of each
-QUALITY = 75  # of its JPEG
+QUALITY = 75  # of the mosaic's JPEG
 
 
-def write_qc(cuts: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFrame:
+def write_qc(sliced: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFrame:
     """Write the page and the table.
 
-    A scan's outlier score is the largest of its measures' distances from the cohort's median, in
+    A scan's outlier score is the largest distance of its measures from the cohort's median, in
     robust standard deviations (1.4826 times the median absolute deviation).
 
     Args:
-        cuts: with slices.
-        folder: the slices' folder, in which their stacks lie.
-        qc: where the two files go.
+        sliced: the scans that have slices.
+        folder: the slices' folder, which contains their stacks.
+        qc: the folder to write to.
 
     Returns:
         The table: one row per scan, outliers first.
     """
-    table = pd.DataFrame([_qc_row(cut) for cut in cuts])
+    table = pd.DataFrame([_qc_row(one) for one in sliced])
     distances = pd.DataFrame({name: robust_distance(table[name]) for name in MEASURES})
     table["score"] = distances.max(axis=1).fillna(0.0)
     table["odd"] = distances.fillna(-1.0).idxmax(axis=1).where(table["score"] > 0)
@@ -54,7 +54,7 @@ def write_qc(cuts: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFrame
     shown = table.round(dict.fromkeys((*MEASURES, "score"), 4))
     write_table(shown, qc / "qc.tsv")
     scans = [
-        {**row, "mosaic": _mosaic(folder / cuts[index].slices[0]["stack"])}
+        {**row, "mosaic": _mosaic(folder / sliced[index].slices[0]["stack"])}
         for index, row in zip(table.index, table.to_dict("records"), strict=True)
     ]
     known = {name: words for name, words in MEASURES.items() if table[name].notna().any()}
@@ -65,7 +65,13 @@ def write_qc(cuts: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFrame
 
 
 def robust_distance(values: pd.Series) -> np.ndarray:
-    """Distance of each value from the median in robust standard deviations; NaN if unknown.
+    """Distance of each value from the median in robust standard deviations; NaN stays NaN.
+
+    Args:
+        values: (N,) one measure of N scans.
+
+    Returns:
+        (N,) distances, at least 0.
 
     Example:
         >>> robust_distance(pd.Series([1.0, 2.0, 3.0, 10.0])).round(2).tolist()
@@ -79,9 +85,9 @@ def robust_distance(values: pd.Series) -> np.ndarray:
     return distance / spread if spread > 0 else np.where(np.isnan(distance), np.nan, 0.0)
 
 
-def _qc_row(cut: SlicedScan) -> dict[str, Any]:
-    scan = cut.scan
-    known = {name: cut.measures.get(name, np.nan) for name in MEASURES}
+def _qc_row(sliced: SlicedScan) -> dict[str, Any]:
+    scan = sliced.scan
+    known = {name: sliced.measures.get(name, np.nan) for name in MEASURES}
     return {
         "scan": scan.name,
         "participant_id": scan.participant_id,
@@ -92,7 +98,7 @@ def _qc_row(cut: SlicedScan) -> dict[str, Any]:
 
 
 def _mosaic(stack: Path) -> str:
-    """A row of slices with the outlines of their masks, as the address of a JPEG."""
+    """A row of slices with the outlines of their brain masks: a JPEG as a data URI."""
     row = outlined_slices(stack, TILES, PIXELS)
     file = io.BytesIO()
     picture = Image.fromarray(np.rint(255 * row).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""From one scan to its stack of slices on disk."""
+"""One scan to its stack of slices on disk."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NO_POSITION = {"position_mm": None, "position_rel": None}
 
 @dataclass(frozen=True)
 class SlicedScan:
-    """What became of one scan.
+    """The result of slicing one scan.
 
     Args:
         scan: the scan.
-        slices: one row a slice: stack, mask_source and where it lies; empty if it was unusable.
+        slices: one row per slice: stack, mask_source and position; empty if the scan is unusable.
         problems: what is wrong with it.
-        measures: what tells an odd scan, by name, see `qc.MEASURES`.
-        whole_head: it is unusable for being a whole head that was not to be aligned.
+        measures: name -> value, for quality control, see `qc.MEASURES`.
+        whole_head: it is unusable because it is a whole head that is not to be registered.
     """
 
     scan: Scan
@@ -41,16 +41,20 @@ class SlicedScan:
 
 
 def slice_scan(
-    scan: Scan, extract: ExtractSlices, how: Normalisation, folder: Path, notes: NormalisationCache
+    scan: Scan,
+    extract: ExtractSlices,
+    normalisation: Normalisation,
+    folder: Path,
+    cache: NormalisationCache,
 ) -> SlicedScan:
-    """Read a scan, cut it, write stack and mask below `folder`; what is wrong with it is returned.
+    """Read and slice a scan, and write its stack and mask; problems are returned, not raised.
 
     Args:
-        scan: who and where.
-        extract: how to cut.
-        how: what is done to the volume before.
+        scan: the scan.
+        extract: extracts the slices.
+        normalisation: the normalisation of the volume before it is sliced.
         folder: the slices' folder; files go to `stacks/` in it.
-        notes: where what is found of a volume is kept; a series of DICOM becomes a volume there.
+        cache: stores the normalisation result; a DICOM series is converted into its folder.
     """
     measures: dict[str, float] = {}
     try:
@@ -58,8 +62,8 @@ def slice_scan(
             stack, problems = pictures_to_slices(scan, extract.size, extract.spacing)
             mask_source = "pictures"
         else:
-            path = converted_volume(scan, notes.folder) if scan.form == "dicom" else scan.path
-            brain = normalise(path, how, scan.mask_path, scan.space, notes)
+            path = converted_volume(scan, cache.folder) if scan.form == "dicom" else scan.path
+            brain = normalise(path, normalisation, scan.mask_path, scan.space, cache)
             mask_source = brain.mask_source
             stack = brain_slices(brain.volume.array, brain.volume.affine, brain.inside, extract)
             problems = [] if brain.volume.oriented else [orientation_problem(scan)]
@@ -80,7 +84,7 @@ def slice_scan(
 
 
 def _extent_measures(stack: SliceStack, extract: ExtractSlices) -> dict[str, float]:
-    """How long the brain is along the slices' axis, and how far from where it should be."""
+    """Extent of the brain across the slices and offset from the template's brain, mm."""
     grid = stack.grid
     measures = {"height_mm": grid.high - grid.low}
     if extract.frame is not None:
@@ -91,6 +95,6 @@ def _extent_measures(stack: SliceStack, extract: ExtractSlices) -> dict[str, flo
 
 
 def orientation_problem(scan: Scan) -> Problem:
-    """What to tell about a scan whose header does not say which side is left."""
+    """The problem of a scan whose header does not define left and right."""
     advice = "taken as nibabel reads it; check left and right, or convert it again from DICOM"
     return Problem(scan.source, "the header does not say which side is left", advice)

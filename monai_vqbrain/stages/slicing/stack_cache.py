@@ -1,4 +1,4 @@
-"""Stacks made once: a stack of the same image, made in the same way, is kept."""
+"""Stacks of unchanged images and options are kept instead of made again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from monai_vqbrain.transforms import ExtractSlices
 
 
 class ScanState(Enum):
-    """Whether the stack of a scan is there already, or why it has to be made."""
+    """Whether the stack of a scan exists already, or why it has to be made."""
 
     KEPT = "kept"
     NEW = "new"
@@ -32,46 +32,46 @@ class ScanState(Enum):
 
 @dataclass(frozen=True)
 class StackCache:
-    """Slices scans into a folder, unless their stacks lie there or in the finished folder.
+    """Slices scans into a folder, unless their stacks exist there or in the finished folder.
 
     Args:
-        extract: how to slice.
-        how: what is done to a volume before.
-        work: the slices' folder that is being made; an interrupted run may have left some.
-        finished: the finished slices' folder of an earlier run, if there is one.
-        volumes: the run's folder of registration maps and bias fields.
+        extract: extracts the slices.
+        normalisation: the normalisation of a volume before it is sliced.
+        work: the slices' folder in progress; an interrupted run may have left stacks in it.
+        finished: the finished slices' folder of an earlier run; it need not exist.
+        volumes: the run's folder of registrations and bias fields.
     """
 
     extract: ExtractSlices
-    how: Normalisation
+    normalisation: Normalisation
     work: Path
     finished: Path
     volumes: Path
 
     def __call__(self, scan: Scan, digest: str, volume_digest: str) -> SlicedScan:
-        """What became of one scan.
+        """Return the result for one scan, from a stored stack or by slicing it.
 
         Args:
             scan: the scan.
-            digest: of all that decides its slices: images and options.
-            volume_digest: of all that decides what is done to the volume before.
+            digest: hash of all that its slices depend on: images and options.
+            volume_digest: hash of all that its normalisation depends on.
         """
-        cut = read_record(scan, digest, self.work) or self._taken_over(scan, digest)
-        if cut is None:
-            notes = NormalisationCache(self.volumes, scan.name, volume_digest)
-            cut = slice_scan(scan, self.extract, self.how, self.work, notes)
-            if cut.slices:
-                write_record(cut, digest, self.work)
-        return cut
+        sliced = read_record(scan, digest, self.work) or self._copy_finished(scan, digest)
+        if sliced is None:
+            cache = NormalisationCache(self.volumes, scan.name, volume_digest)
+            sliced = slice_scan(scan, self.extract, self.normalisation, self.work, cache)
+            if sliced.slices:
+                write_record(sliced, digest, self.work)
+        return sliced
 
-    def _taken_over(self, scan: Scan, digest: str) -> SlicedScan | None:
-        cut = read_record(scan, digest, self.finished)
-        if cut is not None:
-            for path in files_of_scan(cut):
+    def _copy_finished(self, scan: Scan, digest: str) -> SlicedScan | None:
+        sliced = read_record(scan, digest, self.finished)
+        if sliced is not None:
+            for path in files_of_scan(sliced):
                 (self.work / path).parent.mkdir(parents=True, exist_ok=True)
                 with writing(self.work / path) as temporary:
                     shutil.copyfile(self.finished / path, temporary)
-        return cut
+        return sliced
 
 
 def scan_state(scan: Scan, digest: str, folder: Path) -> ScanState:
@@ -79,60 +79,66 @@ def scan_state(scan: Scan, digest: str, folder: Path) -> ScanState:
 
     Args:
         scan: the scan.
-        digest: of all that decides its slices.
-        folder: the run's `2-slices`; an interrupted run left stacks in its partial folder.
+        digest: hash of all that its slices depend on.
+        folder: the run's `2-slices`; stacks of an interrupted run are in its partial folder.
     """
     folders = (folder, unfinished(folder))
-    if any(read_record(scan, digest, where) for where in folders):
+    if any(read_record(scan, digest, candidate) for candidate in folders):
         return ScanState.KEPT
-    known = any((where / _record_path(scan)).is_file() for where in folders)
+    known = any((candidate / _record_path(scan)).is_file() for candidate in folders)
     return ScanState.CHANGED if known else ScanState.NEW
 
 
-def scan_digests(scans: Iterable[Scan], inputs: Described, how: Mapping[str, Any]) -> list[str]:
-    """Of each scan a hash of all that decides its slices: images, options, this package."""
+def scan_digests(scans: Iterable[Scan], inputs: Described, options: Mapping[str, Any]) -> list[str]:
+    """One hash per scan of its images, the options and the version of this package.
+
+    Args:
+        scans: the scans.
+        inputs: size and hash of each image, by name in the source.
+        options: the options to include.
+    """
     digests: list[str] = []
     for scan in scans:
         images = [inputs.get(name) for name in (scan.source, f"{scan.source} (mask)")]
-        said = json.dumps([images, scan.space, how, version("monai-vqbrain")], sort_keys=True)
-        digests.append(sha256(said.encode()).hexdigest())
+        content = [images, scan.space, options, version("monai-vqbrain")]
+        digests.append(sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
     return digests
 
 
-def write_record(cut: SlicedScan, digest: str, folder: Path) -> None:
-    """Note beside the stack in `folder` what became of a scan that has slices."""
-    problems = [[problem.path, problem.problem, problem.advice] for problem in cut.problems]
-    note = {
+def write_record(sliced: SlicedScan, digest: str, folder: Path) -> None:
+    """Write the result for a scan that has slices beside its stack in `folder`, as JSON."""
+    problems = [[problem.path, problem.problem, problem.advice] for problem in sliced.problems]
+    record = {
         "digest": digest,
-        "slices": list(cut.slices),
+        "slices": list(sliced.slices),
         "problems": problems,
-        "measures": cut.measures,
+        "measures": sliced.measures,
     }
-    with writing(folder / _record_path(cut.scan)) as path:
-        path.write_text(json.dumps(note) + "\n")
+    with writing(folder / _record_path(sliced.scan)) as path:
+        path.write_text(json.dumps(record) + "\n")
 
 
 def read_record(scan: Scan, digest: str, folder: Path) -> SlicedScan | None:
-    """What `keep` has noted of a scan; None if nothing, or of other images or options."""
+    """Read what `write_record` wrote; None if there is nothing for these images and options."""
     path = folder / _record_path(scan)
-    note = json.loads(path.read_text()) if path.is_file() else {}
-    if note.get("digest") != digest:
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    if record.get("digest") != digest:
         return None
-    problems = tuple(Problem(*words) for words in note["problems"])
-    return SlicedScan(scan, tuple(note["slices"]), problems, note["measures"])
+    problems = tuple(Problem(*words) for words in record["problems"])
+    return SlicedScan(scan, tuple(record["slices"]), problems, record["measures"])
 
 
-def files_of_scan(cut: SlicedScan) -> list[Path]:
-    """The stack, its mask and the note of a cut with slices, as seen from the slices' folder."""
-    stack = Path(cut.slices[0]["stack"])
-    return [stack, mask_path(stack), _record_path(cut.scan)]
+def files_of_scan(sliced: SlicedScan) -> list[Path]:
+    """Stack, mask and record of a scan that has slices, relative to the slices' folder."""
+    stack = Path(sliced.slices[0]["stack"])
+    return [stack, mask_path(stack), _record_path(sliced.scan)]
 
 
-def remove_stale(cuts: Iterable[SlicedScan], folder: Path) -> None:
-    """Take away what an interrupted run left of scans that are not there any more."""
-    ours = {folder / path for cut in cuts if cut.slices for path in files_of_scan(cut)}
+def remove_stale(sliced: Iterable[SlicedScan], folder: Path) -> None:
+    """Remove files that an interrupted run left of scans that no longer exist."""
+    current = {folder / path for one in sliced if one.slices for path in files_of_scan(one)}
     for path in (folder / "stacks").glob("*"):
-        if path not in ours:
+        if path not in current:
             path.unlink()
 
 

@@ -1,4 +1,4 @@
-"""One volume from disk, checked: what it holds, where it lies, where the brain is."""
+"""Reading and checking one volume, and finding its brain."""
 
 from __future__ import annotations
 
@@ -15,27 +15,25 @@ from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError
 from monai_vqbrain.transforms.input_image import UNREADABLE, ZERO_SHARE
 from monai_vqbrain.transforms.template import brain_in_template_space
 
-MIN_BRAIN_ML = 200  # less foreground than this is no brain (a newborn's has 350)
-MAX_BRAIN_ML = (
-    2500  # more foreground than this is a head, not a brain (brains with CSF: 900 to 2000 ml)
-)
-MAX_BUFFER = 2**28  # bytes: a header may lie
-GRID_TOLERANCE = 1e-2  # affines that differ by less are one grid
+MIN_BRAIN_ML = 200  # less foreground is no brain (a newborn's brain has 350 ml)
+MAX_BRAIN_ML = 2500  # more foreground is a whole head (brains with CSF have 900 to 2000 ml)
+MAX_BUFFER = 2**28  # bytes; a header may be wrong
+GRID_TOLERANCE = 1e-2  # affines that differ by less count as one grid
 
 
 class WholeHeadError(UnusableImageError):
-    """A whole head without a brain mask: only its alignment says where the brain is."""
+    """A whole head without a brain mask: only registration can locate the brain."""
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels and their place.
+    """Voxels and their affine.
 
     Args:
-        array: (X, Y, Z), proportional to the intensities: integers stay as they are stored, so
-            that nothing is computed for voxels that no slice needs. 0 means 0.
+        array: (X, Y, Z), proportional to the intensities. Integers are kept as stored, so that
+            nothing is computed for voxels that no slice needs; 0 is an intensity of 0.
         affine: (4, 4), voxel -> world, mm, RAS.
-        oriented: the header says which side is left.
+        oriented: the header defines left and right.
     """
 
     array: np.ndarray
@@ -53,7 +51,8 @@ def open_volume(path: Path) -> Any:
         The nibabel image.
 
     Raises:
-        UnusableImageError: not an image, not one 3D volume, no numbers, or no place in space.
+        UnusableImageError: if it is no image or not one 3D volume, or if the voxels are no numbers
+            or the affine is invalid.
     """
     try:
         image: Any = nib.load(path)
@@ -65,11 +64,11 @@ def open_volume(path: Path) -> Any:
     affine = getattr(image, "affine", None)
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UnusableImageError(
-            "the affine places no voxel in space", "convert it again from DICOM"
+            "the affine is singular or not finite", "convert it again from DICOM"
         )
     if image.get_data_dtype().kind not in "iuf":
         raise UnusableImageError(
-            f"voxels of type {image.get_data_dtype()}", "give one number a voxel"
+            f"voxels of type {image.get_data_dtype()}", "give one number per voxel"
         )
     return image
 
@@ -88,7 +87,7 @@ def _spatial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def is_oriented(image: Any) -> bool:
-    """Whether the header says which side is left: not a NIfTI with sform and qform codes of 0."""
+    """Whether the header defines left and right: no NIfTI with sform and qform codes of 0."""
     header = image.header
     return not isinstance(header, nib.Nifti1Header) or bool(
         header["sform_code"] or header["qform_code"]
@@ -102,7 +101,7 @@ def read_volume(path: Path) -> Volume:
         path: any file that nibabel reads.
 
     Raises:
-        UnusableImageError: as `open_volume`; damaged, or with NaN or infinite voxels.
+        UnusableImageError: as `open_volume`; if it is damaged, or has NaN or infinite voxels.
     """
     image = open_volume(path)
     try:
@@ -114,7 +113,7 @@ def read_volume(path: Path) -> Volume:
         wrong = array.size - np.count_nonzero(np.isfinite(array))
         if wrong:
             raise UnusableImageError(
-                f"{wrong} voxels are NaN or infinite", "set them to 0 or make the image anew"
+                f"{wrong} voxels are NaN or infinite", "set them to 0 or create the image again"
             )
     if inter or slope <= 0:
         exact = array * slope + inter
@@ -134,13 +133,13 @@ def _read_voxels(image: Any) -> tuple[np.ndarray, float, float]:
 
 
 def _decompress(image: Any) -> np.ndarray | None:
-    """The voxels of a .gz in one go, in half the time that nibabel takes; None if it is none."""
+    """The voxels of a .gz, decompressed at once in half of nibabel's time; None for other files."""
     proxy, path = image.dataobj, image.file_map["image"].filename
     if not str(path).endswith("gz"):
         return None
     needed = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
     content = zlib.decompress(Path(path).read_bytes(), wbits=31, bufsize=min(needed, MAX_BUFFER))
-    if len(content) < needed:  # of several parts: nibabel joins them
+    if len(content) < needed:  # several gzip members: nibabel joins them
         return None
     return np.ndarray(proxy.shape, proxy.dtype, content, proxy.offset, order=proxy.order)
 
@@ -148,55 +147,59 @@ def _decompress(image: Any) -> np.ndarray | None:
 def find_brain(
     volume: Volume, mask_path: Path | None, space: str = ""
 ) -> tuple[Volume, np.ndarray, str]:
-    """Find where the brain is; no threshold is guessed.
+    """Find the brain of a volume, without guessing a threshold.
 
-    Without a mask file, the background must be exactly 0: in all eight corners and in a tenth of
-    the voxels. The foreground may then not be larger than a brain can be. Of a whole head that was
-    brought to MNI space the brain is where the template's is.
+    Without a mask file, the background must be exactly 0, in all eight corners and in a tenth of
+    the voxels, and the foreground must have the volume of a brain. For a whole head in MNI space
+    the template's brain mask is used.
 
     Args:
         volume: the image.
         mask_path: a mask on the image's grid, non-zero in the brain.
-        space: see Scan.
+        space: the template space of the image, see Scan.
 
     Returns:
-        The volume, 0 outside the brain; the brain, (X, Y, Z) bool; `derivative`, `zero-background`
-        or `template`.
+        The volume, 0 outside the brain; the brain mask, (X, Y, Z) bool; the origin of the mask,
+        `derivative`, `zero-background` or `template`.
 
     Raises:
-        UnusableImageError: the mask does not fit, or there is no brain.
-        WholeHeadError: there is no mask and no zero background.
+        UnusableImageError: if the mask does not fit the image, or there is no brain.
+        WholeHeadError: if there is neither a mask nor a zero background.
     """
     if mask_path is not None:
         inside = _read_mask(volume, mask_path)
         return strip(volume, inside), inside, "derivative"
-    array = volume.array
-    brain = array != 0
-    voxels = np.count_nonzero(brain)
-    share = 1 - voxels / brain.size
-    litres = voxels * abs(np.linalg.det(volume.affine[:3, :3])) / 1e6
-    if brain[:: array.shape[0] - 1, :: array.shape[1] - 1, :: array.shape[2] - 1].any():
-        found = "the background is not 0"
-    elif share < ZERO_SHARE:
-        found = f"only {share:.0%} of the voxels are 0"
-    elif litres > MAX_BRAIN_ML / 1000:
-        found = f"{litres:.1f} litres are not 0, more than a brain"
-    elif litres < MIN_BRAIN_ML / 1000:
-        _refuse_constant(array)
+    brain = volume.array != 0
+    litres = np.count_nonzero(brain) * abs(np.linalg.det(volume.affine[:3, :3])) / 1e6
+    reason = _why_not_stripped(brain, litres)
+    if reason is None and litres >= MIN_BRAIN_ML / 1000:
+        return volume, brain, "zero-background"
+    _refuse_constant(volume.array)
+    if reason is None:
         raise UnusableImageError(
             f"no brain found: only {1000 * litres:.0f} ml are not 0", "look at the image"
         )
-    else:
-        return volume, brain, "zero-background"
-    _refuse_constant(array)
     if space.startswith("MNI"):
-        inside = brain_in_template_space(volume.affine, array.shape)
+        inside = brain_in_template_space(volume.affine, brain.shape)
         return strip(volume, inside), inside, "template"
     raise WholeHeadError(
-        f"not skull-stripped ({found}) and without a brain mask",
+        f"not skull-stripped ({reason}) and without a brain mask",
         "use --align affine, skull-strip it, or put a mask *_desc-brain_mask.nii.gz into "
         "derivatives",
     )
+
+
+def _why_not_stripped(foreground: np.ndarray, litres: float) -> str | None:
+    """Why a foreground (X, Y, Z) bool of that volume is not a brain on 0; None if it may be."""
+    zeros = 1 - np.count_nonzero(foreground) / foreground.size
+    corners = tuple(slice(None, None, side - 1) for side in foreground.shape)
+    if foreground[corners].any():
+        return "the background is not 0"
+    if zeros < ZERO_SHARE:
+        return f"only {zeros:.0%} of the voxels are 0"
+    if litres > MAX_BRAIN_ML / 1000:
+        return f"{litres:.1f} litres are not 0, more than a brain"
+    return None
 
 
 def _refuse_constant(array: np.ndarray) -> None:
@@ -205,7 +208,7 @@ def _refuse_constant(array: np.ndarray) -> None:
 
 
 def strip(volume: Volume, inside: np.ndarray) -> Volume:
-    """The volume, 0 outside the brain."""
+    """Set voxels outside the brain mask to 0."""
     return replace(volume, array=np.where(inside, volume.array, volume.array.dtype.type(0)))
 
 
@@ -216,11 +219,11 @@ def _read_mask(volume: Volume, path: Path) -> np.ndarray:
         raise UnusableImageError(f"its mask {path.name} {error.problem}", error.advice) from error
     same_shape = mask.array.shape == volume.array.shape
     if not same_shape or not np.allclose(mask.affine, volume.affine, atol=GRID_TOLERANCE):
-        what = "place in space" if same_shape else f"shape {mask.array.shape}"
+        what = "affine" if same_shape else f"shape {mask.array.shape}"
         raise UnusableImageError(
             f"its mask {path.name} has another {what}", "resample the mask to the image's grid"
         )
     inside = mask.array != 0
     if not inside.any():
-        raise UnusableImageError(f"its mask {path.name} is empty", "make the mask anew")
+        raise UnusableImageError(f"its mask {path.name} is empty", "create the mask again")
     return inside

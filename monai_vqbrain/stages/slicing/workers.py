@@ -1,4 +1,4 @@
-"""Several volumes at a time: local processes, or the workers of a dask cluster."""
+"""Parallel work on volumes: local processes, or the workers of a dask cluster."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SCHEDULER_TIMEOUT = 10  # seconds for a scheduler to answer
 def map_in_order(
     work: Callable[..., T], items: Sequence[tuple[Any, ...]], jobs: int, dask: str | None = None
 ) -> Iterator[T]:
-    """Do work on all items, several at a time, and give the results in the order of the items.
+    """Call a function for all items in parallel, and yield the results in the order of the items.
 
     Args:
-        work: what is done; on a cluster its modules and files must be there too.
+        work: the function; on a cluster, its modules and files must be available to the workers.
         items: the arguments of each call.
-        jobs: processes here.
-        dask: instead, the address of a dask scheduler, whose workers are all used. What a worker
-            that dies had in hand is done again by another.
+        jobs: number of local processes.
+        dask: instead of jobs, the address of a dask scheduler; all of its workers are used, and
+            tasks of a failed worker are rescheduled.
 
     Raises:
-        UsageError: no scheduler answers, or dask is not installed.
+        UsageError: if no scheduler answers, or dask is not installed.
     """
     with _workers(jobs, dask) as number:
         calls = (delayed(work)(*item) for item in items)

@@ -164,7 +164,7 @@ def make_scores(run: RunFolder, work: Path) -> None:
         psnr_brain=rng.uniform(27, 30, len(test)),
     )
     scores.to_csv(work / "fidelity.tsv", sep="\t", index=False, na_rep="n/a")
-    bits = test.drop(columns="axis").assign(bits=rng.uniform(60, 70, len(test)))
+    bits = test.assign(bits=rng.uniform(60, 70, len(test)))
     bits.to_csv(work / "bits.tsv", sep="\t", index=False, na_rep="n/a")
 
 

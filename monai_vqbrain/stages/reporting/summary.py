@@ -20,7 +20,7 @@ from monai_vqbrain.runs.stacks import read_slices, to_uint8
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.stages.reporting.coherence import Decode, compare_volumes
-from monai_vqbrain.tables import finite_or_none, read_table, write_table
+from monai_vqbrain.tables import SLICE_KEYS, finite_or_none, read_table, write_table
 
 SCHEMA = 1
 WHITE = np.float32(255)  # the stored value of an intensity of 1
@@ -109,32 +109,57 @@ def codebook_use(run: RunFolder) -> dict[str, Any]:
 
 
 def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
-    """Bits of test slices under the prior and under a unigram per grid position of training codes.
+    """Bits of test slices under the prior and under unigrams of the training codes.
 
-    The prior is given each slice's conditions. If it also takes the previous slice, there is a
-    second figure with that. The unigram is conditioned on the grid position only.
+    The prior is given each slice's conditions, its position among them. So the bar is the unigram
+    per grid position and slice position; the one per grid position only stands beside it. The
+    difference is paired: per slice, then over participants. If the prior also takes the previous
+    slice, there is a second figure with that.
+
+    Args:
+        run: the run folder.
+        bits: bits.tsv of the bundle's evaluation: bits of each whole test grid.
     """
     codes, rows, num_codes = read_codes(run)
-    training, validation, test = (codes[in_split(rows, s)] for s in SPLITS)
     size = int(np.prod(codes.shape[1:]))
-    image = metrics.over_participants(bits["bits"], _participants(bits))
-    code = metrics.over_participants(bits["bits"] / size, _participants(bits))
-    concentration = metrics.choose_concentration(training, validation, num_codes)
-    unigram = metrics.unigram_bits(training, test, num_codes, concentration) / size
-    after = {}
-    if "bits_after" in bits:
-        mean = metrics.over_participants(bits["bits_after"] / size, _participants(bits))
-        after["bits_per_code_after_interval"] = mean.as_json()
-    return after | {
+    unigrams, concentrations = _unigram_bits(codes, rows, num_codes)
+    table = bits.merge(unigrams, on=list(SLICE_KEYS), validate="one_to_one")
+    participants = _participants(table)
+
+    def per_code(values: pd.Series) -> metrics.MeanInterval:
+        return metrics.over_participants(values / size, participants)
+
+    code, unigram = per_code(table["bits"]), per_code(table["unigram"])
+    found = {
         "bits_per_code": finite_or_none(code.mean),
-        "bits_per_image": finite_or_none(image.mean),
+        "bits_per_image": finite_or_none(code.mean * size),
         "bits_per_code_interval": code.as_json(),
-        "unigram_bits_per_code": finite_or_none(
-            metrics.over_participants(unigram, _participants(rows[in_split(rows, "test")])).mean
-        ),
-        "unigram_concentration": concentration,
+        "unigram_bits_per_code": finite_or_none(unigram.mean),
+        "unigram_bits_per_code_interval": unigram.as_json(),
+        "unigram_minus_prior_interval": per_code(table["unigram"] - table["bits"]).as_json(),
+        "unigram_grid_bits_per_code": finite_or_none(per_code(table["unigram_grid"]).mean),
+        "unigram_concentration": concentrations,
         "uniform_bits_per_code": float(np.log2(num_codes)),
     }
+    if "bits_after" in table:
+        found["bits_per_code_after_interval"] = per_code(table["bits_after"]).as_json()
+    return found
+
+
+def _unigram_bits(
+    codes: np.ndarray, rows: pd.DataFrame, num_codes: int
+) -> tuple[pd.DataFrame, list[float]]:
+    """Bits of each whole test grid under both unigrams, and the smoothing chosen on validation."""
+    training, validation, test = (in_split(rows, split) for split in SPLITS)
+    slices = rows["index"].to_numpy()
+    unigram = metrics.Unigram.fit(codes[training], num_codes, slices[training])
+    both = unigram.choose(codes[validation], slices[validation])
+    grid_only = unigram.choose(codes[validation])
+    table = rows.loc[test, list(SLICE_KEYS)].assign(
+        unigram=unigram.bits(codes[test], slices[test], both),
+        unigram_grid=unigram.bits(codes[test], concentrations=grid_only),
+    )
+    return table, list(both)
 
 
 def compare_samples(

@@ -178,7 +178,7 @@ def texture_features(images: Images, masks: Images | None = None) -> np.ndarray:
 
     Example:
         >>> values = texture_features(np.full((1, 32, 32), 0.5))
-        >>> dict(zip(TEXTURE_NAMES, values[0].round(3).tolist()))["mean"]
+        >>> round(float(values[0, TEXTURE_NAMES.index("mean")]), 3)
         0.502
     """
     _check(images)

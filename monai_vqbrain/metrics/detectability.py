@@ -1,0 +1,358 @@
+"""Can a network tell synthetic slices from real ones? A classifier two-sample test.
+
+A small network learns to tell real slices of training participants from one half of the samples. It
+is scored on real slices of participants whom it has not seen, against the other half. An AUC of 0.5
+means that it cannot tell. Steps, sizes and learning rates are fixed, so that values can be compared
+between runs: more steps would find more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_vqbrain.metrics.bootstrap import Interval, bootstrap, groups
+from monai_vqbrain.metrics.features import Images, batches
+
+SEEDS = (0, 1, 2)
+SAMPLE_GROUPS = 50  # synthetic images are independent: blocks of them are resampled
+Labels = Sequence[str] | np.ndarray
+
+
+@dataclass(frozen=True)
+class DetectorProtocol:
+    """What is fixed, so that values can be compared.
+
+    Attributes:
+        pooling: images are averaged over squares of so many pixels first, which makes a step four
+            times as cheap at 2.
+        steps: of training.
+        batch: real and as many synthetic slices per step.
+        learning_rate: the highest of the one-cycle schedule of AdamW.
+        weight_decay: of AdamW.
+        shift: pixels of the original image, up to which slices are shifted at random.
+        brightness: slices are multiplied by 1 - brightness to 1 + brightness.
+    """
+
+    pooling: int = 2
+    steps: int = 250
+    batch: int = 24
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    shift: int = 4
+    brightness: float = 0.1
+
+
+PROTOCOL = DetectorProtocol()
+
+
+@dataclass(frozen=True)
+class Detectability:
+    """How well a network tells synthetic slices from real ones.
+
+    Attributes:
+        auc: mean over seeds, with its 95 % interval over the participants of the real slices,
+            blocks of synthetic slices (participants in the control) and seeds.
+        by_seed: the AUC of each seed.
+        samples: synthetic slices that each AUC was scored on.
+    """
+
+    auc: Interval
+    by_seed: tuple[float, ...]
+    samples: int
+
+
+def detectability(
+    training: Images,
+    held_out: Images,
+    held_out_participants: Labels,
+    synthetic: Images,
+    seeds: Sequence[int] = SEEDS,
+    protocol: DetectorProtocol = PROTOCOL,
+) -> Detectability:
+    """The AUC of telling synthetic from real slices of participants whom the network has not seen.
+
+    Args:
+        training: (N, W, H) in [0, 1] or uint8, real slices of training participants. Slices of a
+            VQ-VAE's prior are compared with real ones that went through the same VQ-VAE.
+        held_out: (M, W, H), real slices of other participants.
+        held_out_participants: (M,) whose slice each is.
+        synthetic: (S, W, H), at least two; each seed halves them at random.
+        seeds: one network each.
+        protocol: steps and sizes.
+
+    Returns:
+        The AUC and its interval.
+
+    Raises:
+        ValueError: if there are fewer than two synthetic slices, or no seed.
+    """
+    if len(synthetic) < 2 or not seeds:
+        raise ValueError(
+            "detectability needs at least two synthetic slices and one seed, "
+            f"not {len(synthetic)} and {len(seeds)}"
+        )
+    real, other, fake = (_pooled(x, protocol.pooling) for x in (training, held_out, synthetic))
+    group, images = groups(held_out_participants, len(other))
+    blocks = min(SAMPLE_GROUPS, len(fake))
+    block = np.arange(len(fake)) * blocks // len(fake)
+    rounds = []
+    for seed in seeds:
+        first = _half(len(fake), seed)
+        detector = train_detector(real, fake[first], seed, protocol)
+        scores = score(detector, other), score(detector, fake[~first])
+        rounds.append(_Round.of(scores, group, block[~first], len(images), blocks))
+    return _over_seeds(rounds, seeds[0], len(other))
+
+
+def detectability_control(
+    training: Images,
+    training_participants: Labels,
+    held_out: Images,
+    held_out_participants: Labels,
+    seeds: Sequence[int] = SEEDS,
+    protocol: DetectorProtocol = PROTOCOL,
+) -> Detectability:
+    """The same test with real held-out participants in the place of the samples.
+
+    Each seed halves the training participants (T1, T2) and the held-out participants (H1, H2). One
+    network learns to tell T1 from H1 and is scored on T2 against H2, another learns T2 from H2 and
+    is scored on T1 against H1, so that nobody is both learnt and scored, and each slice is scored
+    once per seed. What the network remembers of single participants is then of no use, and the AUC
+    is 0.5 in expectation where training and held-out participants are of one population.
+
+    It controls for what differs between the two sets without any generator: an unlucky split, and a
+    VQ-VAE that reconstructs its training participants better than others. It does not control for
+    samples that resemble training participants; that is what the copy check is for.
+
+    Args:
+        training: (N, W, H) in [0, 1] or uint8, real slices of at least two training participants.
+        training_participants: (N,) whose slice each is.
+        held_out: (M, W, H), real slices of at least two other participants.
+        held_out_participants: (M,) whose slice each is.
+        seeds: two networks each.
+        protocol: steps and sizes.
+
+    Returns:
+        The AUC and its interval, over the participants of both sides.
+
+    Raises:
+        ValueError: if either side has fewer than two participants, or there is no seed.
+    """
+    real, other = (_pooled(x, protocol.pooling) for x in (training, held_out))
+    group, images = groups(training_participants, len(real))
+    other_group, other_images = groups(held_out_participants, len(other))
+    if min(len(images), len(other_images)) < 2 or not seeds:
+        raise ValueError(
+            "the control halves participants and needs at least two on each side and one seed, "
+            f"not {len(images)}, {len(other_images)} and {len(seeds)}"
+        )
+    rounds = []
+    for seed in seeds:
+        a = _half(len(images), seed)[group]
+        b = _half(len(other_images), seed + 1)[other_group]
+        for learn, learn_other in ((a, b), (~a, ~b)):
+            detector = train_detector(real[learn], other[learn_other], seed, protocol)
+            scores = score(detector, real[~learn]), score(detector, other[~learn_other])
+            members = group[~learn], other_group[~learn_other]
+            rounds.append(_Round.of(scores, *members, len(images), len(other_images)))
+    return _over_seeds(rounds, seeds[0], len(real))
+
+
+class Detector(nn.Module):
+    """Four strided 3x3 convolutions (32 to 128 channels), pooled to 2x2, and a hidden layer.
+
+    Half a million parameters.
+
+    Example:
+        >>> sum(p.numel() for p in Detector().parameters())
+        503617
+        >>> Detector()(torch.zeros(3, 1, 64, 64)).shape
+        torch.Size([3])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (1, 32, 48, 80, 128)
+        blocks: list[nn.Module] = []
+        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+            blocks += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(
+            *blocks,
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(512, 512),
+            nn.ReLU(inplace=True),
+            nn.Linear(512, 1),
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, W, H) in [0, 1] -> (B,) logits, above 0 for synthetic."""
+        return self.layers(images * 2 - 1)[:, 0]
+
+
+def train_detector(
+    real: Tensor, synthetic: Tensor, seed: int, protocol: DetectorProtocol = PROTOCOL
+) -> Detector:
+    """Train a network for a fixed number of steps; torch's own random state is left alone.
+
+    Args:
+        real: (N, 1, W, H) float32 in [0, 1], pooled already.
+        synthetic: (M, 1, W, H) likewise.
+        seed: of weights, batches and augmentation.
+        protocol: steps and sizes.
+
+    Returns:
+        The network, in evaluation mode.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Detector()
+        labels = torch.cat([torch.zeros(protocol.batch), torch.ones(protocol.batch)])
+        optimizer = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, protocol.learning_rate, total_steps=protocol.steps
+        )
+        for _ in range(protocol.steps):
+            drawn = [x[torch.randint(len(x), (protocol.batch,))] for x in (real, synthetic)]
+            logits = network(augment(torch.cat(drawn), protocol))
+            optimizer.zero_grad()
+            F.binary_cross_entropy_with_logits(logits, labels).backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+def augment(images: Tensor, protocol: DetectorProtocol = PROTOCOL) -> Tensor:
+    """Shift, mirror along the first axis (left-right in axial slices), and change brightness.
+
+    Args:
+        images: (B, 1, W, H) float32, pooled already.
+        protocol: how far.
+
+    Returns:
+        (B, 1, W, H); what is shifted in is 0. Draws from torch's global generator.
+    """
+    count, _, width, height = images.shape
+    reach = protocol.shift // protocol.pooling
+    padded = F.pad(images, (reach,) * 4)
+    left, up = torch.randint(2 * reach + 1, (2, count, 1))
+    columns = torch.arange(width) + left
+    mirrored = torch.rand(count, 1) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    rows = torch.arange(height) + up
+    index = torch.arange(count)[:, None, None]
+    moved = padded[index, 0, columns[:, :, None], rows[:, None, :]][:, None]
+    factor = 1 + protocol.brightness * (2 * torch.rand(count, 1, 1, 1) - 1)
+    return moved * factor
+
+
+def score(network: nn.Module, images: Tensor) -> np.ndarray:
+    """Logits of (N, 1, W, H) images, pooled already: (N,) float32, above 0 for synthetic."""
+    with torch.inference_mode():
+        return torch.cat([network(batch) for batch in images.split(256)]).numpy()
+
+
+def auc(negative: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve by ranks: how often a positive scores above a negative one.
+
+    Args:
+        negative: (N,) scores, N at least 1.
+        positive: (M,) scores, M at least 1.
+
+    Returns:
+        From 0 to 1; ties count half.
+
+    Raises:
+        ValueError: if either side is empty.
+
+    Example:
+        >>> auc(np.array([0.1, 0.4]), np.array([0.4, 0.8]))
+        0.875
+    """
+    if len(negative) == 0 or len(positive) == 0:
+        raise ValueError(
+            f"an AUC needs scores on both sides, not {len(negative)} and {len(positive)}"
+        )
+    return float(_wins(negative, positive).mean() / len(positive))
+
+
+@dataclass(frozen=True)
+class _Round:
+    """How often synthetic scores lie above real ones, summed by group, for one network.
+
+    Attributes:
+        wins: (P, G) float64.
+        images: (P,) real images of each group that were scored.
+        samples: (G,) synthetic ones.
+    """
+
+    wins: np.ndarray
+    images: np.ndarray
+    samples: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        scores: tuple[np.ndarray, np.ndarray],
+        group: np.ndarray,
+        block: np.ndarray,
+        participants: int,
+        blocks: int,
+    ) -> _Round:
+        real, synthetic = scores
+        wins = np.zeros((participants, blocks))
+        for b in np.unique(block):
+            np.add.at(wins[:, b], group, _wins(real, synthetic[block == b]))
+        images = np.bincount(group, minlength=participants)
+        return cls(wins, images, np.bincount(block, minlength=blocks))
+
+    def auc(self, drawn: np.ndarray, drawn_samples: np.ndarray) -> np.ndarray:
+        """(R, P) and (R, G) counts -> (R,); NaN where a side was not drawn."""
+        won = np.einsum("rp,pg,rg->r", drawn, self.wins, drawn_samples, optimize=True)
+        with np.errstate(invalid="ignore"):
+            return won / ((drawn @ self.images) * (drawn_samples @ self.samples))
+
+
+def _over_seeds(rounds: list[_Round], seed: int, images: int) -> Detectability:
+    """The mean AUC of all networks, and its interval over participants, samples and networks."""
+    participants, blocks = rounds[0].wins.shape
+    everyone, everything = np.ones((1, participants)), np.ones((1, blocks))
+    by_round = [float(r.auc(everyone, everything)[0]) for r in rounds]
+
+    def mean(drawn: np.ndarray) -> np.ndarray:
+        if len(drawn) == 1:
+            return np.array([np.mean(by_round)])
+        rng = np.random.default_rng(seed + 1)
+        samples = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=len(drawn))
+        networks = rng.multinomial(len(rounds), np.full(len(rounds), 1 / len(rounds)), len(drawn))
+        values = np.stack([r.auc(drawn, samples) for r in rounds], axis=1)
+        return (values * networks).sum(axis=1) / len(rounds)
+
+    sizes = np.zeros(participants, dtype=np.int64)
+    sizes[0] = images
+    interval = bootstrap(mean, sizes, seed)
+    return Detectability(interval, tuple(by_round), int(rounds[0].samples.sum()))
+
+
+def _wins(negative: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """For each negative score, how many positive ones lie above it; ties count half. (N,)."""
+    ordered = np.sort(positive)
+    above = len(ordered) - np.searchsorted(ordered, negative, side="right")
+    return above + 0.5 * (len(ordered) - above - np.searchsorted(ordered, negative, side="left"))
+
+
+def _half(count: int, seed: int) -> np.ndarray:
+    """A random half of `count` things, (count,) bool."""
+    return np.random.default_rng(seed).permutation(count) < count // 2
+
+
+def _pooled(images: Images, factor: int) -> Tensor:
+    """(N, W, H) -> (N, 1, W / factor, H / factor) float32 in [0, 1], batch after batch."""
+    return torch.cat([F.avg_pool2d(batch, factor) for batch in batches(images)])

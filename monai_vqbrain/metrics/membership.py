@@ -1,0 +1,279 @@
+"""Membership inference from a prior's bits: do they tell training participants from others?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+FALSE_POSITIVES = (0.01, 0.1)
+CHUNK = 2_000_000  # weights held at once in the bootstrap
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval over participants."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TruePositives:
+    """The share of members that are recognised at a share of false positives.
+
+    Args:
+        at: share of false positives, [0, 1].
+        rate: share of members, [0, 1]; None where there are too few non-members.
+        least: how many non-members it needs: 1 / at.
+    """
+
+    at: float
+    rate: Estimate | None
+    least: int
+
+
+@dataclass(frozen=True)
+class Membership:
+    """How well bits tell members from non-members.
+
+    Args:
+        unit: what is told apart, "slice" or "participant".
+        members: how many units of training participants.
+        others: how many of participants that were not trained on.
+        member_participants: how many training participants.
+        other_participants: how many others.
+        auc: chance that a member has fewer bits than a non-member; 0.5 is none.
+        true_positives: at 1 % and 10 % false positives.
+    """
+
+    unit: Literal["slice", "participant"]
+    members: int
+    others: int
+    member_participants: int
+    other_participants: int
+    auc: Estimate
+    true_positives: tuple[TruePositives, ...]
+
+
+def membership(
+    bits: ArrayLike,
+    participants: Sequence[str],
+    members: ArrayLike,
+    *,
+    unit: Literal["slice", "participant"] = "slice",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Membership:
+    """Area under the ROC curve and true positives of "fewer bits mean a member".
+
+    The intervals are percentiles of a bootstrap that draws members and non-members separately, by
+    participants. With few participants they are too narrow, and where all members score below all
+    others they have no width.
+
+    Args:
+        bits: (N,) of slices: conditional bits, or conditional minus unconditional bits.
+        participants: the N participants whom they belong to.
+        members: (N,) bool, whether the prior was trained on the participant.
+        unit: "slice", or "participant" for the mean over each participant's slices.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        The figures and their counts.
+
+    Raises:
+        ValueError: if the three do not match, bits are not finite, members or non-members are
+            missing, or a participant is both.
+
+    Source:
+        Kowalczuk et al., Privacy attacks on image autoregressive models, ICML 2025.
+
+    Example:
+        >>> bits, names = [1.0, 2.0, 3.0, 4.0], ["a", "b", "c", "d"]
+        >>> membership(bits, names, [True, True, False, False]).auc.value
+        1.0
+    """
+    scores, person, member = _checked(bits, participants, members)
+    if unit == "participant":
+        scores, person, member = _over_slices(scores, person, member)
+    curve = _Curve(scores, person, member)
+    single = curve.points(np.ones((1, curve.participants)))[:, 0]
+    drawn = np.concatenate(
+        [curve.points(w) for w in _resampled(curve, resamples, np.random.default_rng(seed))], axis=1
+    )
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=1)
+    estimates = [Estimate(*map(float, v)) for v in zip(single, low, high, strict=True)]
+    others = int((~member).sum())
+    of_participant = _member_participants(person, member)
+    return Membership(
+        unit=unit,
+        members=int(member.sum()),
+        others=others,
+        member_participants=int(of_participant.sum()),
+        other_participants=int((~of_participant).sum()),
+        auc=estimates[0],
+        true_positives=tuple(
+            _where_enough(at, others, estimate)
+            for at, estimate in zip(FALSE_POSITIVES, estimates[1:], strict=True)
+        ),
+    )
+
+
+def dataset_inference(
+    bits: ArrayLike,
+    participants: Sequence[str],
+    members: ArrayLike,
+    *,
+    permutations: int = 9999,
+    seed: int = 0,
+) -> float:
+    """The p-value of "training participants have fewer bits than others", by permutation.
+
+    One-sided; participants are permuted, each with the mean over its slices. It assumes that
+    training participants were chosen at random among all, as the splits of a run are.
+
+    Args:
+        bits: (N,) of slices.
+        participants: the N participants whom they belong to.
+        members: (N,) bool, whether the prior was trained on the participant.
+        permutations: how many; the least p-value is 1 / (permutations + 1).
+        seed: of the permutations.
+
+    Returns:
+        A p-value in (0, 1].
+
+    Raises:
+        ValueError: as `membership`.
+
+    Example:
+        >>> bits = np.arange(20.0)
+        >>> dataset_inference(bits, [f"p{i}" for i in range(20)], bits < 10) < 0.001
+        True
+    """
+    scores, _, member = _over_slices(*_checked(bits, participants, members))
+    rng = np.random.default_rng(seed)
+    observed = scores[member].sum()
+    # The sum over members orders permutations as the difference of means does.
+    sums = np.array(
+        [rng.permutation(scores)[: int(member.sum())].sum() for _ in range(permutations)]
+    )
+    # Equal sums in another order of addition differ by rounding: they count as equal.
+    as_low = sums <= observed + 1e-9 * max(float(np.abs(scores).sum()), 1e-300)
+    return float((1 + as_low.sum()) / (1 + permutations))
+
+
+def participant_folds(participants: Sequence[str], folds: int, seed: int = 0) -> np.ndarray:
+    """Deal participants to folds at random, for a prior per fold that has not seen it.
+
+    Args:
+        participants: the participants of N rows.
+        folds: how many, from 2 to the number of participants.
+        seed: of the order in which they are dealt.
+
+    Returns:
+        (N,) int64, the fold of each row, 0..folds-1. All rows of a participant have the same;
+        folds differ by one participant at most.
+
+    Raises:
+        ValueError: if there are fewer than 2 folds or fewer participants than folds.
+
+    Example:
+        >>> participant_folds(["a", "a", "b"], 2).tolist() in ([0, 0, 1], [1, 1, 0])
+        True
+    """
+    names, person = np.unique(np.asarray(participants), return_inverse=True)
+    if not 2 <= folds <= len(names):
+        raise ValueError(
+            f"give from 2 folds to as many as there are participants ({len(names)}), not {folds}"
+        )
+    fold_of = np.empty(len(names), dtype=np.int64)
+    fold_of[np.random.default_rng(seed).permutation(len(names))] = np.arange(len(names)) % folds
+    return fold_of[person]
+
+
+class _Curve:
+    """The ROC curve of fixed scores under weights of participants."""
+
+    def __init__(self, scores: np.ndarray, person: np.ndarray, member: np.ndarray) -> None:
+        order = np.argsort(scores, kind="stable")
+        self.participants = int(person.max()) + 1
+        self.of_participant = _member_participants(person, member)
+        self.person, self.member = person[order], member[order]
+        ordered = scores[order]
+        # A point of the curve takes all equal scores together.
+        self.ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+
+    def points(self, weights: np.ndarray) -> np.ndarray:
+        """(B, participants) weights -> (3, B): AUC, true positives at 1 % and at 10 %."""
+        each = weights[:, self.person]
+        true = self._shares(each * self.member)
+        false = self._shares(each * ~self.member)
+        areas = np.diff(false, axis=1) * (true[:, 1:] + true[:, :-1]) / 2
+        rates = [self._rate(true, false, at) for at in FALSE_POSITIVES]
+        return np.stack([areas.sum(axis=1), *rates])
+
+    def _shares(self, weights: np.ndarray) -> np.ndarray:
+        """(B, points + 1), from 0 to 1."""
+        sums = weights.cumsum(axis=1)[:, self.ends]
+        return np.pad(sums / sums[:, -1:], ((0, 0), (1, 0)))
+
+    def _rate(self, true: np.ndarray, false: np.ndarray, at: float) -> np.ndarray:
+        last = (false <= at + 1e-12).sum(axis=1) - 1
+        return np.asarray(true[np.arange(len(true)), last])
+
+
+def _resampled(curve: _Curve, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """How often each participant is drawn, in chunks of (B, participants)."""
+    rows = max(1, CHUNK // len(curve.person))
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        weights = np.empty((size, curve.participants))
+        for kind in (curve.of_participant, ~curve.of_participant):
+            count = int(kind.sum())
+            weights[:, kind] = rng.multinomial(count, np.full(count, 1 / count), size=size)
+        yield weights
+
+
+def _checked(
+    bits: ArrayLike, participants: Sequence[str], members: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    scores, member = np.asarray(bits, dtype=np.float64), np.asarray(members, dtype=bool)
+    if scores.ndim != 1 or scores.shape != member.shape or len(scores) != len(participants):
+        raise ValueError(
+            "give one participant and one membership for each value, not "
+            f"{len(participants)} and {member.shape} for values of shape {scores.shape}"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(f"bits must be finite: {int((~np.isfinite(scores)).sum())} are not")
+    if member.all() or not member.any():
+        raise ValueError(
+            "membership needs slices of training participants and of others, "
+            f"not {int(member.sum())} and {int((~member).sum())}"
+        )
+    names, person = np.unique(np.asarray(participants), return_inverse=True)
+    both = names[np.bincount(person, member) * np.bincount(person, ~member) > 0]
+    if len(both):
+        raise ValueError(f"{len(both)} participants are members and not members, {both[0]} first")
+    return scores, person, member
+
+
+def _member_participants(person: np.ndarray, member: np.ndarray) -> np.ndarray:
+    return np.asarray(np.bincount(person, member) > 0)
+
+
+def _over_slices(
+    scores: np.ndarray, person: np.ndarray, member: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    means = np.bincount(person, scores) / np.bincount(person)
+    return means, np.arange(len(means)), _member_participants(person, member)
+
+
+def _where_enough(at: float, others: int, estimate: Estimate) -> TruePositives:
+    least = math.ceil(1 / at - 1e-9)
+    return TruePositives(at, estimate if others >= least else None, least)

@@ -59,7 +59,7 @@ from .networks import (
 from .stages.check import check as check
 from .stages.demo import demo as demo
 from .stages.encode import encode as encode
-from .stages.evaluate import evaluate as evaluate
+from .stages.evaluate import evaluate as evaluate, evaluate_images as evaluate_images
 from .stages.prepare import prepare as prepare
 from .stages.reconstruct import reconstruct as reconstruct
 from .stages.report import report as report

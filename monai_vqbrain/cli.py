@@ -12,6 +12,8 @@ import click
 from monai_vqbrain import __version__
 from monai_vqbrain.errors import UnexpectedError, VQBrainError
 from monai_vqbrain.options import (
+    DIRECTORY,
+    FILE,
     FOLDER,
     POSITIVE,
     bundle_command_option,
@@ -286,19 +288,39 @@ def score(
 
 
 @vqbrain.command()
-@click.argument("run", type=FOLDER)
+@click.argument("folder", type=FOLDER, metavar="RUN|OUT")
+@click.option("--real", type=DIRECTORY, metavar="DIR", help="Instead of a run: real images.")
+@click.option("--synthetic", type=DIRECTORY, metavar="DIR", help="And those of any generator.")
+@click.option("--participants", type=FILE, metavar="TABLE",
+              help="Participant of each real image: columns image and participant_id.")  # fmt: skip
 @click.option("--show-ids", is_flag=True, help="Name participants in the report.")
 @device_option
 @common_options
-def evaluate(run: Path, show_ids: bool, device: str) -> None:
-    """Score RUN on its test participants and render the report.
+def evaluate(
+    folder: Path,
+    real: Path | None,
+    synthetic: Path | None,
+    participants: Path | None,
+    show_ids: bool,
+    device: str,
+) -> None:
+    """Score RUN on its test participants, measure its samples, and render the report.
+
+    With --real and --synthetic, compare two folders of PNG, JPEG or NIfTI images of one size, from
+    any generator; metrics.json and the report go to OUT.
 
     \b
     Example: vqbrain evaluate my-run
+             vqbrain evaluate --real my-slices --synthetic their-samples comparison
     """
+    if (real is None) != (synthetic is None):
+        raise click.UsageError("--real and --synthetic go together: give both, and OUT")
     import monai_vqbrain
 
-    page = monai_vqbrain.evaluate(run, device=device, show_ids=show_ids)
+    if real is not None and synthetic is not None:
+        page = monai_vqbrain.evaluate_images(real, synthetic, folder, participants=participants)
+    else:
+        page = monai_vqbrain.evaluate(folder, device=device, show_ids=show_ids)
     click.echo(f"the report: {page.resolve()}")
 
 

@@ -13,6 +13,7 @@ from monai_vqbrain.terminal import configure_logging
 
 Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path, file_okay=False)
+DIRECTORY = click.Path(path_type=Path, file_okay=False, exists=True)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 POSITIVE = click.FloatRange(0, min_open=True)
 LAYOUTS = ("auto", "caps", "bids", "loni", "ad_nc", "oasis", "folder", "dicom")

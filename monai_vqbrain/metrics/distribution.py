@@ -14,7 +14,6 @@ import torch
 
 from monai_vqbrain.metrics.bootstrap import (
     LEVEL,
-    REPLICATES,
     Interval,
     bootstrap,
     bootstrap_mean,

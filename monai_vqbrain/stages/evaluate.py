@@ -6,12 +6,16 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import building, writing
 from monai_vqbrain.logs import logging_to
+from monai_vqbrain.metrics.features import EncoderFeatures
 from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
 from monai_vqbrain.runs.bundles import run_bundle
 from monai_vqbrain.runs.folder import RunFolder
@@ -19,7 +23,16 @@ from monai_vqbrain.runs.freshness import check_codes, check_models, evaluation_i
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.sampling import sample_files, sample_size
 from monai_vqbrain.stages.report import render
-from monai_vqbrain.stages.reporting.coherence import Decode
+from monai_vqbrain.stages.reporting.comparison_report import render_comparison
+from monai_vqbrain.stages.reporting.figures import beside_nearest
+from monai_vqbrain.stages.reporting.image_sets import (
+    Decode,
+    closest_pairs,
+    folder_comparison,
+    run_comparison,
+)
+from monai_vqbrain.stages.reporting.membership_audit import measure_membership
+from monai_vqbrain.stages.reporting.ruler import measure
 from monai_vqbrain.stages.reporting.summary import summarise
 
 logger = logging.getLogger(__name__)
@@ -57,12 +70,57 @@ def evaluate(run: Path | str, *, device: str = "auto", show_ids: bool = False) -
     began = time.monotonic()
     with building(folder.report) as work, logging_to(work):
         run_evaluations(folder, work, device)
-        numbers = summarise(folder, work, decoder(folder, device))
+        vqvae = load_network(folder.vqvae, select_device(device))
+        decode = decoder(vqvae, sample_size(folder.path))
+        numbers = summarise(folder, work, decode)
+        if sample_files(folder):
+            numbers |= measure_samples(folder, work, vqvae, decode)
         with writing(work / "metrics.json") as path:
             path.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
         write_provenance(work, made_from, {}, time.monotonic() - began)
         render(folder, work, show_ids)
     return folder.report / "report.html"
+
+
+def evaluate_images(
+    real: Path | str,
+    synthetic: Path | str,
+    out: Path | str,
+    *,
+    participants: Path | str | None = None,
+    seed: int = 0,
+) -> Path:
+    """Measure anybody's synthetic images against real ones; write metrics.json and the report.
+
+    Args:
+        real: a folder of PNG, JPEG, TIFF or NIfTI images of one size.
+        synthetic: a folder of images of a generator, of the same size.
+        out: the folder for metrics.json and report.html.
+        participants: a table that says which participant each real image shows, with the columns
+            `image` and `participant_id`.
+        seed: of bootstraps, halves and networks.
+
+    Returns:
+        The report.
+
+    Raises:
+        UsageError: if a folder or the table cannot be used.
+        VQBrainError: if the images differ in size, or `out` holds something else.
+    """
+    folder = Path(out)
+    if folder.exists() and not (folder / "metrics.json").is_file() and any(folder.iterdir()):
+        raise VQBrainError(f"{folder} exists and holds no evaluation: give another folder")
+    began = time.monotonic()
+    table = None if participants is None else Path(participants)
+    comparison = folder_comparison(Path(real), Path(synthetic), table, seed)
+    with building(folder) as work, logging_to(work):
+        figures, matches = measure(comparison, seed=seed)
+        with writing(work / "metrics.json") as path:
+            path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
+        render_comparison(comparison, figures, matches, work)
+        options = {"real": str(real), "synthetic": str(synthetic), "seed": seed}
+        write_provenance(work, {}, options, time.monotonic() - began)
+    return folder / "report.html"
 
 
 def check_fit(run: RunFolder) -> None:
@@ -90,11 +148,36 @@ def run_evaluations(run: RunFolder, work: Path, device: str) -> None:
         run_bundle("pixelcnn", "evaluate", ids)
 
 
-def decoder(run: RunFolder, device: str) -> Decode:
-    """The run's VQ-VAE as a function from code grids (B, G, w, h) to images (B, W, H) in [0, 1]."""
-    target = select_device(device)
-    network = load_network(run.vqvae, target)
-    width, height = sample_size(run.path) or (None, None)
+def measure_samples(run: RunFolder, work: Path, vqvae: nn.Module, decode: Decode) -> dict[str, Any]:
+    """The figures of the samples by protocol vqbrain-eval-1; closest.png goes to `work`.
+
+    Args:
+        run: the run folder, with samples.
+        work: the folder of the report.
+        vqvae: the run's VQ-VAE, whose encoder is one of the feature spaces.
+        decode: its decoder.
+    """
+    comparison = run_comparison(run, decode)
+    found, matches = measure(comparison, {"encoder": EncoderFeatures(vqvae)})
+    if matches is None:
+        logger.warning("%s", found["not_measured"])
+        return found
+    device = str(next(vqvae.parameters()).device)
+    found["audit"]["membership"] = measure_membership(run, device)
+    pairs = closest_pairs(comparison, matches, found["audit"]["copies"]["closest"])
+    (work / "closest.png").write_bytes(beside_nearest(*pairs))
+    return found
+
+
+def decoder(network: nn.Module, size: tuple[int, int] | None) -> Decode:
+    """The VQ-VAE as a function from code grids (B, G, w, h) to images (B, W, H) in [0, 1].
+
+    Args:
+        network: the VQ-VAE.
+        size: (W, H) to cut the images to; None leaves them as they are decoded.
+    """
+    target = next(network.parameters()).device
+    width, height = size or (None, None)
 
     def decode(codes: np.ndarray) -> np.ndarray:
         grids = torch.from_numpy(codes.astype(np.int64)).to(target)

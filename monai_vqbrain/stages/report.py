@@ -20,6 +20,8 @@ from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.stages.reporting import figures, methods
 from monai_vqbrain.stages.reporting.pages import Filters, page
 from monai_vqbrain.stages.reporting.report_figures import report_figures
+from monai_vqbrain.stages.reporting.scorecard import scorecard
+from monai_vqbrain.stages.reporting.verdict import privacy_verdict
 from monai_vqbrain.tables import write_table
 
 MAX_BYTES = 5 * 1024 * 1024
@@ -92,6 +94,8 @@ def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str,
         "problems": _count_rows(run.slices / "problems.tsv"),
         "figures": report_figures(run, work, metrics, labels),
         "samples": len(sample_files(run)),
+        "answers": scorecard(metrics),
+        "verdict": privacy_verdict(metrics["audit"]) if "audit" in metrics else "",
         "conditions": ", ".join(_conditions(run)),
         "labels_hidden": any(k != v for k, v in labels.items()),
     }

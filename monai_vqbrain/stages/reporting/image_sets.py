@@ -15,7 +15,9 @@ from PIL import Image
 
 from monai_vqbrain.cohorts.columns import read_table as read_any_table
 from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.metrics.copies import Matches
 from monai_vqbrain.progress import progress
+from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sampling import sample_files
@@ -52,9 +54,9 @@ class ImageSet:
         return len(self.images)
 
     @property
-    def participants(self) -> np.ndarray:
-        """(N,) participant of each slice."""
-        return self.about["participant_id"].to_numpy(dtype=str)
+    def participants(self) -> list[str]:
+        """N participants, one per slice."""
+        return [str(name) for name in self.about["participant_id"]]
 
     @property
     def positions(self) -> np.ndarray:
@@ -119,9 +121,28 @@ def run_comparison(run: RunFolder, decode: Decode) -> Comparison:
     )
 
 
-def _slicing_options(run: RunFolder) -> dict[str, Any]:
-    from monai_vqbrain.provenance import read_provenance
+def closest_pairs(
+    comparison: Comparison, matches: Matches, which: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and the training slices nearest to them, in the view that fits best.
 
+    Args:
+        comparison: the sets.
+        matches: of the samples.
+        which: numbers of the samples to show.
+
+    Returns:
+        (n, W, H) uint8 of each.
+    """
+    views = []
+    for i in which:
+        image = comparison.training.images[matches.nearest[i]]
+        image = image[::-1] if matches.mirrored[i] else image
+        views.append(np.roll(image, np.rint(matches.shift[i]).astype(int), axis=(0, 1)))
+    return comparison.synthetic.images[list(which)], np.stack(views)
+
+
+def _slicing_options(run: RunFolder) -> dict[str, Any]:
     return dict((read_provenance(run.slices) or {}).get("options", {}))
 
 

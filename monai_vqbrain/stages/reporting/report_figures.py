@@ -27,7 +27,7 @@ def report_figures(
 
     Args:
         run: the run folder.
-        work: the folder of metrics.json, fidelity.tsv, panel.png, nearest.png and cuts.png.
+        work: the folder of metrics.json, fidelity.tsv, and of the evaluation's pictures.
         metrics: the content of metrics.json.
         labels: participant -> the name to show.
 
@@ -35,7 +35,7 @@ def report_figures(
         Name -> PNG as a data URI.
     """
     pngs: dict[str, bytes] = {"montage": figures.montage(_training_slices(run))}
-    for name in ("panel", "nearest", "cuts"):
+    for name in ("panel", "nearest", "cuts", "closest"):
         if (work / f"{name}.png").is_file():
             pngs[name] = (work / f"{name}.png").read_bytes()
     pngs |= _curves(run) | _fidelity_figures(work, metrics, labels)

@@ -1,0 +1,57 @@
+"""The report of two folders of images."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai_vqbrain.files import writing
+from monai_vqbrain.metrics.copies import Matches
+from monai_vqbrain.selection import evenly_spaced
+from monai_vqbrain.stages.reporting.figures import beside_nearest, montage
+from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet, closest_pairs
+from monai_vqbrain.stages.reporting.pages import page
+from monai_vqbrain.stages.reporting.scorecard import scorecard
+from monai_vqbrain.stages.reporting.verdict import privacy_verdict
+
+SHOWN = 24  # images of each kind
+
+
+def render_comparison(
+    comparison: Comparison, metrics: Mapping[str, Any], matches: Matches | None, folder: Path
+) -> Path:
+    """Write report.html into `folder`.
+
+    Args:
+        comparison: the images.
+        metrics: the content of metrics.json.
+        matches: the nearest training slice of each synthetic image; None if it was not measured.
+        folder: where to.
+
+    Returns:
+        The report.
+    """
+    figures = {"real": _montage(comparison.held_out), "synthetic": _montage(comparison.synthetic)}
+    if matches is not None:
+        pairs = closest_pairs(comparison, matches, metrics["audit"]["copies"]["closest"])
+        figures["closest"] = beside_nearest(*pairs)
+    context = {
+        "metrics": metrics,
+        "answers": scorecard(metrics),
+        "verdict": privacy_verdict(metrics["audit"]) if "audit" in metrics else "",
+        "notes": comparison.notes,
+        "figures": {name: _data_uri(png) for name, png in figures.items()},
+    }
+    with writing(folder / "report.html") as path:
+        path.write_text(page("comparison.html.j2", context), encoding="utf-8")
+    return folder / "report.html"
+
+
+def _montage(images: ImageSet) -> bytes:
+    return montage(images.images[evenly_spaced(len(images), SHOWN)])
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + b64encode(png).decode()

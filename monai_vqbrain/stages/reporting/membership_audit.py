@@ -1,0 +1,116 @@
+"""Membership inference from the likelihood of a run's prior."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from monai_vqbrain.inferers import code_bits
+from monai_vqbrain.metrics.bootstrap import balanced
+from monai_vqbrain.metrics.membership import Membership, dataset_inference, membership
+from monai_vqbrain.networks import PixelCNN
+from monai_vqbrain.progress import progress
+from monai_vqbrain.runs.codes import code_items
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.networks import load_network, select_device
+
+BATCH = 16
+MOST = 256  # slices of training and of held-out participants each
+
+Items = list[dict[str, Any]]
+
+
+def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> dict[str, Any]:
+    """How well the bits of slices tell training participants from others.
+
+    Two scores are tried: conditional bits, and conditional minus unconditional bits. The figures
+    are those of the score that tells more; both stand in `scores`.
+
+    Args:
+        run: the run folder, with a trained prior.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: of the choice of slices and the bootstrap.
+
+    Returns:
+        JSON values.
+    """
+    place = select_device(device)
+    prior = cast("PixelCNN", load_network(run.prior, place))
+    members = _chosen(_items(run, prior, ("training",)), seed)
+    others = _chosen(_items(run, prior, ("validation", "test")), seed)
+    items = members + others
+    scores = _scores(prior, items, place)
+    participants = [str(item["participant_id"]) for item in items]
+    is_member = np.arange(len(items)) < len(members)
+    found = {
+        name: _figures(values, participants, is_member, seed) for name, values in scores.items()
+    }
+    best = max(found, key=lambda name: float(found[name]["auc"]))
+    return found[best] | {"score": best, "scores": found}
+
+
+def _items(run: RunFolder, prior: PixelCNN, splits: tuple[str, ...]) -> Items:
+    known = prior.settings["conditions"]
+    return [item for split in splits for item in code_items(run.path, split, None, known)]
+
+
+def _chosen(items: Items, seed: int) -> Items:
+    """At most `MOST` items, participants balanced."""
+    if len(items) <= MOST:
+        return items
+    people = [str(item["participant_id"]) for item in items]
+    return [items[i] for i in balanced(people, MOST, seed)]
+
+
+def _scores(prior: PixelCNN, items: Items, device: torch.device) -> dict[str, np.ndarray]:
+    """Name of the score -> (N,) bits per slice; low for what the prior has learned well."""
+    conditioned = bool(prior.settings["conditions"])
+    with_condition, without = [], []
+    starts = range(0, len(items), BATCH)
+    for start in progress(starts, "membership", len(starts)):
+        batch = items[start : start + BATCH]
+        codes = torch.stack([item["codes"] for item in batch]).to(device)
+        without.append(_bits(prior, codes, None))
+        if conditioned:
+            rows = torch.stack([item["condition"] for item in batch]).to(device)
+            with_condition.append(_bits(prior, codes, rows))
+    plain = np.concatenate(without)
+    if not conditioned:
+        return {"bits": plain}
+    conditional = np.concatenate(with_condition)
+    return {"bits": conditional, "bits_minus_unconditional": conditional - plain}
+
+
+def _bits(prior: PixelCNN, codes: torch.Tensor, rows: torch.Tensor | None) -> np.ndarray:
+    with torch.inference_mode():
+        return code_bits(prior, codes, rows).flatten(1).double().sum(1).cpu().numpy()
+
+
+def _figures(
+    bits: np.ndarray, participants: list[str], members: np.ndarray, seed: int
+) -> dict[str, Any]:
+    by_slice = membership(bits, participants, members, unit="slice", seed=seed)
+    by_participant = membership(bits, participants, members, unit="participant", seed=seed)
+    return {
+        "auc": by_slice.auc.value,
+        "low": by_slice.auc.low,
+        "high": by_slice.auc.high,
+        "true_positives": _rates(by_slice),
+        "participant_auc": by_participant.auc.value,
+        "participant_low": by_participant.auc.low,
+        "participant_high": by_participant.auc.high,
+        "participant_true_positives": _rates(by_participant),
+        "dataset_p_value": dataset_inference(bits, participants, members, seed=seed),
+        "members": by_slice.members,
+        "others": by_slice.others,
+        "member_participants": by_slice.member_participants,
+        "other_participants": by_slice.other_participants,
+    }
+
+
+def _rates(found: Membership) -> list[dict[str, Any]]:
+    """True-positive rates at 1 % and 10 % false positives; null where N does not allow them."""
+    return [asdict(rate) for rate in found.true_positives]

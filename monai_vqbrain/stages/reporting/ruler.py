@@ -1,0 +1,267 @@
+"""The figures of a comparison of synthetic with real images, protocol vqbrain-eval-1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from monai_vqbrain.metrics.anatomy import UNITS, fit_tissues, measure_anatomy
+from monai_vqbrain.metrics.anatomy_comparison import compare_anatomy
+from monai_vqbrain.metrics.bootstrap import Interval, balanced
+from monai_vqbrain.metrics.copies import CopySearch, Matches, audit_copies
+from monai_vqbrain.metrics.detectability import detectability, detectability_control
+from monai_vqbrain.metrics.distribution import (
+    blurred_images,
+    floor,
+    frechet_distance,
+    kernel_sums,
+    kid_interval,
+    neighbours,
+    noise_images,
+    repeated_image,
+)
+from monai_vqbrain.metrics.features import (
+    Features,
+    RandomConvFeatures,
+    Standardiser,
+    texture_features,
+)
+from monai_vqbrain.metrics.plausibility import count_implausible, fit_ranges
+from monai_vqbrain.progress import progress
+from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
+
+PROTOCOL = "vqbrain-eval-1"
+MIN_IMAGES, MIN_PARTICIPANTS = 10, 2
+MAX_SHIFT = 3  # pixels, of the views that a prior is trained on
+SPACES: dict[str, Features] = {"random": RandomConvFeatures(), "texture": texture_features}
+
+Figures = dict[str, Any]  # JSON values only
+
+
+def measure(
+    comparison: Comparison, spaces: Mapping[str, Features] | None = None, seed: int = 0
+) -> tuple[Figures, Matches | None]:
+    """All figures of a comparison.
+
+    Args:
+        comparison: the three sets of images.
+        spaces: feature spaces besides "random" and "texture", such as the run's encoder.
+        seed: of bootstraps, halves and networks.
+
+    Returns:
+        JSON values: protocol, images, distribution, detectability, anatomy, audit; and the nearest
+        training slice of each sample. With too few images `not_measured` says so instead.
+    """
+    sets = equal_sets(comparison, seed)
+    found: Figures = {"protocol": PROTOCOL, "images": _counts(comparison, sets)}
+    people = min(len(set(one.participants)) for one in (comparison.training, comparison.held_out))
+    if len(sets.synthetic) < MIN_IMAGES or people < MIN_PARTICIPANTS:
+        found["not_measured"] = (
+            f"samples are measured with at least {MIN_IMAGES} images in each set and "
+            f"{MIN_PARTICIPANTS} participants on each side; there are {len(sets.synthetic)} and "
+            f"{people}"
+        )
+        return found, None
+    copies: list[tuple[Figures, Matches]] = []
+    steps: dict[str, Callable[[], Any]] = {
+        "distribution": lambda: measure_distribution(sets, SPACES | dict(spaces or {}), seed),
+        "detectability": lambda: measure_detectability(comparison),
+        "anatomy": lambda: measure_anatomy_of(comparison, seed),
+        "audit": lambda: copies.append(measure_copies(comparison, seed)),
+    }
+    for name, step in progress(steps.items(), "measure samples", len(steps)):
+        found[name] = step()
+    found["audit"] = {"copies": copies[0][0]}
+    return found, copies[0][1]
+
+
+def equal_sets(comparison: Comparison, seed: int) -> Comparison:
+    """Equally many slices in each set, participants balanced; density and coverage need that."""
+    sets = (comparison.training, comparison.held_out, comparison.synthetic)
+    count = min(len(one) for one in sets)
+    chosen = [one.take(balanced(one.participants, count, seed)) for one in sets]
+    return replace(comparison, training=chosen[0], held_out=chosen[1], synthetic=chosen[2])
+
+
+def _counts(comparison: Comparison, sets: Comparison) -> Figures:
+    """How many images and participants there are, and how many the distribution uses."""
+    held_out, training = comparison.held_out, comparison.training
+    return {
+        "synthetic": len(comparison.synthetic),
+        "training": len(training),
+        "training_participants": len(np.unique(training.participants)),
+        "held_out": len(held_out),
+        "held_out_participants": len(np.unique(held_out.participants)),
+        "distribution_images": len(sets.synthetic),
+    }
+
+
+def measure_distribution(
+    sets: Comparison, spaces: Mapping[str, Features], seed: int = 0
+) -> Figures:
+    """KID, density, coverage, precision, recall and Frechet distance in each feature space.
+
+    Samples are compared with held-out participants. Beside each value stand the floor (training
+    against held-out participants, and person-disjoint halves of training) and the ceilings of KID
+    (noise, blur, one repeated image).
+
+    Args:
+        sets: equally many images in each set.
+        spaces: name -> features.
+        seed: of the bootstrap.
+    """
+    names = ("kid", "coverage", "coverage_interval", "density", "precision", "recall", "fid")
+    found: Figures = {name: {} for name in names}
+    for space, features in spaces.items():
+        for name, value in _in_space(sets, features, seed).items():
+            found[name][space] = value
+    return found
+
+
+def _in_space(sets: Comparison, features: Features, seed: int) -> Figures:
+    fitted = Standardiser.fit(features(sets.training.images))
+    training, held_out, synthetic = (
+        fitted(features(one.images)) for one in (sets.training, sets.held_out, sets.synthetic)
+    )
+    people = sets.held_out.participants
+    near, near_floor = neighbours(held_out, synthetic), neighbours(held_out, training)
+    coverage = near.coverage_interval(people, seed)
+    kid = kid_interval(kernel_sums(held_out, synthetic, people), seed)
+    kid_floor = kid_interval(kernel_sums(held_out, training, people), seed)
+    return {
+        "kid": _json(kid) | {
+            "floor": _finite(kid_floor.value),
+            "floor_low": _finite(kid_floor.low),
+            "floor_high": _finite(kid_floor.high),
+            "floor_halves": _halves(training, sets.training, seed),
+            "ceilings": _ceilings(sets, features, fitted, held_out),
+        },
+        "coverage": coverage.value,
+        "coverage_interval": _json(coverage) | {"floor": near_floor.coverage},
+        "density": _json(near.density_interval(people, seed)) | {"floor": near_floor.density},
+        "precision": _json(near.precision_interval(seed)) | {"floor": near_floor.precision},
+        "recall": _json(near.recall_interval(people, seed)) | {"floor": near_floor.recall},
+        "fid": {"value": frechet_distance(held_out, synthetic),
+                "floor": frechet_distance(held_out, training)},
+    }  # fmt: skip
+
+
+def _halves(features: np.ndarray, real: ImageSet, seed: int) -> float | None:
+    """KID between person-disjoint halves of real images; None with fewer than four participants."""
+    if len(np.unique(real.participants)) < 4:
+        return None
+    return _finite(floor(features, real.participants, seed).value)
+
+
+def _ceilings(
+    sets: Comparison, features: Features, fitted: Standardiser, held_out: np.ndarray
+) -> Figures:
+    """KID of sets that are wrong in a known way."""
+    images = sets.training.images
+    wrong = {
+        "noise": noise_images(images),
+        "blur": blurred_images(images),
+        "repeated_image": repeated_image(images),
+    }
+    return {
+        name: _finite(float(kernel_sums(held_out, fitted(features(one))).kid()[0]))
+        for name, one in wrong.items()
+    }
+
+
+def measure_detectability(comparison: Comparison) -> Figures:
+    """The classifier two-sample test, and its control on real participants."""
+    training, held_out = comparison.training, comparison.held_out
+    test = detectability(
+        training.images, held_out.images, held_out.participants, comparison.synthetic.images
+    )
+    found: Figures = {
+        "auc": test.auc.value,
+        "low": _finite(test.auc.low),
+        "high": _finite(test.auc.high),
+        "by_seed": list(test.by_seed),
+        "samples": test.samples,
+        "control": None,
+    }
+    if min(len(np.unique(one.participants)) for one in (training, held_out)) >= 2:
+        control = detectability_control(
+            training.images, training.participants, held_out.images, held_out.participants
+        )
+        found |= {
+            "control": control.auc.value,
+            "control_low": _finite(control.auc.low),
+            "control_high": _finite(control.auc.high),
+        }
+    return found
+
+
+def measure_anatomy_of(comparison: Comparison, seed: int = 0) -> Figures:
+    """Anatomical measures of samples beside real held-out slices, and implausible samples."""
+    tissues = fit_tissues(comparison.training.images)
+    side = comparison.spacing or 1.0
+    axis = "sagittal" if comparison.sagittal else "axial"
+    sets = (comparison.training, comparison.held_out, comparison.synthetic)
+    training, held_out, synthetic = (
+        measure_anatomy(one.images, (side, side), tissues, axis) for one in sets
+    )
+    known = all(np.isfinite(one.positions).all() for one in sets)
+    places = (comparison.held_out.positions, comparison.synthetic.positions) if known else None
+    people = comparison.held_out.participants
+    compared = compare_anatomy(held_out, synthetic, people, places, seed=seed)
+    ranges = fit_ranges(training, comparison.training.positions if known else None)
+    order = (places[1], places[0]) if places else None
+    odd = count_implausible(ranges, synthetic, held_out, people, order, seed=seed)
+    measures = {
+        name: rows[0].as_json() | {"unit": UNITS[name]}
+        for name, rows in compared.items()
+        if math.isfinite(rows[0].difference)
+    }
+    return measures | {
+        "by_position": known,
+        "implausible_share": odd.share,
+        "implausible_low": odd.low,
+        "implausible_high": odd.high,
+        "implausible_share_real": odd.real_share,
+        "implausible_by_measure": {name: list(pair) for name, pair in odd.by_measure.items()},
+    }
+
+
+def measure_copies(comparison: Comparison, seed: int = 0) -> tuple[Figures, Matches]:
+    """The nearest training slice of each sample, in every view that the prior was trained on."""
+    training = comparison.training
+    search = CopySearch(
+        training.images, training.participants, max_shift=MAX_SHIFT, mirror=not comparison.sagittal
+    )
+    samples, held_out = (
+        search.match(one.images) for one in (comparison.synthetic, comparison.held_out)
+    )
+    audit = audit_copies(
+        samples,
+        held_out,
+        training_participants=training.participants,
+        held_out_participants=comparison.held_out.participants,
+        seed=seed,
+    )
+    figures = asdict(audit)
+    figures["most_from_one_participant"] = max(audit.per_participant.values(), default=0)
+    del figures["per_participant"]  # it names participants
+    return {name: _plain(value) for name, value in figures.items()}, samples
+
+
+def _json(interval: Interval) -> Figures:
+    return interval.as_json()
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    """A figure as a JSON value."""
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return _finite(value) if isinstance(value, float) else value

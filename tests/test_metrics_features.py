@@ -57,6 +57,15 @@ def test_features_do_not_depend_on_the_batch(name: str) -> None:
     np.testing.assert_allclose(space(images)[-2:], alone, rtol=1e-4, atol=1e-5)  # type: ignore[operator]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["encoder", "random", "texture"])
+def test_mirrored_and_read_only_views_are_images_too(name: str) -> None:
+    images, space = slices(), spaces()[name]
+    view = np.broadcast_to(images[0, ::-1], images.shape)
+    expected = space(np.array(view))  # type: ignore[operator]
+    np.testing.assert_array_equal(space(view), expected)  # type: ignore[operator]
+
+
 def test_networks_see_batches_of_a_fixed_size_only() -> None:
     seen: list[int] = []
 

@@ -8,6 +8,7 @@ between runs: more steps would find more.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class DetectorProtocol:
     """
 
     pooling: int = 2
-    steps: int = 250
+    steps: int = 150
     batch: int = 24
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -107,7 +108,7 @@ def detectability(
         detector = train_detector(real, fake[first], seed, protocol)
         scores = score(detector, other), score(detector, fake[~first])
         rounds.append(_Round.of(scores, group, block[~first], len(images), blocks))
-    return _over_seeds(rounds, seeds[0], len(other))
+    return _over_seeds(rounds, seeds[0])
 
 
 def detectability_control(
@@ -161,17 +162,17 @@ def detectability_control(
             scores = score(detector, real[~learn]), score(detector, other[~learn_other])
             members = group[~learn], other_group[~learn_other]
             rounds.append(_Round.of(scores, *members, len(images), len(other_images)))
-    return _over_seeds(rounds, seeds[0], len(real))
+    return _over_seeds(rounds, seeds[0])
 
 
 class Detector(nn.Module):
     """Four strided 3x3 convolutions (32 to 128 channels), pooled to 2x2, and a hidden layer.
 
-    Half a million parameters.
+    It has 0.4 million parameters.
 
     Example:
         >>> sum(p.numel() for p in Detector().parameters())
-        503617
+        404289
         >>> Detector()(torch.zeros(3, 1, 64, 64)).shape
         torch.Size([3])
     """
@@ -180,7 +181,7 @@ class Detector(nn.Module):
         super().__init__()
         channels = (1, 32, 48, 80, 128)
         blocks: list[nn.Module] = []
-        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+        for inputs, outputs in itertools.pairwise(channels):
             blocks += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(
             *blocks,
@@ -320,7 +321,7 @@ class _Round:
             return won / ((drawn @ self.images) * (drawn_samples @ self.samples))
 
 
-def _over_seeds(rounds: list[_Round], seed: int, images: int) -> Detectability:
+def _over_seeds(rounds: list[_Round], seed: int) -> Detectability:
     """The mean AUC of all networks, and its interval over participants, samples and networks."""
     participants, blocks = rounds[0].wins.shape
     everyone, everything = np.ones((1, participants)), np.ones((1, blocks))
@@ -335,9 +336,8 @@ def _over_seeds(rounds: list[_Round], seed: int, images: int) -> Detectability:
         values = np.stack([r.auc(drawn, samples) for r in rounds], axis=1)
         return (values * networks).sum(axis=1) / len(rounds)
 
-    sizes = np.zeros(participants, dtype=np.int64)
-    sizes[0] = images
-    interval = bootstrap(mean, sizes, seed)
+    images = np.max([r.images for r in rounds], axis=0)
+    interval = bootstrap(mean, images, seed)
     return Detectability(interval, tuple(by_round), int(rounds[0].samples.sum()))
 
 

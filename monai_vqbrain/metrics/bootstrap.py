@@ -172,10 +172,8 @@ def balanced(participants: Sequence[str] | np.ndarray, n: int, seed: int = 0) ->
     order = rng.permutation(len(group))
     order = order[np.argsort(group[order], kind="stable")]  # by participant, shuffled inside
     turn = np.arange(len(group)) - np.repeat(np.cumsum(images) - images, images)
-    first = np.lexsort(
-        (rng.permutation(len(images))[group[order]], turn)
-    )  # by turn, then at random
-    return np.sort(order[first[:n]])
+    tie = rng.permutation(len(images))[group[order]]  # whose last turn comes is random
+    return np.sort(order[np.lexsort((tie, turn))[:n]])
 
 
 def draws(participants: int, seed: int, replicates: int = REPLICATES) -> np.ndarray:

@@ -8,9 +8,9 @@ between runs: more steps would find more.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -29,6 +29,11 @@ Labels = Sequence[str] | np.ndarray
 class DetectorProtocol:
     """What is fixed, so that values can be compared.
 
+    Trained on 16 real participants and scored on 8 others (ds002748, one seed), these values tell
+    slices that are blurred by 1 pixel, have a hole of radius 12 pixels, another contrast (gamma
+    1.4) or only 8 modes at AUC 1.00, 0.95, 0.97 and 0.98; 250 steps reach 0.98 or more in all, at
+    twice the cost.
+
     Attributes:
         pooling: images are averaged over squares of so many pixels first, which makes a step four
             times as cheap at 2.
@@ -41,7 +46,7 @@ class DetectorProtocol:
     """
 
     pooling: int = 2
-    steps: int = 250
+    steps: int = 150
     batch: int = 24
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -108,7 +113,7 @@ def detectability(
         detector = train_detector(real, fake[first], seed, protocol)
         scores = score(detector, other), score(detector, fake[~first])
         rounds.append(_Round.of(scores, group, block[~first], len(images), blocks))
-    return _over_seeds(rounds, seeds[0], len(other))
+    return _over_seeds(rounds, seeds[0])
 
 
 def detectability_control(
@@ -125,7 +130,9 @@ def detectability_control(
     network learns to tell T1 from H1 and is scored on T2 against H2, another learns T2 from H2 and
     is scored on T1 against H1, so that nobody is both learnt and scored, and each slice is scored
     once per seed. What the network remembers of single participants is then of no use, and the AUC
-    is 0.5 in expectation where training and held-out participants are of one population.
+    is 0.5 in expectation where training and held-out participants are of one population. A single
+    value spreads around it: 20 against 14 participants gave 0.39 to 0.59 over five random splits,
+    mean 0.48, so read its interval before its value.
 
     It controls for what differs between the two sets without any generator: an unlucky split, and a
     VQ-VAE that reconstructs its training participants better than others. It does not control for
@@ -162,17 +169,17 @@ def detectability_control(
             scores = score(detector, real[~learn]), score(detector, other[~learn_other])
             members = group[~learn], other_group[~learn_other]
             rounds.append(_Round.of(scores, *members, len(images), len(other_images)))
-    return _over_seeds(rounds, seeds[0], len(real))
+    return _over_seeds(rounds, seeds[0])
 
 
 class Detector(nn.Module):
     """Four strided 3x3 convolutions (32 to 128 channels), pooled to 2x2, and a hidden layer.
 
-    Half a million parameters.
+    It has 0.4 million parameters.
 
     Example:
         >>> sum(p.numel() for p in Detector().parameters())
-        503617
+        404289
         >>> Detector()(torch.zeros(3, 1, 64, 64)).shape
         torch.Size([3])
     """
@@ -181,7 +188,7 @@ class Detector(nn.Module):
         super().__init__()
         channels = (1, 32, 48, 80, 128)
         blocks: list[nn.Module] = []
-        for inputs, outputs in pairwise(channels):
+        for inputs, outputs in itertools.pairwise(channels):
             blocks += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(
             *blocks,
@@ -321,7 +328,7 @@ class _Round:
             return won / ((drawn @ self.images) * (drawn_samples @ self.samples))
 
 
-def _over_seeds(rounds: list[_Round], seed: int, images: int) -> Detectability:
+def _over_seeds(rounds: list[_Round], seed: int) -> Detectability:
     """The mean AUC of all networks, and its interval over participants, samples and networks."""
     participants, blocks = rounds[0].wins.shape
     everyone, everything = np.ones((1, participants)), np.ones((1, blocks))
@@ -336,9 +343,8 @@ def _over_seeds(rounds: list[_Round], seed: int, images: int) -> Detectability:
         values = np.stack([r.auc(drawn, samples) for r in rounds], axis=1)
         return (values * networks).sum(axis=1) / len(rounds)
 
-    sizes = np.zeros(participants, dtype=np.int64)
-    sizes[0] = images
-    interval = bootstrap(mean, sizes, seed)
+    images = np.max([r.images for r in rounds], axis=0)
+    interval = bootstrap(mean, images, seed)
     return Detectability(interval, tuple(by_round), int(rounds[0].samples.sum()))
 
 

@@ -213,7 +213,7 @@ class Neighbours:
 
     @property
     def density(self) -> float:
-        """Neighbourhoods that a synthetic image lies in, over k: about 1 for a perfect generator."""
+        """Neighbourhoods that a synthetic image lies in, over k: about 1 where sets are alike."""
         return float(self.hits.mean() / self.k)
 
     @property

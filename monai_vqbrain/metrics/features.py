@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -76,9 +77,9 @@ class EncoderFeatures:
 class RandomConvFeatures:
     """Features of a convolutional network whose weights were drawn once, and never trained.
 
-    Four 3x3 convolutions of stride 2 with leaky ReLU, each filter of mean 0 (so that edges and
-    textures count, not only brightness), pooled to 2x2. Uniform numbers of torch's CPU generator
-    are the same on every machine, where normal ones differ in their last bits.
+    Four 3x3 convolutions of stride 2 with leaky ReLU, pooled to 2x2. Uniform numbers of torch's
+    CPU generator are the same on every machine, where normal ones may differ in their last bits.
+    Filters keep their mean: without it, edges count more, but contrast and missing parts vanish.
 
     Args:
         seed: of the weights.
@@ -95,7 +96,7 @@ class RandomConvFeatures:
     def __init__(self, seed: int = 0, batch_size: int = BATCH) -> None:
         self.seed, self.batch_size = seed, batch_size
         generator = torch.Generator().manual_seed(seed)
-        sides = zip((1, *RANDOM_CHANNELS), RANDOM_CHANNELS, strict=False)
+        sides = itertools.pairwise((1, *RANDOM_CHANNELS))
         self.weights = [_random_filters(cin, cout, generator) for cin, cout in sides]
 
     def __call__(self, images: Images) -> np.ndarray:
@@ -114,7 +115,7 @@ class Standardiser:
     """Shift and scale each feature to mean 0 and standard deviation 1 on reference images.
 
     Fit it on the features of real training slices and apply it to all sets, so that no feature
-    counts for more because of its unit. A feature that is constant on the reference is shifted only.
+    counts for more because of its unit. A feature that is constant on them is only shifted.
 
     Attributes:
         mean: (D,) float64.
@@ -306,9 +307,8 @@ def _haralick(pairs: np.ndarray) -> list[np.ndarray]:
 
 
 def _random_filters(inputs: int, outputs: int, generator: torch.Generator) -> Tensor:
-    """(outputs, inputs, 3, 3) of mean 0 each, scaled as by He et al. 2015."""
+    """(outputs, inputs, 3, 3) float32, scaled as by He et al. 2015."""
     weight = torch.rand(outputs, inputs, 3, 3, generator=generator) * 2 - 1
-    weight -= weight.mean(dim=(1, 2, 3), keepdim=True)
     return weight * math.sqrt(6 / (9 * inputs))
 
 
@@ -330,7 +330,9 @@ def batches(images: Images, size: int = BATCH) -> Iterator[Tensor]:
         (B, 1, W, H) float32 in [0, 1]; the last may be shorter.
     """
     for start in range(0, len(images), size):
-        part = torch.as_tensor(images[start : start + size])
+        part = images[start : start + size]
+        if isinstance(part, np.ndarray):
+            part = torch.from_numpy(part.copy())  # views may be mirrored or read-only
         scale = 255.0 if part.dtype == torch.uint8 else 1.0
         yield part.to(torch.float32)[:, None] / scale
 

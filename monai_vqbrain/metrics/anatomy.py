@@ -120,7 +120,8 @@ def measure_anatomy(
         masks = brain_masks(chunk, threshold)
         prior = None
         if priors is not None and position is not None:
-            prior = priors[np.asarray(position)[number * CHUNK : number * CHUNK + len(chunk)]]
+            here = np.asarray(position)[number * CHUNK : number * CHUNK + len(chunk)]
+            prior = priors[here].astype(np.float32)
         found.append(
             _brain(chunk, masks, pixel)
             | _tissue(chunk, masks, pixel, tissues, prior)
@@ -246,7 +247,7 @@ def _member_pixels(images: NDArray[np.uint8], table: Floats, prior: np.ndarray) 
     """(B, W, H, 3) probability of each tissue in each pixel, from its intensity and its place."""
     rows = np.arange(len(images))[:, None, None]
     likelihood = np.stack([table[:, tissue][rows, images] for tissue in range(3)], axis=-1)
-    return _normalised(likelihood * np.maximum(prior, 1e-3), axis=-1)
+    return _normalised(likelihood * np.maximum(prior, np.float32(1e-3)), axis=-1)
 
 
 def _of_classes(counts: Floats, classes: NDArray[np.integer]) -> Tissues:

@@ -121,9 +121,7 @@ def test_a_clear_leak_is_found_and_the_order_of_rows_does_not_matter() -> None:
     found = membership(bits, names, member, unit="participant")
     assert found.auc.low > 0.99
     order = np.random.default_rng(0).permutation(len(bits))
-    again = membership(
-        bits[order], [names[i] for i in order], member[order], unit="participant"
-    )
+    again = membership(bits[order], [names[i] for i in order], member[order], unit="participant")
     assert again.auc == found.auc
 
 

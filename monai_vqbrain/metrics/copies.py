@@ -105,7 +105,7 @@ class CopySearch:
         self.shifts = _shifts(max_shift)
         self.waves = _waves(self.shifts, self.size)
         blocks = [training[self.order[b]] for b in _blocks(len(training))]
-        self.coarse = torch.cat([_coarse(block) for block in blocks])  # (M, 1024) float32
+        self.coarse = torch.cat([_coarse(block) for block in blocks])  # (M, 32, 32)
         # Half precision keeps a correlation to 1e-3 and halves what grows with the training set.
         self.detail = torch.cat([_detail(block).half() for block in blocks])  # (M, 64, 64)
 
@@ -130,34 +130,36 @@ class CopySearch:
         return Matches(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def _match(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
-        views = [images, images[:, ::-1]] if self.mirror else [images]
-        slices, mirrored = self._best_slices([_coarse(view) for view in views])
-        spectra = torch.stack([_spectrum(_detail(view)) for view in views])  # (V, B, 64, 33)
+        slices, mirrored = self._best_slices(self._views(_coarse(images)))
+        spectra = torch.stack([_spectrum(v) for v in self._views(_detail(images))])
         rows = torch.arange(len(images))
         best = torch.zeros(slices.shape)
         where = torch.zeros(slices.shape, dtype=torch.long)
         for column in range(slices.shape[1]):
-            image = spectra[mirrored[:, column].long(), rows]
+            image = spectra[mirrored[:, column].long(), rows]  # (B, 64, 33)
             training = _spectrum(self.detail[slices[:, column]].float())
             best[:, column], where[:, column] = self._correlate(image, training)
         return self._judge(slices, mirrored, best, where)
 
+    def _views(self, images: Tensor) -> list[Tensor]:
+        # Both steps treat left and right alike: what is mirrored afterwards is the same.
+        return [images, images.flip(1)] if self.mirror else [images]
+
     def _best_slices(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(B, candidates) slices, each of another participant, and whether mirrored is alike."""
-        alike = torch.stack([view @ self.coarse.T for view in views])  # (V, B, M)
-        values, mirrored = alike.max(dim=0)
-        array = values.numpy()
-        of_participants = np.maximum.reduceat(array, self.starts, axis=1)  # (B, participants)
-        chosen = np.argsort(-of_participants, axis=1, kind="stable")[:, : self.candidates]
+        alike = [view.flatten(1) @ self.coarse.flatten(1).T for view in views]  # (B, M) each
+        array = torch.maximum(alike[0], alike[-1]).numpy()
+        best = torch.from_numpy(np.maximum.reduceat(array, self.starts, axis=1))
+        chosen = best.topk(self.candidates, dim=1).indices.numpy()  # participants
         ends = np.append(self.starts[1:], array.shape[1])
         slices = np.array(
             [
-                [self.starts[p] + row[self.starts[p] : ends[p]].argmax() for p in best]
-                for row, best in zip(array, chosen, strict=True)
+                [self.starts[p] + row[self.starts[p] : ends[p]].argmax() for p in near]
+                for row, near in zip(array, chosen, strict=True)
             ]
         ).reshape(chosen.shape)
         index = torch.from_numpy(slices)
-        return index, mirrored.gather(1, index).bool()
+        return index, alike[-1].gather(1, index) > alike[0].gather(1, index)
 
     def _correlate(self, image: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) the highest correlation over all shifts, and the shift's number."""
@@ -479,10 +481,10 @@ def _blocks(count: int) -> list[slice]:
 
 
 def _coarse(images: np.ndarray) -> Tensor:
-    """(B, W, H) -> (B, 1024) at most, of mean 0 and length 1, the centre of mass in the middle."""
+    """(B, W, H) -> (B, 32, 32) at most: mean 0, length 1, the centre of mass in the middle."""
     floats = np.ascontiguousarray(images, dtype=np.float32)
-    small = _resized(torch.from_numpy(_centred(floats)), COARSE).flatten(1)
-    return F.normalize(small - small.mean(dim=1, keepdim=True), dim=1)
+    small = _resized(torch.from_numpy(_centred(floats)), COARSE)
+    return _of_length_1(small - small.mean(dim=(1, 2), keepdim=True))
 
 
 def _centred(images: np.ndarray) -> np.ndarray:
@@ -509,8 +511,11 @@ def _detail(images: np.ndarray) -> Tensor:
     smooth = small[:, None]
     for _ in range(2):
         smooth = F.avg_pool2d(smooth, WINDOW, stride=1, padding=WINDOW // 2)
-    detail = small - smooth[:, 0]
-    return F.normalize(detail.flatten(1), dim=1).reshape(detail.shape)
+    return _of_length_1(small - smooth[:, 0])
+
+
+def _of_length_1(images: Tensor) -> Tensor:
+    return F.normalize(images.flatten(1), dim=1).reshape(images.shape)
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

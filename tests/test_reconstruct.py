@@ -456,9 +456,7 @@ def test_the_command_leaves_a_folder_an_image(
     errors = [line for line in told.err.splitlines() if line.startswith("Error: ")]
     assert [line.split(": ")[1] for line in errors] == [f"{tmp_path}/gone.nii", str(tmp_path)]
     assert f"3 of 5 images reconstructed: {made}" in told.out
-    assert (
-        f"{trainee} is a training participant of this run: these scores are optimistic" in told.out
-    )
+    assert f"{trainee} is a training participant of this run: the result is optimistic" in told.out
     assert told.out.count("optimistic") == 1
     assert "sub-x: SSIM in the brain " in told.out
     for name, files in {"sub-x": 5, "x": 6}.items():

@@ -9,6 +9,13 @@ from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.tables import read_slices_table
 
+WARNINGS = {
+    "training": "is a training participant of this run: the result is optimistic, and may show "
+    "what the networks have kept of this participant",
+    "validation": "is a validation participant of this run, and the weights were selected on it: "
+    "the result is slightly optimistic",
+}
+
 
 class RunParticipants:
     """The participants of a run, to identify images of them.
@@ -44,3 +51,15 @@ class RunParticipants:
         name = f"_{stem(path)}_".replace(".", "_")  # so that slice pictures, sub-02.png, match too
         named = [p for p in self.splits if p in folders or f"_{p}_" in name]
         return max(named, key=len, default=None)
+
+    def warning(self, participant: str | None) -> str | None:
+        """The words for an image that belongs to a training or validation participant.
+
+        Args:
+            participant: of `find`.
+
+        Returns:
+            One line; None for a test participant or an unknown one.
+        """
+        words = WARNINGS.get(self.splits.get(participant or "", ""))
+        return f"{participant} {words}" if words else None

@@ -21,12 +21,6 @@ from monai_vqbrain.stages.images.output import write_reconstruction
 from monai_vqbrain.stages.images.reconstruction import reconstruct_image
 from monai_vqbrain.transforms.input_slice import is_picture
 
-SPLIT_WARNINGS = {
-    "training": "a training participant of this run: these scores are optimistic",
-    "validation": "a validation participant of this run, used to select its weights: these scores "
-    "are slightly optimistic",
-}
-
 
 def reconstruct(
     run: Path | str,
@@ -118,9 +112,8 @@ class Reconstructor:
             write_reconstruction(result, work, folder.name, is_picture(path))
             seconds = time.monotonic() - began
             write_provenance(work, made_from, asdict(self.frame), seconds, **about)
-        warning = SPLIT_WARNINGS.get(about["split"])
-        warnings = [f"{participant} is {warning}"] if warning else []
-        return [score_line(scores), *image.notes, *warnings]
+        warning = self.participants.warning(participant)
+        return [score_line(scores), *image.notes, *([warning] if warning else [])]
 
 
 def score_line(scores: dict[str, Any]) -> str:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.errors import UsageError
+from monai_vqbrain.files import sha256
+from monai_vqbrain.logs import PRIVATE
 from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.provenance import describe, what_changed
 from monai_vqbrain.runs.bundles import bundle_command, run_bundle
 from monai_vqbrain.runs.conditions import position_condition
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
+from monai_vqbrain.runs.participants import RunParticipants
 from monai_vqbrain.runs.stage_folder import leave_stage
 
 logger = logging.getLogger(__name__)
@@ -109,6 +112,7 @@ def draw_samples(run: Path | str, options: SampleOptions, device: str = "auto") 
         logger.info("%s is up to date: the same %d samples", folder.name, options.number)
         return folder
     logger.info("sampling %s (%s)", folder.name, reason)
+    _warn_of_participant(run_folder, options.known)
     try:
         run_bundle("pixelcnn", "inference", _ids(run_folder, options, device))
     finally:
@@ -125,6 +129,15 @@ def sampling_command(run: Path | str, options: SampleOptions, device: str = "aut
 
 def _ids(run: RunFolder, options: SampleOptions, device: str) -> dict[str, Any]:
     return {"run_dir": str(run.path.absolute()), "device": device, **options.ids()}
+
+
+def _warn_of_participant(run: RunFolder, image: str | None) -> None:
+    if image is None:
+        return
+    participants = RunParticipants(run)
+    warning = participants.warning(participants.find(Path(image), sha256(Path(image))))
+    if warning:
+        logger.warning("%s", warning, extra=PRIVATE)
 
 
 def _check_ranges(options: SampleOptions) -> None:

@@ -24,6 +24,7 @@ from monai_vqbrain.runs.conditions import RANGE_DIGITS, conditions_of_row, posit
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
 from monai_vqbrain.runs.freshness import check_models
 from monai_vqbrain.runs.networks import load_network, select_device
+from monai_vqbrain.runs.participants import RunParticipants
 from monai_vqbrain.stages.images.batch import check_result_folder, process_images, read_input_image
 from monai_vqbrain.stages.images.input_volume import SliceFrame
 from monai_vqbrain.stages.images.output import write_like
@@ -33,6 +34,7 @@ from monai_vqbrain.tables import write_table
 from monai_vqbrain.transforms.input_image import InputImage
 
 BATCH = 16  # slices per batch
+PERCENTILES = (5, 25, 50, 75, 95)  # of validation participants
 MAX_BITS = 16.0  # scale of the stored map, in steps of 1/256 bit
 
 
@@ -96,6 +98,7 @@ class Scorer:
             raise UsageError(f"--condition {error}") from error
         self.frame = SliceFrame.of((read_provenance(run.slices) or {})["options"])
         self.made_from = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+        self.participants = RunParticipants(run)
         self.validation_bits = self._validation_bits(run)
 
     def __call__(self, path: Path, folder: Path) -> list[str]:
@@ -116,7 +119,9 @@ class Scorer:
         began = time.monotonic()
         check_result_folder(folder, path, "scores")
         image = read_input_image(path, self.frame)
-        made_from = describe({"image": path} | self.made_from)
+        files = {"image": path} | ({"mask": image.mask_path} if image.mask_path else {})
+        made_from = describe(files | self.made_from)
+        participant = self.participants.find(path, made_from["image"]["sha256"])
         bits = self._bits(image)  # (S, w, h)
         table = self._table(image, bits)
         counted = table[table["counts"]]
@@ -142,7 +147,9 @@ class Scorer:
             }
             seconds = time.monotonic() - began
             write_provenance(work, made_from, asdict(self.frame), seconds, **about)
-        return [self._line(mean, len(counted)), *image.notes]
+        warning = self.participants.warning(participant)
+        lines = [self._line(mean, len(counted)), *image.notes]
+        return [*lines, warning] if warning else lines
 
     @torch.inference_mode()
     def _bits(self, image: InputImage) -> np.ndarray:
@@ -192,7 +199,11 @@ class Scorer:
                 rows = torch.stack([item["condition"] for item in batch])
                 rows = rows.masked_fill(~given, torch.nan)
             means += self._code_bits(codes, rows).mean((-1, -2)).tolist()
-        return over_participants(means, [item["participant_id"] for item in items]).as_json()
+        participants = [str(item["participant_id"]) for item in items]
+        by_participant = pd.Series(means).groupby(participants).mean()
+        percentiles = np.percentile(by_participant, PERCENTILES).tolist()
+        mean = over_participants(means, participants).as_json()
+        return mean | {"percentiles": dict(zip(map(str, PERCENTILES), percentiles, strict=True))}
 
     def _code_bits(self, codes: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Bits per code under conditions, (B, w, h); the mean over several groups."""
@@ -202,5 +213,8 @@ class Scorer:
     def _line(self, mean: float | None, slices: int) -> str:
         if mean is None:
             return "no slice is at a position that the prior was trained on: do not rely on the map"
-        validation = self.validation_bits["mean"]
-        return f"{mean:.2f} bits per code over {slices} slices (validation: {validation:.2f})"
+        low, middle, high = (self.validation_bits["percentiles"][str(p)] for p in (5, 50, 95))
+        return (
+            f"{mean:.2f} bits per code over {slices} slices (validation participants: median "
+            f"{middle:.2f}, 5th to 95th percentile {low:.2f} to {high:.2f})"
+        )

@@ -22,7 +22,7 @@ from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.stages.reporting.coherence import Decode, compare_volumes
 from monai_vqbrain.tables import SLICE_KEYS, finite_or_none, read_table, write_table
 
-SCHEMA = 1
+SCHEMA = 2
 WHITE = np.float32(255)  # the stored value of an intensity of 1
 SAMPLES_COMPARED = 256  # maximum; the figure shows the first eight
 

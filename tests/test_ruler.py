@@ -57,9 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     few = DetectorProtocol(steps=20, batch=8)
     for name in ("detectability", "detectability_control"):
         test = getattr(ruler, name)
-        monkeypatch.setattr(
-            ruler, name, lambda *sets, test=test: test(*sets[: COUNTS[test.__name__]], (0,), few)
-        )
+        monkeypatch.setattr(ruler, name, lambda *sets, test=test: test(*sets[:4], (0,), few))
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 PROTOCOL = "vqbrain-eval-1"
 MIN_IMAGES, MIN_PARTICIPANTS = 10, 2
 CONTROL_SEEDS = (0,)  # two networks; each slice is scored once
+CUT_OFF = 5.0  # standard deviations of a feature
 MAX_SHIFT = 3  # pixels, of the views that a prior is trained on
 SPACES: dict[str, Features] = {"random": RandomConvFeatures(), "texture": texture_features}
 
@@ -69,7 +70,9 @@ def measure(
         return found, None
     copies: list[tuple[Figures, Matches]] = []
     steps: dict[str, Callable[[], Any]] = {
-        "distribution": lambda: measure_distribution(sets, SPACES | dict(spaces or {}), seed),
+        "distribution": lambda: measure_distribution(
+            sets, SPACES | dict(spaces or {}), seed, comparison.training
+        ),
         "detectability": lambda: measure_detectability(comparison),
         "anatomy": lambda: measure_anatomy_of(comparison, seed),
         "audit": lambda: copies.append(measure_copies(comparison, seed)),
@@ -102,7 +105,10 @@ def _counts(comparison: Comparison, sets: Comparison) -> Figures:
 
 
 def measure_distribution(
-    sets: Comparison, spaces: Mapping[str, Features], seed: int = 0
+    sets: Comparison,
+    spaces: Mapping[str, Features],
+    seed: int = 0,
+    reference: ImageSet | None = None,
 ) -> Figures:
     """KID, density, coverage, precision, recall and Frechet distance in each feature space.
 
@@ -114,19 +120,30 @@ def measure_distribution(
         sets: equally many images in each set.
         spaces: name -> features.
         seed: of the bootstrap.
+        reference: the real slices on which features are standardised; those of training by default.
     """
     names = ("kid", "coverage", "coverage_interval", "density", "precision", "recall", "fid")
     found: Figures = {name: {} for name in names}
     for space, features in spaces.items():
-        for name, value in _in_space(sets, features, seed).items():
+        fitted = _standardised(features, (reference or sets.training).images)
+        for name, value in _in_space(sets, fitted, seed).items():
             found[name][space] = value
     return found
 
 
+def _standardised(features: Features, reference: np.ndarray) -> Features:
+    """Features in standard deviations of the reference, cut off at `CUT_OFF`.
+
+    The cubic kernel would otherwise be decided by a few images, or by a feature that hardly varies
+    among real slices.
+    """
+    fitted = Standardiser.fit(features(reference))
+    return lambda images: np.clip(fitted(features(images)), -CUT_OFF, CUT_OFF)
+
+
 def _in_space(sets: Comparison, features: Features, seed: int) -> Figures:
-    fitted = Standardiser.fit(features(sets.training.images))
     training, held_out, synthetic = (
-        fitted(features(one.images)) for one in (sets.training, sets.held_out, sets.synthetic)
+        features(one.images) for one in (sets.training, sets.held_out, sets.synthetic)
     )
     people = sets.held_out.participants
     near, near_floor = neighbours(held_out, synthetic), neighbours(held_out, training)
@@ -139,7 +156,7 @@ def _in_space(sets: Comparison, features: Features, seed: int) -> Figures:
             "floor_low": _finite(kid_floor.low),
             "floor_high": _finite(kid_floor.high),
             "floor_halves": _halves(training, sets.training, seed),
-            "ceilings": _ceilings(sets, features, fitted, held_out),
+            "ceilings": _ceilings(sets, features, held_out),
         },
         "coverage": coverage.value,
         "coverage_interval": _json(coverage) | {"floor": near_floor.coverage},
@@ -158,9 +175,7 @@ def _halves(features: np.ndarray, real: ImageSet, seed: int) -> float | None:
     return _finite(floor(features, real.participants, seed).value)
 
 
-def _ceilings(
-    sets: Comparison, features: Features, fitted: Standardiser, held_out: np.ndarray
-) -> Figures:
+def _ceilings(sets: Comparison, features: Features, held_out: np.ndarray) -> Figures:
     """KID of sets that are wrong in a known way."""
     images = sets.training.images
     wrong = {
@@ -169,7 +184,7 @@ def _ceilings(
         "repeated_image": repeated_image(images),
     }
     return {
-        name: _finite(float(kernel_sums(held_out, fitted(features(one))).kid()[0]))
+        name: _finite(float(kernel_sums(held_out, features(one)).kid()[0]))
         for name, one in wrong.items()
     }
 

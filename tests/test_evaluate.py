@@ -175,7 +175,9 @@ def test_evaluate_writes_the_report_folder_and_then_only_what_changed(
         make_scores(run, work)
 
     monkeypatch.setattr(stage, "run_evaluations", bundles)
+    monkeypatch.setattr(stage, "load_network", lambda *_: None)
     monkeypatch.setattr(stage, "decoder", lambda *_: decode)
+    monkeypatch.setattr(stage, "measure_samples", lambda *_: {"protocol": "the ruler's"})
     path = stage.evaluate(run.path, device="cpu")
     assert path == run.report / "report.html"
     assert path.is_file()

@@ -42,20 +42,25 @@ def html(run: RunFolder) -> str:
 
 
 class Resources(HTMLParser):
-    """Collects what a browser would load, and checks that every tag is closed."""
+    """Collects loads, links within the page and ids; checks that every tag is closed."""
 
     VOID = ("meta", "img", "br", "link", "input", "hr")
 
     def __init__(self) -> None:
         super().__init__()
         self.loads: list[str] = []
+        self.links: set[str] = set()
+        self.ids: set[str] = set()
         self.tags: list[str] = []
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.open += [] if tag in self.VOID else [tag]
-        self.loads += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "data")]
+        found = [v or "" for k, v in attrs if k in ("src", "href", "srcset", "data")]
+        self.loads += [v for v in found if not v.startswith("#")]
+        self.links |= {v[1:] for v in found if v.startswith("#")}
+        self.ids |= {v or "" for k, v in attrs if k == "id"}
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -65,6 +70,7 @@ def test_it_loads_nothing_from_anywhere(html: str) -> None:
     page = Resources()
     page.feed(html)
     assert not page.open
+    assert page.links <= page.ids
     assert {"script", "link", "iframe"}.isdisjoint(page.tags)
     assert len(page.loads) >= 9
     assert all(load.startswith("data:image/png;base64,") for load in page.loads)
@@ -137,7 +143,7 @@ def test_parts_that_are_absent_are_left_out(tmp_path: Path) -> None:
     html = report(run.path).read_text()
     for heading in ("Simulated.", "<h2>Prior</h2>", "<h2>Samples"):
         assert heading not in html
-    for heading in ("<h2>Codebook</h2>", "<h2>Reconstruction of unseen people</h2>"):
+    for heading in ("<h2>Codebook</h2>", "<h2>Reconstruction of unseen participants</h2>"):
         assert heading in html
 
 

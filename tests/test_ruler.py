@@ -248,7 +248,7 @@ def test_the_scorecard_asks_in_the_readers_order() -> None:
         "images": {"training_participants": 34, "training": 544},
     })  # fmt: skip
     assert [row.section for row in rows] == [
-        "detectability", "distribution", "anatomy", "privacy", "utility", "participants",
+        "detectability", "distribution", "anatomy", "privacy", "", "participants",
     ]  # fmt: skip
     assert [row.good for row in rows] == [False, False, True, False, None, None]
     assert "AUC 0.70 (0.65 to 0.75); 0.5 is chance; real against real participants 0.50" in (

@@ -22,7 +22,7 @@ class Answer:
         answer: in plain words, without the figure.
         figure: the figure with its comparison.
         good: whether it is what one wants; None where nothing was measured.
-        section: id of the section that says how it was computed.
+        section: id of the section that says how it was computed; empty where nothing was measured.
     """
 
     question: str
@@ -52,7 +52,7 @@ def _detectable(metrics: Metrics) -> Iterator[Answer]:
     question = "Can the samples be told from real ones?"
     found = metrics.get("detectability")
     if not found:
-        yield Answer(question, "Not measured.", "", None, "detectability")
+        yield Answer(question, "Not measured.", "", None, "")
         return
     good = found["low"] is not None and found["low"] <= 0.5
     answer = "A small network cannot tell them." if good else (
@@ -70,7 +70,7 @@ def _varied(metrics: Metrics) -> Iterator[Answer]:
     question = "Are they varied?"
     found = metrics.get("distribution", {}).get("coverage_interval", {}).get(SPACE)
     if not found:
-        yield Answer(question, "Not measured.", "", None, "distribution")
+        yield Answer(question, "Not measured.", "", None, "")
         return
     share = found["value"] / max(found["floor"], 1e-9)
     good = share >= 0.9
@@ -83,7 +83,7 @@ def _anatomy(metrics: Metrics) -> Iterator[Answer]:
     question = "Is the anatomy right?"
     found = metrics.get("anatomy")
     if not found:
-        yield Answer(question, "Not measured.", "", None, "anatomy")
+        yield Answer(question, "Not measured.", "", None, "")
         return
     beyond = found["implausible_share"] - found["implausible_share_real"]
     good = beyond <= 0.02
@@ -99,7 +99,7 @@ def _copies(metrics: Metrics) -> Iterator[Answer]:
     question = "Are they copies?"
     audit = metrics.get("audit", {})
     if "copies" not in audit:
-        yield Answer(question, "Not measured.", "", None, "privacy")
+        yield Answer(question, "Not measured.", "", None, "")
         return
     copies = audit["copies"]
     none = copies["low"] is None or copies["low"] <= EXPECTED_COPIES
@@ -121,7 +121,7 @@ def _useful(metrics: Metrics) -> Iterator[Answer]:
     measurable = {name: task for name, task in tasks.items() if task.get("measurable")}
     if not measurable:
         answer = "Not measurable: the real task is at chance." if tasks else "Not measured."
-        yield Answer(question, answer, "", None, "utility")
+        yield Answer(question, answer, "", None, "utility" if tasks else "")
         return
     name, task = next(iter(measurable.items()))
     good = task["difference_low"] > -0.1

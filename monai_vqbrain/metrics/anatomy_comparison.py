@@ -203,7 +203,7 @@ def _moments(real: _Side, synthetic: _Side) -> tuple[Floats, Floats, Floats, Flo
         nothing = np.full(len(real.weights), np.nan)
         return nothing, nothing, nothing, nothing
     middle, total = real.values.mean(), real.weights.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a draw may hold nobody of this bin
+    with np.errstate(divide="ignore", invalid="ignore"):  # a bin may be empty in a draw
         shifted = real.weights @ (real.values - middle) / total
         variance = real.weights @ (real.values - middle) ** 2 / total - shifted**2
         sample = synthetic.weights @ synthetic.values / synthetic.weights.sum(axis=1)

@@ -128,11 +128,11 @@ def detectability_control(
 
     Each seed halves the training participants (T1, T2) and the held-out participants (H1, H2). One
     network learns to tell T1 from H1 and is scored on T2 against H2, another learns T2 from H2 and
-    is scored on T1 against H1, so that nobody is both learnt and scored, and each slice is scored
-    once per seed. What the network remembers of single participants is then of no use, and the AUC
-    is 0.5 in expectation where training and held-out participants are of one population. A single
-    value spreads around it: 20 against 14 participants gave 0.39 to 0.59 over five random splits,
-    mean 0.48, so read its interval before its value.
+    is scored on T1 against H1, so that no participant is both learnt and scored, and each slice is
+    scored once per seed. What the network remembers of single participants is then of no use, and
+    the AUC is 0.5 in expectation where training and held-out participants are of one population. A
+    single value spreads around it: 20 against 14 participants gave 0.39 to 0.59 over five random
+    splits, mean 0.48, so read its interval before its value.
 
     It controls for what differs between the two sets without any generator: an unlucky split, and a
     VQ-VAE that reconstructs its training participants better than others. It does not control for

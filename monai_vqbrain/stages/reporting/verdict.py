@@ -40,7 +40,7 @@ def _membership(found: Mapping[str, Any]) -> str:
     if found["low"] > 0.5 or found["dataset_p_value"] < 0.05:
         return (
             f"The prior's likelihood tells training participants from others (AUC "
-            f"{found['auc']:.2f}): whoever has the prior and a scan can learn something about "
+            f"{found['auc']:.2f}): with the prior and a scan one can learn something about "
             "whether its participant was in the training set. Treat the networks as personal data."
         )
     return (

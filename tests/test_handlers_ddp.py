@@ -21,12 +21,14 @@ from monai_vqbrain.handlers import (
     BitsPerCode,
     BrainPSNR,
     BrainSSIM,
+    CodeBits,
     CodebookPerplexity,
     CodesUsed,
     EngineCallbacks,
     ImagePanel,
     MetricsTable,
     ResumableCheckpoint,
+    SliceScores,
     StopWithoutProgress,
     TrainingBudget,
     budget as budget_module,
@@ -55,6 +57,9 @@ def evaluated(engine: Engine, batch: dict[str, Any]) -> dict[str, Any]:
         "codes": torch.randint(2 + item, (1, 4, 4), generator=generator),
         "bits": torch.rand(1, 4, 4, generator=generator) * (1 + item),
         "participant_id": [PEOPLE[item]],
+        "session_id": ["ses-1"],
+        "axis": ["axial"],
+        "index": [item],
     }
 
 
@@ -73,7 +78,11 @@ def run(items: list[int], folder: Path, rank: int, resume: bool = False) -> dict
             "used": CodesUsed(8),
             "perplexity": CodebookPerplexity(8),
         },
-        val_handlers=[ImagePanel(folder / "panel.png")],
+        val_handlers=[
+            ImagePanel(folder / "panel.png"),
+            SliceScores(folder / "fidelity.tsv"),
+            CodeBits(folder / "bits.tsv"),
+        ],
         decollate=False,
     )
     network = nn.Linear(1, 1)
@@ -168,3 +177,10 @@ def test_two_ranks_decide_as_one_with_all_data(
     assert float(best["weight"]) == 3
     assert zero_again["ended"] == one_again["ended"] == (5, 21)  # no second is left
     assert zero_again["best"] == one_again["best"] == zero["best"]
+
+    # with a row per slice, those of the other rank too
+    for name in ("fidelity.tsv", "bits.tsv"):
+        both, whole = (pd.read_csv(tmp_path / run / name, sep="\t") for run in ("both", "alone"))
+        assert both.sort_values("index")["index"].tolist() == whole["index"].tolist()
+    both = both.sort_values("index", ignore_index=True)
+    pd.testing.assert_frame_equal(both, whole)  # bits, which are the same in every epoch

@@ -23,6 +23,8 @@ from monai_vqbrain.tables import SLICE_KEYS, write_table
 class SliceTable:
     """Writes a table with one row per slice of an evaluation; a subclass adds columns.
 
+    Rank 0 writes the slices of all ranks, one row for a slice that several ranks had.
+
     Args:
         path: the table (tab-separated): participant_id, session_id, axis, index and the columns.
     """
@@ -51,7 +53,11 @@ class SliceTable:
         self.rows.append(rows)
 
     def _write(self, engine: Engine) -> None:
-        write_table(pd.concat(self.rows), self.path, digits=6)
+        shards: Any = idist.all_gather(self.rows)
+        if idist.get_rank() != 0:
+            return
+        rows = pd.concat([batch for shard in shards for batch in shard])
+        write_table(rows.drop_duplicates(list(SLICE_KEYS)), self.path, digits=6)
 
 
 class SliceScores(SliceTable):
@@ -74,6 +80,9 @@ class CodeBits(SliceTable):
 
 class CollectCodes:
     """Collects the codes of a VQVAEEvaluator, in the order of the data set.
+
+    Nothing is gathered from other ranks, since the order of their slices is not known: give every
+    rank the whole data set.
 
     Args:
         count: number of code grids to keep; the last batch may be filled up with repeats.

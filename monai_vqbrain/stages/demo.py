@@ -42,7 +42,7 @@ def demo(run: Path | str = "vqbrain-demo", *, quick: bool = False, device: str =
     slices = read_provenance(run_folder.slices)
     if slices is not None and not slices.get("simulated"):
         raise UsageError(f"{run} holds a run on real data: give the demo a folder of its own")
-    logger.info("A demo on SIMULATED data, %s.", "under 2 minutes" if quick else "about 5 minutes")
+    logger.info("A demo on SIMULATED data, %s.", "under 2 minutes" if quick else "about 6 minutes")
     participants = 10 if quick else PARTICIPANTS
     source = make_phantom(run_folder.path / "0-phantom", participants=participants)
     prepare(source, run, size=SIZE, spacing=SPACING)

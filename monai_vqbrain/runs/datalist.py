@@ -83,7 +83,7 @@ def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, An
         most: maximum number of items; there is at least one view of every training item.
 
     Returns:
-        All items of the first view, then of the second, ...; the key `view` is its number.
+        All items of the first view, then of the second, ...; `view` numbers the views from 0.
     """
     items = slice_items(dataset_dir, "training")
     number = max(1, min(MAX_VIEWS, most // len(items)))

@@ -17,7 +17,7 @@ from monai_vqbrain.runs.stacks import mask_path
 from monai_vqbrain.selection import thin_out
 
 MAX_VIEWS = 31
-MAX_SHIFT = 3  # pixels
+MAX_SHIFT = 3  # pixels; the copy check looks as far
 
 
 def make_datalist(rows: Sequence[Mapping[str, Any]], description: str) -> dict[str, Any]:

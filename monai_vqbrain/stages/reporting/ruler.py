@@ -32,13 +32,13 @@ from monai_vqbrain.metrics.features import (
 )
 from monai_vqbrain.metrics.plausibility import count_implausible, fit_ranges
 from monai_vqbrain.progress import progress
+from monai_vqbrain.runs.datalist import MAX_SHIFT
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 
 PROTOCOL = "vqbrain-eval-1"
 MIN_IMAGES, MIN_PARTICIPANTS = 10, 2
 CONTROL_SEEDS = (0,)  # two networks; each slice is scored once
 CUT_OFF = 5.0  # standard deviations of a feature
-MAX_SHIFT = 3  # pixels, of the views that a prior is trained on
 SPACES: dict[str, Features] = {"random": RandomConvFeatures(), "texture": texture_features}
 
 Figures = dict[str, Any]  # JSON values only

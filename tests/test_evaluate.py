@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_run import FACTOR, K, decode, make_run, make_scores
+from made_run import FACTOR, SIZE, K, decode, make_run, make_scores
+from PIL import Image
 from skimage.metrics import structural_similarity
 
 from monai_vqbrain.errors import UsageError, VQBrainError
@@ -20,6 +21,7 @@ from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages import evaluate as stage
 from monai_vqbrain.stages.reporting.summary import summarise
+from monai_vqbrain.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,29 @@ def test_fidelity_is_the_mean_over_people_of_the_bundles_scores(
     assert found["mean"] == pytest.approx(mean)
     assert found["low"] < mean < found["high"]
     assert (found["participants"], found["slices"]) == (3, 9)
+
+
+def test_fidelity_by_group_is_the_mean_over_the_groups_participants(
+    run: RunFolder, numbers: dict
+) -> None:
+    rows = read_slices_table(run)
+    scores = read_table(run.report / "fidelity.tsv")
+    table = scores.merge(rows, on=["participant_id", "session_id", "axis", "index"])
+    groups = numbers["fidelity"]["groups"]
+    assert [group["group"] for group in groups["position"]] == ["0.50", "0.60", "0.70"]
+    assert [group["group"] for group in groups["age"]] == ["60-69", "70-79"]
+    for name, column in {"sex": "sex", "position": "position_rel"}.items():
+        expected = table.groupby(column).apply(
+            lambda part: part.groupby("participant_id")["ssim_brain"].mean().mean()
+        )
+        found = [group["ssim_brain"]["mean"] for group in groups[name]]
+        np.testing.assert_allclose(found, expected.to_numpy())
+    assert sum(group["ssim_brain"]["participants"] for group in groups["sex"]) == 3
+
+
+def test_the_worst_slices_are_drawn(run: RunFolder, numbers: dict) -> None:
+    with Image.open(run.report / "worst.png") as picture:
+        assert picture.size == (8 * SIZE, 3 * SIZE)
 
 
 def test_codebook_and_prior(run: RunFolder, numbers: dict) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
+from scipy.signal import fftconvolve
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from monai_vqbrain.metrics import psnr_brain, ssim_brain, ssim_map, ssim_whole
+from monai_vqbrain.metrics import (
+    SCORES,
+    psnr_brain,
+    slice_scores,
+    ssim_brain,
+    ssim_map,
+    ssim_whole,
+)
 
 
 def pair(width: int, height: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -75,6 +85,37 @@ def test_psnr_equals_scikit_image_inside_the_mask() -> None:
     expected = peak_signal_noise_ratio(target[mask], prediction.clip(0, 1)[mask], data_range=1)
     found = psnr_brain(batch(prediction), batch(target), batch(mask))
     np.testing.assert_allclose(found, [expected], rtol=1e-5)
+
+
+def scales_of(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[float, float]]:
+    """SSIM and its contrast part at five scales, as Wang et al. 2003 define them."""
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets**2) / (2 * 1.5**2))
+    kernel = np.outer(window, window) / window.sum() ** 2
+    for _ in range(5):
+        mx, my, xx, yy, xy = (
+            fftconvolve(image, kernel, mode="valid") for image in (x, y, x * x, y * y, x * y)
+        )
+        contrast = (2 * (xy - mx * my) + 0.03**2) / (xx - mx**2 + yy - my**2 + 0.03**2)
+        light = (2 * mx * my + 0.01**2) / (mx**2 + my**2 + 0.01**2)
+        yield float((contrast * light).mean()), float(contrast.mean())
+        x, y = (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]
+                for image in (x[: len(x) // 2 * 2] / 4, y[: len(y) // 2 * 2] / 4))  # fmt: skip
+
+
+@pytest.mark.parametrize("side", [176, 208])
+def test_ms_ssim_is_that_of_its_paper(side: int) -> None:
+    prediction, target = pair(side, 192)
+    *finer, coarsest = scales_of(prediction.clip(0, 1), target)
+    values = [contrast for _, contrast in finer] + [coarsest[0]]
+    expected = np.prod(np.power(values, [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]))
+    scores = slice_scores(batch(prediction), batch(target), batch(target) > 0)
+    np.testing.assert_allclose(scores["ms_ssim_whole"], [expected], atol=1e-4)
+
+
+def test_ms_ssim_is_absent_where_its_window_does_not_fit() -> None:
+    image = torch.rand(1, 1, 175, 192)
+    assert set(slice_scores(image, image, image > 0)) == set(SCORES)
 
 
 def test_an_empty_mask_gives_nan() -> None:

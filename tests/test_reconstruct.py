@@ -177,7 +177,7 @@ def test_every_slice_has_the_scores_of_scikit_image(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "out" / "x_scores.tsv", sep="\t")
     assert list(table) == [
         "index", "position_mm", "position_rel", "brain_fraction",
-        "ssim_brain", "ssim_whole", "psnr_brain",
+        "ssim_brain", "ssim_whole", "psnr_brain", "psnr_whole",
     ]  # fmt: skip
     assert list(table["index"]) == list(range(original.slices.shape[2]))
     made = Blur()(torch.from_numpy(original.slices.transpose(2, 0, 1))[:, None]).clamp(0, 1)
@@ -190,6 +190,8 @@ def test_every_slice_has_the_scores_of_scikit_image(tmp_path: Path) -> None:
             data_range=1, full=True,
         )  # fmt: skip
         assert row.ssim_whole == pytest.approx(values.mean(), abs=1e-4)
+        if (squared := ((prediction - image) ** 2).mean()) > 0:
+            assert row.psnr_whole == pytest.approx(-10 * np.log10(squared), abs=1e-2)
         assert row.brain_fraction == pytest.approx(mask.mean(), abs=1e-5)
         if mask.mean() < 0.05:
             thin += 1

@@ -61,10 +61,10 @@ class SliceTable:
 
 
 class SliceScores(SliceTable):
-    """Writes ssim_brain, ssim_whole and psnr_brain (dB) of each slice of a VQVAEEvaluator."""
+    """Writes the scores of `slice_scores` for each slice of a VQVAEEvaluator."""
 
     def columns(self, output: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """The three scores of each slice, (B,)."""
+        """The scores of each slice, (B,)."""
         mask = output["mask"].to(output["pred"].device)
         return slice_scores(output["pred"], output["image"], mask)
 

@@ -11,6 +11,7 @@ SIGMA = 1.5  # pixels
 RADIUS = 5  # 11 pixels wide, as scipy truncates 3.5 sigma
 C1 = 0.01**2  # data range 1
 C2 = 0.03**2
+MS_SSIM_SIDE = 176  # pixels: an 11-pixel window must fit into the coarsest of MONAI's five scales
 
 
 def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
@@ -107,6 +108,29 @@ def ssim_whole(prediction: Tensor, target: Tensor) -> Tensor:
         ValueError: if the shapes differ or are not (B, 1, W, H).
     """
     return ssim_map(prediction, target).mean(dim=(1, 2, 3))
+
+
+def ms_ssim_whole(prediction: Tensor, target: Tensor) -> Tensor:
+    """Multi-scale SSIM over each whole image, at five scales, by MONAI.
+
+    Args:
+        prediction: (B, 1, W, H), clipped to [0, 1].
+        target: (B, 1, W, H), in [0, 1]; both sides at least `MS_SSIM_SIDE` pixels.
+
+    Returns:
+        (B,) float32.
+
+    Raises:
+        ValueError: if the shapes differ or are not (B, 1, W, H), or the images are too small.
+
+    Source:
+        Wang et al., Multiscale structural similarity for image quality assessment, 2003.
+    """
+    from monai.metrics.regression import compute_ms_ssim  # seconds to import
+
+    _check(prediction, target)
+    values = compute_ms_ssim(prediction.float().clamp(0, 1), target.float(), 2, data_range=1.0)
+    return values.flatten()
 
 
 def mean_inside(values: Tensor, mask: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ class Reconstruction:
     Args:
         image: the image.
         slices: (W, H, S) float32 in [0, 1].
-        scores: one row per slice: position, brain_fraction, ssim_brain, ssim_whole, psnr_brain
-            (dB); in-brain scores are NaN if less than 5 % of the frame is brain.
+        scores: one row per slice: position, brain_fraction, and those of `slice_scores`; in-brain
+            scores are NaN if less than 5 % of the frame is brain.
         unit: (X, Y, Z) float32 in [0, 1], on the image's own voxels; 0 outside the slices.
     """
 

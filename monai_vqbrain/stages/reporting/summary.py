@@ -8,22 +8,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from monai_vqbrain import metrics
 from monai_vqbrain.cohorts.splits import SPLITS, check_splits
 from monai_vqbrain.provenance import read_provenance
-from monai_vqbrain.runs.codes import code_shape, read_codes
+from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sampling import read_samples, sample_files
-from monai_vqbrain.runs.stacks import read_slices, to_uint8
+from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.stages.reporting.coherence import Decode, compare_volumes
+from monai_vqbrain.stages.reporting.fidelity import (
+    draw_worst,
+    fidelity,
+    fidelity_groups,
+    trivial_fidelity,
+)
 from monai_vqbrain.tables import SLICE_KEYS, finite_or_none, read_table, write_table
 
 SCHEMA = 2
-WHITE = np.float32(255)  # the stored value of an intensity of 1
 SAMPLES_COMPARED = 256  # maximum; the figure shows the first eight
 
 
@@ -47,7 +51,11 @@ def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[
         "fidelity": {},
     }
     if (work / "fidelity.tsv").is_file():
-        summary["fidelity"]["test"] = fidelity(read_table(work / "fidelity.tsv"))
+        scores = read_table(work / "fidelity.tsv")
+        summary["fidelity"]["test"] = fidelity(scores)
+        summary["fidelity"]["groups"] = fidelity_groups(run, scores)
+        if decode is not None:
+            draw_worst(run, scores, decode, work / "worst.png")
     summary["fidelity"].update(trivial_fidelity(run))
     if (run.codes / "codes.safetensors").is_file():
         summary["codebook"] = codebook_use(run)
@@ -60,42 +68,6 @@ def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[
                 figure = work / "cuts.png"
                 summary["volumes"] = compare_volumes(run, files, decode, figure)
     return summary
-
-
-def fidelity(scores: pd.DataFrame) -> dict[str, Any]:
-    """Means over participants of each score of fidelity.tsv, with 95 % intervals."""
-    participants = scores["participant_id"].tolist()
-    return {s: metrics.over_participants(scores[s], participants).as_json() for s in metrics.SCORES}
-
-
-def trivial_fidelity(run: RunFolder) -> dict[str, Any]:
-    """Scores of trivial predictors on the test slices, and pooling factor; {} without slices."""
-    rows = read_slices_table(run)
-    test, training = rows[in_split(rows, "test")], rows[in_split(rows, "training")]
-    if test.empty or training.empty:
-        return {}
-    target, mask = read_slices(run, test)
-    known, _ = read_slices(run, training)
-    factor = pooling_factor(run, target.shape[1:])
-    positions = test["index"].to_numpy(), known, training["index"].to_numpy()
-    predictions = {
-        "black": metrics.black(target),
-        "position_mean": metrics.position_mean(*positions) / WHITE,
-        "nearest": known[metrics.nearest(target, known)[0]] / WHITE,
-        "pooling": metrics.pooling(target, factor) / WHITE,
-    }
-    trivial = {
-        name: fidelity(_score(prediction, target, mask).assign(participant_id=_participants(test)))
-        for name, prediction in predictions.items()
-    }
-    return {"trivial": trivial, "pooling_factor": factor}
-
-
-def pooling_factor(run: RunFolder, size: tuple[int, ...]) -> int:
-    """Pixels per code along a side, so that pooling keeps as many numbers; 4 without codes."""
-    if not (run.codes / "codes.safetensors").is_file():
-        return 4
-    return max(1, round(size[0] / code_shape(run.path)[-2]))
 
 
 def codebook_use(run: RunFolder) -> dict[str, Any]:
@@ -209,20 +181,6 @@ def split_counts(run: RunFolder) -> dict[str, Any]:
         "sessions": sessions,
         "slices": {s: len(part) for s, part in parts.items()},
     }
-
-
-def _score(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> pd.DataFrame:
-    """The three scores of each slice; prediction in [0, 1], target 8-bit, (N, W, H)."""
-    batches = []
-    for start in range(0, len(target), 64):
-        part = slice(start, start + 64)
-        images = np.ascontiguousarray(prediction[part], dtype=np.float32)
-        predicted = torch.from_numpy(images)[:, None]
-        expected = torch.from_numpy(target[part])[:, None].float() / 255
-        inside = torch.from_numpy(mask[part])[:, None]
-        scores = metrics.slice_scores(predicted, expected, inside)
-        batches.append(pd.DataFrame({name: values.numpy() for name, values in scores.items()}))
-    return pd.concat(batches, ignore_index=True)
 
 
 def _decode_batches(codes: np.ndarray, decode: Decode) -> np.ndarray:

@@ -12,9 +12,10 @@ from monai_vqbrain.metrics.copies import Matches
 from monai_vqbrain.selection import evenly_spaced
 from monai_vqbrain.stages.reporting.figures import beside_nearest, montage
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet, closest_pairs
+from monai_vqbrain.stages.reporting.methods_evaluation import evaluation_paragraph
 from monai_vqbrain.stages.reporting.pages import page
-from monai_vqbrain.stages.reporting.scorecard import scorecard
-from monai_vqbrain.stages.reporting.verdict import privacy_verdict
+from monai_vqbrain.stages.reporting.references import number_citations
+from monai_vqbrain.stages.reporting.sections import section_values
 
 SHOWN = 24  # images of each kind
 
@@ -37,10 +38,8 @@ def render_comparison(
     if matches is not None:
         pairs = closest_pairs(comparison, matches, metrics["audit"]["copies"]["closest"])
         figures["closest"] = beside_nearest(*pairs)
-    context = {
-        "metrics": metrics,
-        "answers": scorecard(metrics),
-        "verdict": privacy_verdict(metrics["audit"]) if "audit" in metrics else "",
+    context = section_values(metrics, seed="given in provenance.json") | {
+        "methods": number_citations({"Evaluation": evaluation_paragraph(metrics, {})}),
         "notes": comparison.notes,
         "figures": {name: _data_uri(png) for name, png in figures.items()},
     }

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-Filters = Mapping[str, Callable[..., str]]
+SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+LARGE = 1e5  # numbers from here on are written with an exponent
 
 
-def page(template: str, context: Mapping[str, Any], filters: Filters | None = None) -> str:
+def page(template: str, context: Mapping[str, Any]) -> str:
     """Fill in a template; every value is escaped, and a missing one is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -19,5 +20,59 @@ def page(template: str, context: Mapping[str, Any], filters: Filters | None = No
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= dict(filters or {})
+    environment.filters |= FILTERS
     return environment.get_template(template).render(context)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with this many decimals, fewer if it is large; a missing one as a dash.
+
+    Example:
+        >>> number(0.5), number(1587.3), number(34594063.1), number(None)
+        ('0.50', '1587', '3.5 × 10⁷', '–')
+    """
+    if value is None:
+        return "–"
+    if abs(value) < LARGE:
+        shown = digits if abs(value) < 100 else min(digits, 1 if abs(value) < 1000 else 0)
+        return f"{round(value, shown) + 0.0:.{shown}f}"  # + 0.0: no negative zero
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as `31.2 %`."""
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def interval(value: Mapping[str, Any], digits: int = 3) -> str:
+    """`0.879 (0.861 to 0.897)`, of a mean or another `value` with `low` and `high`."""
+    middle = value["mean"] if "mean" in value else value["value"]
+    if middle is None or value["low"] is None:
+        return number(middle, digits)
+    return f"{number(middle, digits)} {ends(value['low'], value['high'], digits)}"
+
+
+def ends(low: float | None, high: float | None, digits: int = 2) -> str:
+    """`(0.861 to 0.897)`; empty if there is no interval."""
+    return "" if low is None else f"({number(low, digits)} to {number(high, digits)})"
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `1 min 15 s`, `2 h 3 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "number": number,
+    "percent": percent,
+    "interval": interval,
+    "ends": ends,
+    "duration": duration,
+}

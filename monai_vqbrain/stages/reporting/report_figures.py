@@ -35,9 +35,12 @@ def report_figures(
         Name -> PNG as a data URI.
     """
     pngs: dict[str, bytes] = {"montage": figures.montage(_training_slices(run))}
-    for name in ("panel", "nearest", "cuts", "closest"):
+    for name in ("panel", "worst", "nearest", "cuts", "closest"):
         if (work / f"{name}.png").is_file():
             pngs[name] = (work / f"{name}.png").read_bytes()
+    positions = metrics["fidelity"].get("groups", {}).get("position")
+    if positions:
+        pngs["positions"] = figures.by_position(positions)
     pngs |= _curves(run) | _fidelity_figures(work, metrics, labels)
     if "codebook" in metrics:
         pngs |= _code_figures(run)
@@ -74,7 +77,7 @@ def _fidelity_figures(
     pooling = values["pooling"]["mean"]
     return {
         "bars": figures.bars(values, "SSIM inside the brain, 95 % interval"),
-        "people": figures.by_participant(scores, labels, pooling),
+        "participants": figures.by_participant(scores, labels, pooling),
     }
 
 

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from monai_vqbrain.stages.reporting.pages import percent
 from monai_vqbrain.stages.reporting.verdict import (
     EXPECTED_COPIES,
     corrected_p_value,
     reveals_membership,
+    score_name,
 )
 
 SPACE = "random"  # the feature space that the scorecard quotes
@@ -159,8 +161,8 @@ def _anatomy(metrics: Metrics) -> Iterator[Answer]:
     samples = _samples(metrics)
     good = judge(low - real, high - real, LIMITS["implausible"], samples)
     answer = _worded(good, "In size, shape and brightness.", "Not in all samples.", samples)
-    spread = f" ({low:.1%} to {high:.1%})" if low < high else ""
-    figure = f"{share:.1%} of samples{spread} and {real:.1%} of real held-out slices implausible"
+    spread = f" ({percent(low)} to {percent(high)})" if low < high else ""
+    figure = f"{percent(share)} of samples{spread}, {percent(real)} of real slices implausible"
     yield Answer(question, answer, figure, good, "anatomy", good is None)
 
 
@@ -175,7 +177,8 @@ def _copies(metrics: Metrics) -> Iterator[Answer]:
     verdicts = [judge(copies["low"], copies["high"], LIMITS["copies"], samples)]
     none = "No more near copies than among held-out slices."
     answer = _worded(verdicts[0], none, "There are near copies.", samples)
-    figure = f"{copies['share']:.1%} near a training slice{_range(copies, 3)}; 1.0% is expected"
+    spread = f" ({percent(copies['low'])} to {percent(copies['high'])})" if copies["high"] else ""
+    figure = f"{percent(copies['share'])} near a training slice{spread}; 1.0 % is expected"
     if membership:
         verdicts.append(_membership_mark(membership))
         answer += MEMBERSHIP[verdicts[1]]
@@ -203,8 +206,8 @@ def _membership_figure(membership: Metrics) -> str:
     figure = f"membership AUC {membership['auc']:.2f}{_range(membership)}"
     tried = len(membership.get("scores", ()))
     if tried > 1:
-        name = str(membership["score"]).replace("_", " ")
-        figure += f" by {name}, the {'larger' if tried == 2 else 'largest'} of {tried} scores"
+        larger = "larger" if tried == 2 else "largest"
+        figure += f" by {score_name(membership['score'])}, the {larger} of {tried} scores"
     return f"{figure}, corrected p = {corrected_p_value(membership):.2g}"
 
 
@@ -276,7 +279,5 @@ def _worst(marks: list[bool | None]) -> bool | None:
     return None if None in marks else True
 
 
-def _range(found: Mapping[str, Any], digits: int = 2) -> str:
-    if found.get("low") is None:
-        return ""
-    return f" ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+def _range(found: Metrics) -> str:
+    return "" if found["low"] is None else f" ({found['low']:.2f} to {found['high']:.2f})"

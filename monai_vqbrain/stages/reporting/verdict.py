@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from monai_vqbrain.stages.reporting.pages import percent
+
 SIGNIFICANT = 0.05  # p-values below it reveal membership
 EXPECTED_COPIES = 0.01  # share of held-out slices below the threshold, by its definition
+SCORES = {
+    "bits": "bits per slice",
+    "bits_minus_unconditional": "conditional minus unconditional bits",
+}
 NO_ANONYMITY = (
     "No finding here shows that samples or networks are anonymous; copies of parts of images, and "
     "copies that are rotated or scaled, are not looked for."
@@ -48,6 +54,11 @@ def corrected_p_value(membership: Found) -> float:
     return min(1.0, len(tried) * min(score["dataset_p_value"] for score in tried.values()))
 
 
+def score_name(score: str) -> str:
+    """The name of a score of membership inference, in words."""
+    return SCORES.get(score, score.replace("_", " "))
+
+
 def reveals_membership(membership: Found) -> bool:
     """Whether the prior's likelihood tells training participants from others.
 
@@ -59,8 +70,8 @@ def reveals_membership(membership: Found) -> bool:
 
 def _copies(copies: Found) -> str:
     share = (
-        f"{copies['share']:.1%} of the samples are nearer to one training participant than 99 % of "
-        "new participants' slices are"
+        f"{percent(copies['share'])} of the samples are nearer to one training participant than "
+        "99 % of new participants' slices are"
     )
     if copies["low"] is not None and copies["low"] > EXPECTED_COPIES:
         return (

@@ -46,7 +46,7 @@ def test_the_page_does_not_scroll_sideways(page: Page, file: Path, width: int, s
     assert page.run("document.documentElement.scrollWidth") <= width
     assert page.run(OVERHANGING) == []
     wide = "[...document.querySelectorAll('.scroll')].some((b) => b.scrollWidth > b.clientWidth)"
-    assert page.run(wide) is (width == 390)  # and wide tables scroll in their boxes
+    assert page.run(wide) is (width < 1200)  # wide tables scroll in their boxes
 
 
 def test_it_logs_nothing_and_requests_nothing(page: Page, file: Path) -> None:
@@ -105,7 +105,8 @@ def test_text_stands_out(page: Page, file: Path, scheme: str) -> None:
     page.media()
 
 
-COLUMN = "[...document.querySelectorAll('#distribution tbody')[0].rows].map((r) => r.cells[{}].textContent)"
+COLUMN = """[...document.querySelector('#distribution tbody').rows]
+    .map((row) => row.cells[{}].textContent)"""
 
 
 def test_a_click_sorts_numbers_as_numbers(page: Page, file: Path) -> None:
@@ -130,7 +131,7 @@ def test_large_and_missing_numbers_sort_too(page: Page, file: Path) -> None:
     )
     for _ in range(2):
         page.run("document.querySelectorAll('#utility th button')[2].click()")
-        assert page.run(column) == ["0.78 (0.70 to 0.90)", "–", "–"]
+        assert page.run(column) == ["0.78 (0.70\u00a0to\u00a00.90)", "–", "–"]
     page.run("""document.querySelector("#anatomy tbody").rows[0].cells[4].dataset.value = "3e7" """)
     page.run("document.querySelectorAll('#anatomy th button')[4].click()")
     first = "document.querySelector('#anatomy tbody').rows[0].cells[0].textContent"
@@ -182,7 +183,8 @@ def test_folds_are_open_on_paper_and_nothing_is_cut_off(
     assert page.run(shown + "one.getBoundingClientRect().height > 20)")
     assert page.run("document.documentElement.scrollWidth") <= PAPER
     cut = """[...document.querySelectorAll("table, img, pre, .scroll")].filter((one) =>
-        one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"""
+        one.getBoundingClientRect().right > innerWidth + 1)
+        .map((one) => one.outerHTML.slice(0, 80))"""
     assert page.run(cut) == []
     bottom = page.run("document.querySelector('#scorecard').getBoundingClientRect().bottom")
     assert bottom < PAPER * 2**0.5  # the scorecard is on the first page

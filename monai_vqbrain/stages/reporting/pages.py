@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+NO_BREAK = "\u00a0"
 LARGE = 1e5  # numbers from here on are written with an exponent
 
 
@@ -54,8 +55,9 @@ def interval(value: Mapping[str, Any], digits: int = 3) -> str:
 
 
 def ends(low: float | None, high: float | None, digits: int = 2) -> str:
-    """`(0.861 to 0.897)`; empty if there is no interval."""
-    return "" if low is None else f"({number(low, digits)} to {number(high, digits)})"
+    """`(0.861 to 0.897)` without a line break inside; empty if there is no interval."""
+    text = "" if low is None else f"({number(low, digits)} to {number(high, digits)})"
+    return text.replace(" ", NO_BREAK)
 
 
 def duration(seconds: float) -> str:

@@ -10,15 +10,18 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_metrics import cohort, groups, mean, sample_metrics
 from made_run import decode, finish, make_run, make_scores
+from PIL import Image
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.stages import report as stage
 from monai_vqbrain.stages.report import plain_answers, report
+from monai_vqbrain.stages.reporting import pages
 from monai_vqbrain.stages.reporting.summary import summarise
 
 
@@ -189,8 +192,17 @@ def test_it_is_small(html: str) -> None:
     assert len(html.encode()) < 1_000_000
 
 
+def test_large_pictures_are_reduced(tmp_path: Path) -> None:
+    run = evaluated(tmp_path)
+    add_everything(run)
+    noise = np.random.default_rng(0).integers(0, 256, (1536, 4096), dtype=np.uint8)
+    for name in ("panel", "worst", "closest", "nearest"):
+        Image.fromarray(noise).save(run.report / f"{name}.png")
+    assert report(run.path).stat().st_size < 5 * 1024 * 1024
+
+
 def test_a_file_above_the_limit_is_refused(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "MAX_BYTES", 1000)
+    monkeypatch.setattr(pages, "MAX_BYTES", 1000)
     with pytest.raises(VQBrainError, match=r"the report would have .* MB, more than 5"):
         report(run.path)
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from monai_vqbrain.errors import UsageError, VQBrainError
-from monai_vqbrain.files import writing
+from monai_vqbrain.errors import UsageError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sampling import sample_files
@@ -23,13 +22,12 @@ from monai_vqbrain.stages.reporting.methods_evaluation import (
     evaluation_paragraph,
     models_paragraph,
 )
-from monai_vqbrain.stages.reporting.pages import page
+from monai_vqbrain.stages.reporting.pages import write_report
 from monai_vqbrain.stages.reporting.references import CitedText, number_citations
 from monai_vqbrain.stages.reporting.report_figures import report_figures
 from monai_vqbrain.stages.reporting.sections import section_values
 from monai_vqbrain.tables import write_table
 
-MAX_BYTES = 5 * 1024 * 1024
 TEMPLATE = "report.html.j2"
 CONDITIONS = {"position_rel": "slice position", "position_mm": "slice position"}
 
@@ -62,15 +60,9 @@ def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
     """
     labels = participant_labels(run)
     shown = {p: p for p in labels} if show_ids else labels
-    html = page(TEMPLATE, _context(run, work, shown))
-    if len(html.encode()) > MAX_BYTES:
-        raise VQBrainError(
-            f"the report would have {len(html) / 2**20:.1f} MB, more than 5: please report this"
-        )
+    write_report(work / "report.html", TEMPLATE, _context(run, work, shown))
     key = pd.DataFrame({"label": labels.values(), "participant_id": labels.keys()})
     write_table(key, work / "key.tsv")
-    with writing(work / "report.html") as path:
-        path.write_text(html, encoding="utf-8")
     return work / "report.html"
 
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.files import writing
+
+MAX_BYTES = 5 * 1024 * 1024
+WIDEST = 1280  # pixels of a picture; the page is 1056 wide
 SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 NO_BREAK = "\u00a0"
 LARGE = 1e5  # numbers from here on are written with an exponent
@@ -23,6 +31,34 @@ def page(template: str, context: Mapping[str, Any]) -> str:
     )
     environment.filters |= FILTERS
     return environment.get_template(template).render(context)
+
+
+def write_report(path: Path, template: str, context: Mapping[str, Any]) -> None:
+    """Write a page, unless it would be larger than 5 MB.
+
+    Raises:
+        VQBrainError: if it would.
+    """
+    html = page(template, context)
+    if len(html.encode()) > MAX_BYTES:
+        raise VQBrainError(
+            f"the report would have {len(html) / 2**20:.1f} MB, more than 5: please report this"
+        )
+    with writing(path) as partial:
+        partial.write_text(html, encoding="utf-8")
+
+
+def data_uri(png: bytes) -> str:
+    """A picture to be embedded; one wider than `WIDEST` pixels is reduced to that."""
+    from PIL import Image
+
+    with Image.open(BytesIO(png)) as picture:
+        if picture.width > WIDEST:
+            height = round(picture.height * WIDEST / picture.width)
+            buffer = BytesIO()
+            picture.resize((WIDEST, height), Image.Resampling.BOX).save(buffer, "PNG")
+            png = buffer.getvalue()
+    return "data:image/png;base64," + b64encode(png).decode()
 
 
 def number(value: float | None, digits: int = 2) -> str:

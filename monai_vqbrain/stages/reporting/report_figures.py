@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.selection import evenly_spaced
 from monai_vqbrain.stages.reporting import figures
+from monai_vqbrain.stages.reporting.pages import data_uri
 from monai_vqbrain.tables import read_table
 
 
@@ -47,7 +47,7 @@ def report_figures(
     samples = sample_files(run)[:16]
     if samples:
         pngs["samples"] = figures.montage(read_samples(samples)[:32])
-    return {k: "data:image/png;base64," + b64encode(v).decode() for k, v in pngs.items()}
+    return {name: data_uri(png) for name, png in pngs.items()}
 
 
 def _curves(run: RunFolder) -> dict[str, bytes]:

@@ -247,15 +247,17 @@ def _trained_on(metrics: Metrics) -> Iterator[Answer]:
     question = "What was it trained on?"
     images = metrics.get("images")
     split = metrics.get("split")
+    figure = ""
     if split:
         participants = split["participants"]["training"]
         slices = split["slices"]["training"]
     elif images:
         participants, slices = images["training_participants"], images["training"]
+        figure = "half of the real participants, who stand in for those of the training"
     else:
         return
     answer = f"{participants:,} participants, {slices:,} slices."
-    yield Answer(question, answer, "", None, "participants")
+    yield Answer(question, answer, figure, None, "participants")
 
 
 def _not_measured(question: str) -> Answer:

@@ -7,8 +7,9 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ Described = Mapping[str, Mapping[str, Any]]  # name -> size and hash, from `desc
 
 FILE = "provenance.json"
 PACKAGES = ("monai-vqbrain", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "scikit-image")
+OPTIONAL = ("SimpleITK",)  # recorded where they are installed
 
 
 def write_provenance(
@@ -41,8 +43,7 @@ def write_provenance(
     record = {
         "made_from": dict(made_from),
         "options": dict(options),
-        "versions": {name: version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
         "files": _files(folder),
         "command": command_line(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -58,6 +59,14 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
     """The record of a finished stage; None if the stage has not finished."""
     path = folder / FILE
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _versions() -> dict[str, str]:
+    versions = {name: version(name) for name in PACKAGES}
+    for name in OPTIONAL:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions | {"python": platform.python_version()}
 
 
 def _files(folder: Path) -> dict[str, int]:

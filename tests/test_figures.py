@@ -60,6 +60,18 @@ def test_bars_of_one_participant_have_no_interval() -> None:
     assert pixels(figures.bars({"this VQ-VAE": value}, "SSIM")).size
 
 
-def test_by_participant_names_people_by_label_only() -> None:
+def test_by_position_draws_each_axis_and_gaps() -> None:
+    known = {"mean": 0.8, "low": 0.7, "high": 0.9}
+    groups = [
+        {"group": "axial -12", "ssim_brain": known},
+        {"group": "axial 34", "ssim_brain": known | {"low": None}},
+        {"group": "coronal 4", "ssim_brain": known},
+        {"group": "coronal 8", "ssim_brain": {"mean": None, "low": None, "high": None}},
+    ]
+    assert pixels(figures.by_position(groups)).shape[1] > 400
+    assert pixels(figures.by_position(groups[:1])).shape[1] > 400
+
+
+def test_by_participant_names_participants_by_label_only() -> None:
     scores = pd.DataFrame({"participant_id": ["a", "a", "b"], "ssim_brain": [0.8, 0.9, 0.7]})
     assert pixels(figures.by_participant(scores, {"a": "P01", "b": "P02"}, None)).size

@@ -1,15 +1,29 @@
-"""The methods paragraph says what was done, and nothing that was not."""
+"""The methods paragraphs say what was done, and nothing that was not."""
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import pandas as pd
 import pytest
+from made_metrics import mean as interval, sample_metrics
 
+from monai_vqbrain.metrics.anatomy_comparison import compare_anatomy
+from monai_vqbrain.metrics.membership import dataset_inference
 from monai_vqbrain.stages.reporting.methods import slicing_paragraph, split_paragraph, split_table
+from monai_vqbrain.stages.reporting.methods_evaluation import (
+    evaluation_paragraph,
+    models_paragraph,
+)
+from monai_vqbrain.stages.reporting.references import REFERENCES, number_citations
+
+VERSIONS = {"nibabel": "5.4.2", "SimpleITK": "2.5.7", "monai": "1.6.1", "torch": "2.13.0+cpu"}
+ALIGNED = {"align": "affine", "space": "MNI152NLin2009aSym"}
 
 
 def rows(**changes: object) -> pd.DataFrame:
-    """Two people; the first with two sessions, the age known at the second only."""
+    """Two participants; the first with two sessions, the age known at the second only."""
     table = pd.DataFrame(
         {
             "participant_id": ["a", "a", "b"],
@@ -28,32 +42,49 @@ def rows(**changes: object) -> pd.DataFrame:
     return table.assign(**changes)
 
 
+def slicing(options: dict[str, object], **changes: object) -> str:
+    return slicing_paragraph(rows(**changes), options, 1.8, VERSIONS)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "3 T1-weighted volumes of 2 participants were brought to"),
-        ({"align": "affine", "space": "MNIx"}, "MNI152 template (MNIx) by twelve parameters"),
-        ({"align": "rigid", "space": "MNIx"}, "MNI152 template (MNIx) by six parameters"),
-        ({"align": "rigid", "space": "MNIx"}, "were centred on the template's brain"),
-        ({"align": "none", "space": "MNIx"}, "they came in the space of the template MNIx"),
-        ({"space": "MNIx"}, " mm of the template's space"),
-        ({"align": "none"}, "without registration to a template"),
-        ({"bias": True}, "divided, after N4 bias-field correction, by"),
-        ({"size": [128, 128]}, "Axial slices of 128 × 128 pixels at 1.8 mm were centred"),
+        ({}, "with nibabel 5.4.2 and reoriented to RAS axes (3 volumes of 2 participants)"),
+        (ALIGNED, "to the MNI152NLin2009aSym template [@mni] with a 12-degree-of-freedom"),
+        (ALIGNED, "coarse N4 bias-field correction [@n4] (SimpleITK 2.5.7 [@simpleitk], L-BFGS-B"),
+        ({"align": "rigid", "space": "MNIx"}, "template with a 6-degree-of-freedom rigid-body"),
+        ({"align": "rigid", "space": "MNIx"}, "centred on the template's brain, were extracted"),
+        ({"align": "none", "space": "MNIx"}, "been provided in the space of the MNIx template"),
+        ({"space": "MNIx"}, "from 1 to 1 mm in template space"),
+        ({"align": "none"}, "were not registered to a template"),
+        ({"bias": True}, "after N4 bias-field correction [@n4] (SimpleITK 2.5.7 [@simpleitk]), by"),
+        ({"size": [128, 128]}, "slices of 128 × 128 pixels with a pixel size of 1.8 × 1.8 mm"),
         ({"percentile": 99.0}, "the 99th percentile"),
+        ({"exclude": ["sub-1", "sub-2"]}, "Those on an exclusion list (2 entries) were left out"),
+        ({}, "covered less than 5 % of the frame were excluded, leaving 3 slices."),
     ],
-)
+)  # fmt: skip
 def test_options_are_told(options: dict[str, object], words: str) -> None:
-    assert words in slicing_paragraph(rows(), options, 1.8)
+    assert words in slicing(options)
+
+
+def test_what_was_not_used_is_not_cited() -> None:
+    text = slicing({"align": "none"})
+    for word in ("SimpleITK", "N4", "[@", "exclusion list"):
+        assert word not in text.replace("without bias-field correction", "")
+
+
+def test_a_version_that_is_not_recorded_is_left_out() -> None:
+    assert "read with nibabel and" in slicing_paragraph(rows(), {}, None, {})
 
 
 def test_more_than_one_source_of_masks_is_counted() -> None:
-    text = slicing_paragraph(rows(mask_source=["zero-background", "derivative", "?"]), {}, None)
-    assert "the voxels of the skull-stripped input that are not 0 (1 volume); " in text
-    assert "the mask that came with the data (1 volume); " in text
+    text = slicing({}, mask_source=["zero-background", "derivative", "?"])
+    assert "the non-zero voxels of the skull-stripped input (1 volume); " in text
+    assert "the brain mask supplied with the data (1 volume); " in text
 
 
-def test_the_split_table_takes_the_first_known_value_of_each_person() -> None:
+def test_the_split_table_takes_the_first_known_value_of_each_participant() -> None:
     table = {row["name"]: row for row in split_table(rows())}
     assert table["participants"]["all"] == "2"
     assert table["sessions"]["training"] == "2"
@@ -64,11 +95,112 @@ def test_the_split_table_takes_the_first_known_value_of_each_person() -> None:
 
 
 def test_pictures_are_not_said_to_be_cut() -> None:
-    text = slicing_paragraph(rows(mask_source="pictures"), {}, None)
-    assert text.startswith("The slices came as pictures, without a place in space, of")
-    assert "sampled linearly" not in text
+    text = slicing({"size": [64, 64]}, mask_source="pictures")
+    start = "The data were provided as 2D images without spatial metadata (3 images of 2 particip"
+    assert text.startswith(start)
+    assert "downsampled to fit a frame of 64 × 64 pixels" in text
+    assert "interpolation" not in text
 
 
-def test_the_split_names_its_seed() -> None:
-    assert "a hash of seed 7" in split_paragraph({"seed": 7})
-    assert "those that the data came with" in split_paragraph({"seed": 7}, given=True)
+COUNTS = {"training": 34, "validation": 7, "test": 8}
+
+
+def test_the_split_names_its_seed_and_counts() -> None:
+    text = split_paragraph({"seed": 7}, COUNTS)
+    assert "a hash of seed 7" in text
+    assert "(34, 7 and 8 participants, aiming at 70, 15 and 15 %)" in text
+    given = split_paragraph({"seed": 7}, COUNTS, given=True)
+    assert "The splits supplied with the data were used" in given
+    assert "34, 7 and 8 participants" in given
+
+
+CODES = {"quantizer": "CodebookQuantizer", "num_codes": "512", "grid": "32x32"}
+TRAINED = {"iterations": 1430, "options": {"seed": 3}}
+
+
+@pytest.mark.parametrize(
+    ("codes", "prior", "words"),
+    [
+        (CODES, {}, "grid of 32 × 32 codes with a VQ-VAE [@vqvae] with a codebook of 512 vectors"),
+        (CODES | {"quantizer": "ScalarQuantizer"}, {}, "finite scalar quantisation [@fsq] to 512"),
+        (CODES, {}, "trained for 1,430 iterations (seed 3)"),
+        (
+            CODES,
+            TRAINED,
+            "gated PixelCNN [@pixelcnn], with GELU in place of the gates, conditioned",
+        ),
+        (CODES, {}, "with MONAI 1.6.1 [@monai] and PyTorch 2.13.0 (monai-vqbrain)"),
+    ],
+)
+def test_models(codes: dict[str, str], prior: dict[str, object], words: str) -> None:
+    text = models_paragraph(codes, TRAINED, prior, "age, sex", VERSIONS)
+    assert words in text
+    assert ("PixelCNN" in text) is bool(prior)
+
+
+def test_models_of_unknown_codes_are_not_described() -> None:
+    assert models_paragraph({}, TRAINED, TRAINED, "", VERSIONS) == ""
+
+
+FIDELITY = {"test": {"ssim_brain": interval(0.8), "ms_ssim_whole": interval(0.9)}}
+SAMPLED = {"number": 64, "temperature": 1.0, "top_p": 0.95, "guidance": 1.5, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "12 slices of 3 test participants",
+        "structural similarity index (SSIM) [@ssim]",
+        "multi-scale SSIM [@ms_ssim]",
+        "64 slices were sampled (temperature 1, top-p 0.95, guidance 1.5, seed 0)",
+        "compared with 20 slices of 5 held-out participants by protocol vqbrain-eval-1",
+        "percentile bootstrap over participants (1,000 draws)",
+        "classifier two-sample test [@c2st]",
+        "density and coverage (5 nearest neighbours) [@coverage] and precision and recall [@rec",
+        "in the feature spaces random, texture, encoder and weights.pt",
+        "[@membership] was tested by permutation of participants, Bonferroni",
+        "Classifiers of sex were trained on samples",
+    ],
+)  # fmt: skip
+def test_the_evaluation_is_told(words: str) -> None:
+    assert words in evaluation_paragraph({"fidelity": FIDELITY, **sample_metrics()}, SAMPLED)
+
+
+def test_an_evaluation_without_samples_claims_none() -> None:
+    text = evaluation_paragraph({"fidelity": {"test": {"ssim_brain": interval(0.8)}}}, {})
+    assert re.findall(r"\[@(\w+)\]", text) == ["ssim"]
+    assert "sampled" not in text
+
+
+def test_numbers_of_draws_are_those_of_the_metrics() -> None:
+    assert inspect.signature(compare_anatomy).parameters["draws"].default == 500
+    assert inspect.signature(dataset_inference).parameters["permutations"].default == 9999
+
+
+def test_citations_are_numbered_in_the_order_of_the_text() -> None:
+    cited = number_citations({"A": "N4 [@n4], SSIM [@ssim]", "B": "N4 [@n4]; KID [@kid]", "C": ""})
+    assert cited.paragraphs == {"A": "N4 [1], SSIM [2]", "B": "N4 [1]; KID [3]"}
+    assert [r.split(" ")[0] for r in cited.references] == ["Tustison", "Wang", "Bińkowski"]
+    assert re.findall(r"^@\w+\{(\w+),", cited.bibtex, re.MULTILINE) == ["n4", "ssim", "kid"]
+
+
+def test_a_citation_without_a_reference_is_named() -> None:
+    with pytest.raises(KeyError, match="no reference has the key 'nobody': add it"):
+        number_citations({"A": "[@nobody]"})
+
+
+@pytest.mark.parametrize("key", REFERENCES)
+def test_bibtex_entries_are_whole(key: str) -> None:
+    entry = REFERENCES[key].bibtex(key)
+    assert entry.count("{") == entry.count("}")
+    for field in ("author", "title", "year"):
+        assert f"  {field} = {{" in entry
+
+
+def test_a_reference_is_written_as_in_a_paper() -> None:
+    assert REFERENCES["mni"].text == (
+        "Fonov V, Evans AC, Botteron K, Almli CR, McKinstry RC, Collins DL. Unbiased average "
+        "age-appropriate atlases for pediatric studies. NeuroImage, 54(1):313-327, 2011. "
+        "doi:10.1016/j.neuroimage.2010.07.033."
+    )
+    assert "Wang Y, et al. MONAI" in REFERENCES["monai"].text

@@ -11,21 +11,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from monai_vqbrain.errors import UsageError, VQBrainError
-from monai_vqbrain.files import writing
+from monai_vqbrain.errors import UsageError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sampling import sample_files
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.stages.reporting import figures, methods
-from monai_vqbrain.stages.reporting.pages import Filters, page
+from monai_vqbrain.stages.reporting.cohort_table import cohort_rows
+from monai_vqbrain.stages.reporting.methods_evaluation import (
+    evaluation_paragraph,
+    models_paragraph,
+)
+from monai_vqbrain.stages.reporting.pages import write_report
+from monai_vqbrain.stages.reporting.references import CitedText, number_citations
 from monai_vqbrain.stages.reporting.report_figures import report_figures
-from monai_vqbrain.stages.reporting.scorecard import scorecard
-from monai_vqbrain.stages.reporting.verdict import privacy_verdict
+from monai_vqbrain.stages.reporting.sections import section_values
 from monai_vqbrain.tables import write_table
 
-MAX_BYTES = 5 * 1024 * 1024
 TEMPLATE = "report.html.j2"
+CONDITIONS = {"position_rel": "slice position", "position_mm": "slice position"}
 
 
 def report(run: Path | str, *, show_ids: bool = False) -> Path:
@@ -56,16 +60,9 @@ def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
     """
     labels = participant_labels(run)
     shown = {p: p for p in labels} if show_ids else labels
-    filters: Filters = {"interval": _interval, "duration": _duration}
-    html = page(TEMPLATE, _context(run, work, shown), filters)
-    if len(html.encode()) > MAX_BYTES:
-        raise VQBrainError(
-            f"the report would have {len(html) / 2**20:.1f} MB, more than 5: please report this"
-        )
+    write_report(work / "report.html", TEMPLATE, _context(run, work, shown))
     key = pd.DataFrame({"label": labels.values(), "participant_id": labels.keys()})
     write_table(key, work / "key.tsv")
-    with writing(work / "report.html") as path:
-        path.write_text(html, encoding="utf-8")
     return work / "report.html"
 
 
@@ -81,24 +78,36 @@ def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str,
     rows = read_slices_table(run)
     metrics = json.loads((work / "metrics.json").read_text())
     slices = read_provenance(run.slices) or {}
-    options = slices.get("options", {})
-    return {
-        "metrics": metrics,
+    return section_values(metrics, seed="0") | {
         "findings": plain_answers(metrics),
         "stages": _stages(run, work, labels),
         "versions": _versions(run),
         "split": methods.split_table(rows),
-        "why_split": methods.split_paragraph(options, slices.get("given_splits", False)),
+        "methods": _methods(run, rows, metrics),
         "notes": slices.get("notes", []),
-        "normalised": methods.slicing_paragraph(rows, options, _pixel(run, rows)),
         "problems": _count_rows(run.slices / "problems.tsv"),
         "figures": report_figures(run, work, metrics, labels),
         "samples": len(sample_files(run)),
-        "answers": scorecard(metrics),
-        "verdict": privacy_verdict(metrics["audit"]) if "audit" in metrics else "",
+        "cohort_rows": cohort_rows(metrics),
         "conditions": ", ".join(_conditions(run)),
         "labels_hidden": any(k != v for k, v in labels.items()),
     }
+
+
+def _methods(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any]) -> CitedText:
+    """The paragraphs on methods, of what the stages recorded."""
+    folders = (run.slices, run.codes, run.vqvae, run.prior, run.samples)
+    slices, codes, vqvae, prior, samples = (read_provenance(folder) or {} for folder in folders)
+    options, versions = slices.get("options", {}), _versions(run)
+    participants, given = metrics["split"]["participants"], slices.get("given_splits", False)
+    pixel = _pixel(run, rows)
+    conditions = ", ".join(_conditions(run))
+    return number_citations({
+        "Image processing": methods.slicing_paragraph(rows, options, pixel, versions),
+        "Participants": methods.split_paragraph(options, participants, given),
+        "Models": models_paragraph(codes, vqvae, prior, conditions, versions),
+        "Evaluation": evaluation_paragraph(metrics, samples.get("options", {})),
+    })  # fmt: skip
 
 
 def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -154,10 +163,10 @@ def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[
 
 
 def _conditions(run: RunFolder) -> list[str]:
-    """Names of the prior's conditions."""
+    """Names of the prior's conditions, in words."""
     path = run.prior / "config.json"
     definition = json.loads(path.read_text())["network_def"] if path.is_file() else {}
-    return list(definition.get("conditions") or ())
+    return [CONDITIONS.get(name, name) for name in definition.get("conditions") or ()]
 
 
 def _id_replacer(labels: Mapping[str, str]) -> Callable[[str], str]:
@@ -187,22 +196,3 @@ def _pixel(run: RunFolder, rows: pd.DataFrame) -> float | None:
 
 def _count_rows(table: Path) -> int:
     return max(0, len(table.read_text().splitlines()) - 1) if table.is_file() else 0
-
-
-def _interval(value: Mapping[str, Any], digits: int = 3) -> str:
-    """`0.879 (0.861 to 0.897)`."""
-    if value["mean"] is None:
-        return "–"
-    if value["low"] is None:
-        return f"{value['mean']:.{digits}f}"
-    return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

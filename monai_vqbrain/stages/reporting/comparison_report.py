@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_vqbrain.files import writing
 from monai_vqbrain.metrics.copies import Matches
 from monai_vqbrain.selection import evenly_spaced
 from monai_vqbrain.stages.reporting.figures import beside_nearest, montage
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet, closest_pairs
-from monai_vqbrain.stages.reporting.pages import page
-from monai_vqbrain.stages.reporting.scorecard import scorecard
-from monai_vqbrain.stages.reporting.verdict import privacy_verdict
+from monai_vqbrain.stages.reporting.methods_evaluation import evaluation_paragraph
+from monai_vqbrain.stages.reporting.pages import data_uri, write_report
+from monai_vqbrain.stages.reporting.references import number_citations
+from monai_vqbrain.stages.reporting.sections import section_values
 
 SHOWN = 24  # images of each kind
 
@@ -37,21 +36,14 @@ def render_comparison(
     if matches is not None:
         pairs = closest_pairs(comparison, matches, metrics["audit"]["copies"]["closest"])
         figures["closest"] = beside_nearest(*pairs)
-    context = {
-        "metrics": metrics,
-        "answers": scorecard(metrics),
-        "verdict": privacy_verdict(metrics["audit"]) if "audit" in metrics else "",
+    context = section_values(metrics, seed="given in provenance.json") | {
+        "methods": number_citations({"Evaluation": evaluation_paragraph(metrics, {})}),
         "notes": comparison.notes,
-        "figures": {name: _data_uri(png) for name, png in figures.items()},
+        "figures": {name: data_uri(png) for name, png in figures.items()},
     }
-    with writing(folder / "report.html") as path:
-        path.write_text(page("comparison.html.j2", context), encoding="utf-8")
+    write_report(folder / "report.html", "comparison.html.j2", context)
     return folder / "report.html"
 
 
 def _montage(images: ImageSet) -> bytes:
     return montage(images.images[evenly_spaced(len(images), SHOWN)])
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + b64encode(png).decode()

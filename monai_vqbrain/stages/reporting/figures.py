@@ -113,6 +113,32 @@ def by_participant(scores: pd.DataFrame, labels: Mapping[str, str], bar: float |
     return figure_png(figure)
 
 
+def by_position(groups: Sequence[Mapping[str, Any]]) -> bytes:
+    """In-brain SSIM of the test slices by slice position, with 95 % intervals.
+
+    Args:
+        groups: `group`, a position with its axis before it if there are several, and
+            `ssim_brain` {mean, low, high}.
+    """
+    lines: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
+    for group in groups:
+        axis, _, place = str(group["group"]).rpartition(" ")
+        if group["ssim_brain"]["mean"] is not None:
+            lines.setdefault(axis, []).append((float(place), group["ssim_brain"]))
+    figure, axes = _grid(1, 1, width=5.6, height=2.5)
+    for (name, line), colour in zip(lines.items(), (BLUE, AMBER, GREY), strict=False):
+        places = [place for place, _ in line]
+        axes[0][0].plot(places, [s["mean"] for _, s in line], "o-", color=colour, label=name,
+                        markersize=4, linewidth=1.6)  # fmt: skip
+        known = [(place, s["low"], s["high"]) for place, s in line if s["low"] is not None]
+        if known:
+            axes[0][0].fill_between(*zip(*known, strict=True), color=colour, alpha=0.18, lw=0)
+    if len(lines) > 1:
+        axes[0][0].legend(frameon=False, fontsize=8)
+    _plain(axes[0][0], below="slice position", left="SSIM inside the brain")
+    return figure_png(figure)
+
+
 def code_maps(images: np.ndarray, codes: np.ndarray, ranks: np.ndarray) -> bytes:
     """Slices above their code grids, each code coloured by its rank in brightness.
 

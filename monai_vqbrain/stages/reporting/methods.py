@@ -10,70 +10,76 @@ import pandas as pd
 from monai_vqbrain.cohorts.splits import SPLITS
 
 MASKS = {
-    "zero-background": "the voxels of the skull-stripped input that are not 0",
-    "derivative": "the mask that came with the data",
-    "template": "the MNI152 template's, brought to each head by twelve parameters unless the head "
-    "came in the template's space",
-    "pictures": "what is brighter than a picture's background",
+    "zero-background": "the non-zero voxels of the skull-stripped input",
+    "derivative": "the brain mask supplied with the data",
+    "template": "the brain mask of the MNI152 template, mapped to each volume with a "
+    "12-degree-of-freedom affine transform unless the volume was in the template's space",
+    "pictures": "the pixels brighter than the background of the image",
 }
-PARAMETERS = {"rigid": "six", "affine": "twelve"}
+TRANSFORMS = {
+    "rigid": "6-degree-of-freedom rigid-body transform",
+    "affine": "12-degree-of-freedom affine transform",
+}
+
+Versions = Mapping[str, str]
 
 
-def slicing_paragraph(rows: pd.DataFrame, options: Mapping[str, Any], pixel: float | None) -> str:
+def slicing_paragraph(
+    rows: pd.DataFrame, options: Mapping[str, Any], pixel: float | None, versions: Versions
+) -> str:
     """How volumes became slices, as a paragraph for a paper's methods.
 
     Args:
         rows: the slices that count.
         options: of 2-slices/provenance.json; what is not recorded is not claimed.
         pixel: pixel spacing in mm, from the stacks.
+        versions: package -> version.
+
+    Returns:
+        Text with citations, `[@key]`.
     """
-    volumes, participants = rows.drop_duplicates("stack"), rows["participant_id"].nunique()
-    size = options.get("size")
-    frame = f" of {size[0]} × {size[1]} pixels" if size else ""
-    spacing = f" at {pixel:g} mm" if pixel else ""
-    origin = (
-        f"{_count(len(volumes), 'T1-weighted volume')} of {_count(participants, 'participant')}"
-    )
-    where = f"centred on {_centre(options)} and sampled linearly, each voxel once"
-    cut = [
-        f"{origin} were brought to right-anterior-superior axes" + _alignment(options),
-        f"{_axes(rows)} slices{frame}{spacing} were {where}",
-        f"There were {_positions(rows, options)}",
-    ]
-    if set(volumes["mask_source"]) == {"pictures"}:
-        cut = [
-            f"The slices came as pictures, without a place in space, of {origin}",
-            f"Each was shrunk until it fitted a frame{frame} and padded",
-        ]
+    pictures = set(rows["mask_source"]) == {"pictures"}
     sentences = [
-        *cut,
-        f"The brain mask was {_masks(rows)}, closed and with its holes filled",
-        _scaling(options),
-        f"Only slices of which the brain fills at least 5 % counted: {len(rows):,} slices",
+        *(_from_pictures(rows, options) if pictures else _from_volumes(rows, options, versions)),
+        *([] if pictures else [_extraction(rows, options, pixel)]),
+        f"Brain masks were defined as {_masks(rows)}; they were closed and their holes filled",
+        _scaling(options, versions),
+        *_exclusions(rows, options),
     ]
     return ". ".join(sentences) + "."
 
 
-def split_paragraph(options: Mapping[str, Any], given: bool = False) -> str:
-    """Why the participants are divided as they are; `given` where the source had splits."""
+def split_paragraph(
+    options: Mapping[str, Any], participants: Mapping[str, int], given: bool = False
+) -> str:
+    """How the participants were divided, as a paragraph for a paper's methods.
+
+    Args:
+        options: of 2-slices/provenance.json.
+        participants: how many each split has.
+        given: the source had splits.
+    """
     seed = options.get("seed", 0)
+    counts = f"{participants['training']}, {participants['validation']} and {participants['test']}"
+    order = (
+        f"diagnosis at the first visit, sex and decade of age, and within these by a hash of seed "
+        f"{seed} and the participant's identifier"
+    )
+    use = (
+        "Networks were fitted to the training set and selected on the validation set; the test "
+        "set was used for evaluation only"
+    )
     if given:
         return (
-            "The splits are those that the data came with; where they have no validation split, "
-            "it was taken from training participants, dealt in the order of diagnosis, sex, decade "
-            f"of age and a hash of seed {seed} and their identifier. Training slices set the "
-            "weights, validation slices chose the model to keep, and test slices were used for the "
-            "figures of this report only."
+            "The splits supplied with the data were used; where they had no validation set, it was "
+            f"taken from the training participants in the order of {order}. Training, validation "
+            f"and test sets had {counts} participants. {use}."
         )
     return (
-        "People, not slices, were divided, with all their sessions: slices of one brain on both "
-        "sides of a split would make every figure look better than it is. Participants stand in "
-        "the order of diagnosis at their first visit, sex and decade of age, and within these of a "
-        f"hash of seed {seed} and their identifier; along this order they were dealt to training, "
-        "validation and test at 70/15/15 per cent, so that each group is shared out alike. "
-        "Training slices set the weights, validation slices chose the model to keep, and test "
-        "slices were used for the figures of this report only. To share the split, share the rule, "
-        "the seed and the order in which people were added."
+        "Participants, not slices, were divided into training, validation and test sets "
+        f"({counts} participants, aiming at 70, 15 and 15 %), each with all of their sessions, so "
+        "that no participant contributed to more than one set. The sets were stratified: "
+        f"participants were ordered by {order}, and dealt to the sets along this order. {use}."
     )
 
 
@@ -115,21 +121,50 @@ def _ages(ages: pd.Series) -> str:
     return f"{known.mean():.1f} ({known.min():.1f} to {known.max():.1f})"
 
 
-def _alignment(options: Mapping[str, Any]) -> str:
+def _from_pictures(rows: pd.DataFrame, options: Mapping[str, Any]) -> list[str]:
+    images = _of_participants(rows, rows["stack"].nunique(), "image")
+    size = options.get("size")
+    frame = f" of {size[0]} × {size[1]} pixels" if size else ""
+    return [
+        f"The data were provided as 2D images without spatial metadata ({images})",
+        f"Images were downsampled to fit a frame{frame} and padded with background",
+    ]
+
+
+def _from_volumes(rows: pd.DataFrame, options: Mapping[str, Any], versions: Versions) -> list[str]:
+    sessions = rows[["participant_id", "session_id"]].drop_duplicates()
+    volumes = _of_participants(rows, len(sessions), "volume")
+    reader = software("nibabel", versions.get("nibabel"))
+    return [
+        f"T1-weighted volumes were read with {reader} and reoriented to RAS axes ({volumes})",
+        _registration(options, versions),
+    ]
+
+
+def _registration(options: Mapping[str, Any], versions: Versions) -> str:
     align, space = options.get("align", "none"), options.get("space", "")
-    if align in PARAMETERS:
+    cited = f"{space} template{' [@mni]' if space.startswith('MNI152NLin2009') else ''}"
+    if align in TRANSFORMS:
         return (
-            f" and aligned to the MNI152 template ({space}) by {PARAMETERS[align]} parameters, "
-            "which maximise the correlation of the images, flattened by a coarse N4, within 10 mm "
-            "of the template's brain (SimpleITK, L-BFGS-B, blocks of 4 and 2 mm)"
+            f"Each volume was registered to the {cited} with a {TRANSFORMS[align]} that maximised "
+            "the correlation of intensities within 10 mm of the template's brain after coarse N4 "
+            f"bias-field correction [@n4] ({_simpleitk(versions)}, "
+            "L-BFGS-B optimiser, resolution levels of 4 and 2 mm)"
         )
     if space:
-        return f"; they came in the space of the template {space}"
-    return " without registration to a template"
+        return f"They had been provided in the space of the {cited} and were not registered again"
+    return "They were not registered to a template"
 
 
-def _centre(options: Mapping[str, Any]) -> str:
-    return "the template's brain" if options.get("space") else "the brain"
+def _extraction(rows: pd.DataFrame, options: Mapping[str, Any], pixel: float | None) -> str:
+    size = options.get("size")
+    frame = f" of {size[0]} × {size[1]} pixels" if size else ""
+    spacing = f" with a pixel size of {pixel:g} × {pixel:g} mm" if pixel else ""
+    centre = "the template's brain" if options.get("space") else "the brain"
+    return (
+        f"{_axes(rows)} slices{frame}{spacing}, centred on {centre}, were extracted with linear "
+        f"interpolation, each voxel being interpolated once: {_positions(rows, options)}"
+    )
 
 
 def _axes(rows: pd.DataFrame) -> str:
@@ -143,10 +178,10 @@ def _positions(rows: pd.DataFrame, options: Mapping[str, Any]) -> str:
     apart = f", {steps.median():.3g} mm apart" if len(steps) else ""
     if options.get("space"):
         first, last = rows["position_mm"].min(), rows["position_mm"].max()
-        return f"up to {most} a volume{apart}, at {first:g} to {last:g} mm of the template's space"
+        return f"up to {most} per volume{apart}, from {first:g} to {last:g} mm in template space"
     low, high = rows["position_rel"].min(), rows["position_rel"].max()
     return (
-        f"up to {most} a volume{apart}, between {100 * low:.0f} % and {100 * high:.0f} % of the "
+        f"up to {most} per volume{apart}, between {100 * low:.0f} % and {100 * high:.0f} % of the "
         "brain's extent along that axis"
     )
 
@@ -159,14 +194,39 @@ def _masks(rows: pd.DataFrame) -> str:
     return "; ".join(f"{n} ({_count(c, 'volume')})" for n, c in zip(names, sources, strict=True))
 
 
-def _scaling(options: Mapping[str, Any]) -> str:
+def _scaling(options: Mapping[str, Any], versions: Versions) -> str:
     percentile = options.get("percentile", 99.5)
-    bias = "after N4 bias-field correction" if options.get("bias") else "without bias correction"
+    bias = "without bias-field correction"
+    if options.get("bias"):
+        bias = f"after N4 bias-field correction [@n4] ({_simpleitk(versions)})"
     return (
-        f"Intensities were divided, {bias}, by the {percentile:g}th percentile of each volume's "
-        "voxels inside the brain, clipped to [0, 1] and stored in 8 bits; where more than 1 % of "
-        "them were negative, their 0.5th percentile was brought to 0 first"
+        f"Intensities were divided, {bias}, by the {percentile:g}th percentile of the voxels "
+        "inside the brain, clipped to [0, 1] and stored as 8-bit integers; in volumes with "
+        "negative values in more than 1 % of the brain, the 0.5th percentile was mapped to 0 first"
     )
+
+
+def _exclusions(rows: pd.DataFrame, options: Mapping[str, Any]) -> list[str]:
+    listed = len(options.get("exclude") or ())
+    entries = f"{listed} {'entry' if listed == 1 else 'entries'}"
+    sentence = (
+        "Slices in which the brain covered less than 5 % of the frame were excluded, leaving "
+        f"{len(rows):,} slices"
+    )
+    return [f"Those on an exclusion list ({entries}) were left out", sentence][not listed :]
+
+
+def _of_participants(rows: pd.DataFrame, number: int, what: str) -> str:
+    return f"{_count(number, what)} of {_count(rows['participant_id'].nunique(), 'participant')}"
+
+
+def software(name: str, version: str | None) -> str:
+    """`nibabel 5.4.2`, without a label such as `+cpu`; the name only if none is recorded."""
+    return f"{name} {version.partition('+')[0]}" if version else name
+
+
+def _simpleitk(versions: Versions) -> str:
+    return software("SimpleITK", versions.get("SimpleITK")) + " [@simpleitk]"
 
 
 def _count(number: int, what: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.selection import evenly_spaced
 from monai_vqbrain.stages.reporting import figures
+from monai_vqbrain.stages.reporting.pages import data_uri
 from monai_vqbrain.tables import read_table
 
 
@@ -35,16 +35,19 @@ def report_figures(
         Name -> PNG as a data URI.
     """
     pngs: dict[str, bytes] = {"montage": figures.montage(_training_slices(run))}
-    for name in ("panel", "nearest", "cuts", "closest"):
+    for name in ("panel", "worst", "nearest", "cuts", "closest"):
         if (work / f"{name}.png").is_file():
             pngs[name] = (work / f"{name}.png").read_bytes()
+    positions = metrics["fidelity"].get("groups", {}).get("position")
+    if positions:
+        pngs["positions"] = figures.by_position(positions)
     pngs |= _curves(run) | _fidelity_figures(work, metrics, labels)
     if "codebook" in metrics:
         pngs |= _code_figures(run)
     samples = sample_files(run)[:16]
     if samples:
         pngs["samples"] = figures.montage(read_samples(samples)[:32])
-    return {k: "data:image/png;base64," + b64encode(v).decode() for k, v in pngs.items()}
+    return {name: data_uri(png) for name, png in pngs.items()}
 
 
 def _curves(run: RunFolder) -> dict[str, bytes]:
@@ -74,7 +77,7 @@ def _fidelity_figures(
     pooling = values["pooling"]["mean"]
     return {
         "bars": figures.bars(values, "SSIM inside the brain, 95 % interval"),
-        "people": figures.by_participant(scores, labels, pooling),
+        "participants": figures.by_participant(scores, labels, pooling),
     }
 
 

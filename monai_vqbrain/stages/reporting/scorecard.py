@@ -1,4 +1,9 @@
-"""The scorecard on top of a report: six questions in the order in which a reader asks them."""
+"""The scorecard on top of a report: six questions in the order in which a reader asks them.
+
+Each figure is turned into an excess, of which 0 is ideal, with its 95 % interval. The mark is "!"
+if the whole interval lies beyond `reference`, "yes" if it stays within `tolerated` and there are
+enough samples, and undecided otherwise. A finding against the model needs no minimum of samples.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,39 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from monai_vqbrain.stages.reporting.pages import percent
+from monai_vqbrain.stages.reporting.verdict import (
+    EXPECTED_COPIES,
+    corrected_p_value,
+    reveals_membership,
+    score_name,
+)
+
 SPACE = "random"  # the feature space that the scorecard quotes
+MIN_SAMPLES, ADVISED_SAMPLES = 50, 64
+CHANCE = 0.5  # the AUC of guessing
 CLEARLY = 0.6  # an AUC above it tells the two sides apart more often than not by accident
-EXPECTED_COPIES = 0.01  # share of held-out slices below the threshold, by its definition
+TOO_FEW = f"Too few samples to say: draw at least {ADVISED_SAMPLES}."
+TOO_WIDE = "Undecided: the interval is too wide. More samples or held-out participants narrow it."
 
 Metrics = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When an excess speaks against a model, and when it is small enough to speak for it."""
+
+    reference: float
+    tolerated: float
+
+
+LIMITS = {
+    "auc": Limits(0.0, 0.15),  # above 0.5
+    "coverage": Limits(0.1, 0.2),  # share of the training slices' coverage that is missing
+    "implausible": Limits(0.02, 0.1),  # share beyond that of real held-out slices
+    "copies": Limits(EXPECTED_COPIES, 0.05),  # share of samples
+    "utility": Limits(0.0, 0.1),  # AUC lost when real slices are replaced by samples
+}
 
 
 @dataclass(frozen=True)
@@ -21,8 +54,9 @@ class Answer:
         question: in plain words.
         answer: in plain words, without the figure.
         figure: the figure with its comparison.
-        good: whether it is what one wants; None where nothing was measured.
+        good: whether it is what one wants; None where it is undecided or was not measured.
         section: id of the section that says how it was computed; empty where nothing was measured.
+        undecided: it was measured, but the interval is too wide to say.
     """
 
     question: str
@@ -30,6 +64,7 @@ class Answer:
     figure: str
     good: bool | None
     section: str
+    undecided: bool = False
 
 
 def scorecard(metrics: Metrics) -> list[Answer]:
@@ -48,105 +83,203 @@ def scorecard(metrics: Metrics) -> list[Answer]:
     ]
 
 
+def judge(
+    low: float | None, high: float | None, limits: Limits, samples: int | None = None
+) -> bool | None:
+    """Whether an excess is small enough.
+
+    Args:
+        low: lower end of the 95 % interval of the excess; None if there is no interval.
+        high: upper end.
+        limits: what it is compared with.
+        samples: how many samples it is of; None if that does not matter.
+
+    Returns:
+        False if all of the interval lies beyond the reference, True if all of it is tolerated and
+        there are at least `MIN_SAMPLES` samples, else None.
+
+    Example:
+        >>> judge(-0.02, 0.04, Limits(0.0, 0.15), samples=64)
+        True
+        >>> judge(-0.14, 0.22, Limits(0.0, 0.15), samples=64) is None
+        True
+    """
+    if low is None or high is None:
+        return None
+    if low > limits.reference:
+        return False
+    enough = samples is None or samples >= MIN_SAMPLES
+    return True if enough and high <= limits.tolerated else None
+
+
 def _detectable(metrics: Metrics) -> Iterator[Answer]:
     question = "Can the samples be told from real ones?"
     found = metrics.get("detectability")
     if not found:
-        yield Answer(question, "Not measured.", "", None, "")
+        yield _not_measured(question)
         return
-    good = found["low"] is not None and found["low"] <= 0.5
-    answer = "A small network cannot tell them." if good else (
+    low, high = (None if found[end] is None else found[end] - CHANCE for end in ("low", "high"))
+    samples = _samples(metrics)
+    good = judge(low, high, LIMITS["auc"], samples)
+    against = (
         "A small network tells them better than chance."
         if found["auc"] < CLEARLY
         else "A small network tells them."
-    )  # fmt: skip
+    )
     figure = f"AUC {found['auc']:.2f}{_range(found)}; 0.5 is chance"
     if found.get("control") is not None:
         figure += f"; real against real participants {found['control']:.2f}"
-    yield Answer(question, answer, figure, good, "detectability")
+    answer = _worded(good, "A small network cannot tell them.", against, samples)
+    yield Answer(question, answer, figure, good, "detectability", good is None)
 
 
 def _varied(metrics: Metrics) -> Iterator[Answer]:
     question = "Are they varied?"
     found = metrics.get("distribution", {}).get("coverage_interval", {}).get(SPACE)
     if not found:
-        yield Answer(question, "Not measured.", "", None, "")
+        yield _not_measured(question)
         return
-    share = found["value"] / max(found["floor"], 1e-9)
-    good = share >= 0.9
-    answer = "About as varied as real slices." if good else "Less varied than real slices."
+    real = max(found["floor"], 1e-9)
+    low, high = (None if found[end] is None else 1 - found[end] / real for end in ("high", "low"))
+    samples = found.get("images")
+    good = judge(low, high, LIMITS["coverage"], samples)
+    answer = _worded(
+        good, "About as varied as real slices.", "Less varied than real slices.", samples
+    )
     figure = f"coverage {found['value']:.2f}{_range(found)}; training slices {found['floor']:.2f}"
-    yield Answer(question, answer, figure, good, "distribution")
+    yield Answer(question, answer, figure, good, "distribution", good is None)
 
 
 def _anatomy(metrics: Metrics) -> Iterator[Answer]:
     question = "Is the anatomy right?"
     found = metrics.get("anatomy")
     if not found:
-        yield Answer(question, "Not measured.", "", None, "")
+        yield _not_measured(question)
         return
-    beyond = found["implausible_share"] - found["implausible_share_real"]
-    good = beyond <= 0.02
-    answer = "In size, shape and brightness." if good else "Not in all samples."
-    figure = (
-        f"{found['implausible_share']:.1%} of samples are implausible; "
-        f"{found['implausible_share_real']:.1%} of real held-out slices are by the same rule"
-    )
-    yield Answer(question, answer, figure, good, "anatomy")
+    share, real = found["implausible_share"], found["implausible_share_real"]
+    low, high = found.get("implausible_low", share), found.get("implausible_high", share)
+    samples = _samples(metrics)
+    good = judge(low - real, high - real, LIMITS["implausible"], samples)
+    answer = _worded(good, "In size, shape and brightness.", "Not in all samples.", samples)
+    spread = f" ({percent(low)} to {percent(high)})" if low < high else ""
+    figure = f"{percent(share)} of samples{spread}, {percent(real)} of real slices implausible"
+    yield Answer(question, answer, figure, good, "anatomy", good is None)
 
 
 def _copies(metrics: Metrics) -> Iterator[Answer]:
     question = "Are they copies?"
     audit = metrics.get("audit", {})
     if "copies" not in audit:
-        yield Answer(question, "Not measured.", "", None, "")
+        yield _not_measured(question)
         return
-    copies = audit["copies"]
-    none = copies["low"] is None or copies["low"] <= EXPECTED_COPIES
-    answer = "No more near copies than held-out slices." if none else "There are near copies."
-    figure = f"{copies['share']:.1%} near a training slice{_range(copies, 3)}; 1.0% is expected"
-    good = none
-    if "membership" in audit:
-        member = audit["membership"]
-        figure += f"; membership AUC {member['auc']:.2f}{_range(member)}"
-        if member["low"] > 0.5:
-            good = False
-            answer += " The prior's likelihood tells who was in the training set."
-    yield Answer(question, answer, figure, good, "privacy")
+    copies, membership = audit["copies"], audit.get("membership")
+    samples = copies.get("samples")
+    verdicts = [judge(copies["low"], copies["high"], LIMITS["copies"], samples)]
+    none = "No more near copies than among held-out slices."
+    answer = _worded(verdicts[0], none, "There are near copies.", samples)
+    spread = f" ({percent(copies['low'])} to {percent(copies['high'])})" if copies["high"] else ""
+    figure = f"{percent(copies['share'])} near a training slice{spread}; 1.0 % is expected"
+    if membership:
+        verdicts.append(_membership_mark(membership))
+        answer += MEMBERSHIP[verdicts[1]]
+        figure += f"; {_membership_figure(membership)}"
+    good = _worst(verdicts)
+    yield Answer(question, answer, figure, good, "privacy", good is None)
+
+
+MEMBERSHIP = {
+    True: "",
+    False: " The prior's likelihood reveals who was in the training set.",
+    None: " Too few participants to say whether the prior's likelihood reveals who was in the "
+    "training set.",
+}
+
+
+def _membership_mark(membership: Metrics) -> bool | None:
+    """By the corrected p-value; no evidence counts for the model only if the AUC is known well."""
+    if reveals_membership(membership):
+        return False
+    return True if membership["high"] - CHANCE <= LIMITS["auc"].tolerated else None
+
+
+def _membership_figure(membership: Metrics) -> str:
+    figure = f"membership AUC {membership['auc']:.2f}{_range(membership)}"
+    tried = len(membership.get("scores", ()))
+    if tried > 1:
+        larger = "larger" if tried == 2 else "largest"
+        figure += f" by {score_name(membership['score'])}, the {larger} of {tried} scores"
+    return f"{figure}, corrected p = {corrected_p_value(membership):.2g}"
 
 
 def _useful(metrics: Metrics) -> Iterator[Answer]:
     question = "Are they useful?"
     tasks = metrics.get("utility") or {}
-    measurable = {name: task for name, task in tasks.items() if task.get("measurable")}
-    if not measurable:
-        answer = "Not measurable: the real task is at chance." if tasks else "Not measured."
+    measured = {name: task for name, task in tasks.items() if task.get("measurable")}
+    if not measured:
+        answer = "Not measurable: see why." if tasks else "Not measured."
         yield Answer(question, answer, "", None, "utility" if tasks else "")
         return
-    name, task = next(iter(measurable.items()))
-    good = task["difference_low"] > -0.1
-    answer = f"For telling {name}." if good else f"Less than real slices, for telling {name}."
-    figure = (
-        f"AUC {task['synthetic']['auc']:.2f} trained on samples, {task['real']['auc']:.2f} on real"
+    marks = {name: _utility_mark(task) for name, task in measured.items()}
+    good = _worst(list(marks.values()))
+    named = " and ".join(name for name, mark in marks.items() if mark is good)
+    samples = min((t["images"] for t in measured.values() if "images" in t), default=None)
+    answer = _worded(
+        good,
+        f"As good as real slices for telling {named}.",
+        f"Less than real slices for telling {named}.",
+        samples,
     )
-    yield Answer(question, answer, figure, good, "utility")
+    figure = "; ".join(
+        f"{name}: AUC {task['synthetic']['auc']:.2f} trained on samples, "
+        f"{task['real']['auc']:.2f} on real slices"
+        for name, task in measured.items()
+    )
+    yield Answer(question, answer, figure, good, "utility", good is None)
+
+
+def _utility_mark(task: Metrics) -> bool | None:
+    low, high = (task.get(f"difference_{end}") for end in ("high", "low"))
+    loss = [None if end is None else -end for end in (low, high)]
+    return judge(loss[0], loss[1], LIMITS["utility"], task.get("images"))
 
 
 def _trained_on(metrics: Metrics) -> Iterator[Answer]:
     question = "What was it trained on?"
     images = metrics.get("images")
     split = metrics.get("split")
+    figure = ""
     if split:
-        people, slices = split["participants"]["training"], split["slices"]["training"]
+        participants = split["participants"]["training"]
+        slices = split["slices"]["training"]
     elif images:
-        people, slices = images["training_participants"], images["training"]
+        participants, slices = images["training_participants"], images["training"]
+        figure = "half of the real participants, who stand in for those of the training"
     else:
         return
-    answer = f"{people} participants, {slices:,} slices."
-    yield Answer(question, answer, "", None, "participants")
+    answer = f"{participants:,} participants, {slices:,} slices."
+    yield Answer(question, answer, figure, None, "participants")
 
 
-def _range(found: Mapping[str, Any], digits: int = 2) -> str:
-    if found.get("low") is None:
-        return ""
-    return f" ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+def _not_measured(question: str) -> Answer:
+    return Answer(question, "Not measured.", "", None, "")
+
+
+def _samples(metrics: Metrics) -> int | None:
+    return metrics.get("images", {}).get("synthetic")
+
+
+def _worded(good: bool | None, yes: str, no: str, samples: int | None) -> str:
+    if good is not None:
+        return yes if good else no
+    return TOO_FEW if samples is not None and samples < MIN_SAMPLES else TOO_WIDE
+
+
+def _worst(marks: list[bool | None]) -> bool | None:
+    """False before undecided before True."""
+    if False in marks:
+        return False
+    return None if None in marks else True
+
+
+def _range(found: Metrics) -> str:
+    return "" if found["low"] is None else f" ({found['low']:.2f} to {found['high']:.2f})"

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from monai_vqbrain.stages.reporting.pages import percent
+
+SIGNIFICANT = 0.05  # p-values below it reveal membership
+EXPECTED_COPIES = 0.01  # share of held-out slices below the threshold, by its definition
+SCORES = {
+    "bits": "bits per slice",
+    "bits_minus_unconditional": "conditional minus unconditional bits",
+}
 NO_ANONYMITY = (
     "No finding here shows that samples or networks are anonymous; copies of parts of images, and "
     "copies that are rotated or scaled, are not looked for."
 )
 
+Found = Mapping[str, Any]
 
-def privacy_verdict(audit: Mapping[str, Any]) -> str:
+
+def privacy_verdict(audit: Found) -> str:
     """What the audit found, in plain words; it never claims anonymity.
 
     Args:
@@ -23,27 +33,66 @@ def privacy_verdict(audit: Mapping[str, Any]) -> str:
     return " ".join([*sentences, NO_ANONYMITY])
 
 
-def _copies(copies: Mapping[str, Any]) -> str:
-    share = f"{copies['share']:.1%} of the samples lie"
-    if copies["low"] is not None and copies["low"] > 0.01:
-        return (
-            f"{share} nearer to one training participant than 99 % of new participants' slices do, "
-            "more than chance explains: look at the pairs below before anything is shared."
-        )
-    return (
-        f"{share} nearer to one training participant than 99 % of new participants' slices do, "
-        "no more than chance explains."
+def corrected_p_value(membership: Found) -> float:
+    """The p-value of membership inference over participants, corrected for the scores tried.
+
+    The score that tells most is chosen after all have been computed, so the smallest p-value is
+    multiplied by their number (Bonferroni).
+
+    Args:
+        membership: `audit.membership` of metrics.json.
+
+    Returns:
+        In (0, 1].
+
+    Example:
+        >>> scores = {"a": {"dataset_p_value": 0.03}, "b": {"dataset_p_value": 0.4}}
+        >>> corrected_p_value({"scores": scores})
+        0.06
+    """
+    tried = membership.get("scores") or {"": membership}
+    return min(1.0, len(tried) * min(score["dataset_p_value"] for score in tried.values()))
+
+
+def score_name(score: str) -> str:
+    """The name of a score of membership inference, in words."""
+    return SCORES.get(score, score.replace("_", " "))
+
+
+def reveals_membership(membership: Found) -> bool:
+    """Whether the prior's likelihood tells training participants from others.
+
+    Either the corrected test above or, where it was made, the cross-fitted one says so.
+    """
+    cross_fitted = membership.get("cross_fitted", {}).get("p_value", 1.0)
+    return min(corrected_p_value(membership), cross_fitted) < SIGNIFICANT
+
+
+def _copies(copies: Found) -> str:
+    share = (
+        f"{percent(copies['share'])} of the samples are nearer to one training participant than "
+        "99 % of new participants' slices are"
     )
-
-
-def _membership(found: Mapping[str, Any]) -> str:
-    if found["low"] > 0.5 or found["dataset_p_value"] < 0.05:
+    if copies["low"] is not None and copies["low"] > EXPECTED_COPIES:
         return (
-            f"The prior's likelihood tells training participants from others (AUC "
-            f"{found['auc']:.2f}): with the prior and a scan one can learn something about "
-            "whether its participant was in the training set. Treat the networks as personal data."
+            f"{share}, more than chance explains: look at the pairs below before anything is "
+            "shared."
+        )
+    return f"{share}, no more than chance explains."
+
+
+def _membership(found: Found) -> str:
+    figures = f"AUC {found['auc']:.2f}, corrected p = {corrected_p_value(found):.2g}"
+    if "cross_fitted" in found:
+        crossed = found["cross_fitted"]
+        figures += f"; cross-fitted AUC {crossed['auc']:.2f}, p = {crossed['p_value']:.2g}"
+    if reveals_membership(found):
+        return (
+            f"The prior's likelihood tells training participants from others ({figures}): with "
+            "the prior and a scan one can learn something about whether its participant was in "
+            "the training set. Treat the networks as personal data."
         )
     return (
-        f"The prior's likelihood does not tell training participants from others (AUC "
-        f"{found['auc']:.2f}) in this test."
+        f"The prior's likelihood does not tell training participants from others ({figures}) in "
+        "this test."
     )

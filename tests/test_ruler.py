@@ -209,6 +209,26 @@ def test_folders_that_cannot_be_used_are_named(
         read_images(real, {})
 
 
+def test_a_table_of_other_names_is_refused_and_gaps_are_said(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, synthetic, table = folders
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:-2]))
+    folder_comparison(real, synthetic, table)
+    assert "2 of 42 images in" in capsys.readouterr().err
+    table.write_text("image,participant_id\nI0.PNG,a")
+    with pytest.raises(UsageError, match=r"names I0.PNG and others, but none of its images, such"):
+        folder_comparison(real, synthetic, table)
+
+
+def test_folders_that_share_images_are_refused(folders: tuple[Path, Path, Path]) -> None:
+    real, synthetic, _ = folders
+    for pair in ((real, real), (real.parent, synthetic), (real, real.parent)):
+        with pytest.raises(UsageError, match="one lies in the other: give two apart"):
+            folder_comparison(*pair, None)
+
+
 def test_a_volume_gives_its_slices_with_brain(tmp_path: Path) -> None:
     volume = np.zeros((16, 16, 5), np.uint8)
     volume[2:12, 2:12, 1:4] = 99

@@ -52,6 +52,7 @@ def folder_comparison(
         UsageError: if a folder or the table cannot be used.
         VQBrainError: if the images differ in size.
     """
+    _check_apart(real, synthetic)
     first = read_images(real, read_about(table, ("image", "participant_id")))
     second = read_images(synthetic, read_about(asked, ("image",)), first.images.shape[1:])
     notes = []
@@ -67,6 +68,15 @@ def folder_comparison(
     return Comparison(first.take(training), first.take(~training), second, notes=tuple(notes))
 
 
+def _check_apart(real: Path, synthetic: Path) -> None:
+    """Refuse a folder that holds the other: its images would be counted on both sides."""
+    one, other = real.resolve(), synthetic.resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise UsageError(
+            f"{real} and {synthetic} are one folder, or one lies in the other: give two apart"
+        )
+
+
 def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None) -> ImageSet:
     """Read a folder of PNG, JPEG, TIFF or NIfTI images of one size.
 
@@ -79,7 +89,7 @@ def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None)
         size: (W, H) that the images must have; by default that of the first.
 
     Raises:
-        UsageError: if the folder is not there or holds no image.
+        UsageError: if the folder is not there or holds no image, or `about` names none of them.
         VQBrainError: for an image of another size, or one that cannot be read.
     """
     if not folder.is_dir():
@@ -89,6 +99,7 @@ def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None)
         raise UsageError(f"{folder} holds no PNG, JPEG, TIFF or NIfTI image")
     stacks: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
+    _check_named(files, folder, about)
     for file in progress(files, f"read {folder.name}", len(files)):
         slices, places = _slices_of(file)
         size = slices.shape[1:] if size is None else size
@@ -130,15 +141,35 @@ def _as_uint8(values: np.ndarray) -> np.ndarray:
     return to_uint8(values.astype(np.float32) / scale)
 
 
+def _check_named(files: Sequence[Path], folder: Path, about: About) -> None:
+    """Refuse a table that names none of the images; warn of images that it does not name."""
+    missing = sum(_name_in(file, folder, about) is None for file in files)
+    if about and missing == len(files):
+        raise UsageError(
+            f"the table of {folder} names {next(iter(about))} and others, but none of its images, "
+            f"such as {files[0].relative_to(folder)}: name them as the files are named"
+        )
+    if about and missing:
+        logger.warning(
+            "%d of %d images in %s are not in its table: each counts as a participant of its own",
+            missing,
+            len(files),
+            folder,
+        )
+
+
+def _name_in(file: Path, folder: Path, about: About) -> str | None:
+    """The name by which a table knows an image: with its folder and ending, or without."""
+    relative = file.relative_to(folder)
+    names = (relative.as_posix(), relative.name, relative.name.split(".")[0])
+    return next((name for name in names if name in about), None)
+
+
 def _find(file: Path, folder: Path, about: About) -> dict[str, Any]:
     """What is known of an image; its own name where no participant is."""
-    relative = file.relative_to(folder)
-    own = {"participant_id": relative.as_posix()}
-    stem = relative.name.split(".")[0]
-    for name in (relative.as_posix(), relative.name, stem):
-        if name in about:
-            return own | about[name]
-    return own
+    name = _name_in(file, folder, about)
+    own = {"participant_id": file.relative_to(folder).as_posix()}
+    return own if name is None else own | about[name]
 
 
 def read_about(path: Path | None, needed: tuple[str, ...]) -> About:

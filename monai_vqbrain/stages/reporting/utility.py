@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from monai_vqbrain.metrics.utility import Labelled, measure_utility
-from monai_vqbrain.progress import progress
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 
 MIN_PARTICIPANTS = 2  # per class, in training and held out
@@ -32,10 +31,7 @@ def measure_utilities(comparison: Comparison) -> dict[str, Any]:
         "sex": lambda images: images.labels("sex"),
         "age band": _age_band(comparison.training),
     }
-    return {
-        name: _measure(comparison, name, labels)
-        for name, labels in progress(tasks.items(), "utility", len(tasks))
-    }
+    return {name: _measure(comparison, name, labels) for name, labels in tasks.items()}
 
 
 def _age_band(training: ImageSet) -> Labels:

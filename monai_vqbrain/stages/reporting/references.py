@@ -82,7 +82,8 @@ REFERENCES = {
     ),
     "monai": Reference(
         "Cardoso, M J and Li, W and Brown, R and Ma, N and Kerfoot, E and Wang, Y and others",
-        "MONAI: an open-source framework for deep learning in healthcare", "arXiv preprint arXiv:2211.02701", 2022, kind="article",
+        "MONAI: an open-source framework for deep learning in healthcare",
+        "arXiv preprint arXiv:2211.02701", 2022, kind="article",
     ),
     "mni": Reference(
         "Fonov, V and Evans, A C and Botteron, K and Almli, C R and McKinstry, R C and "
@@ -110,7 +111,8 @@ REFERENCES = {
     "ms_ssim": Reference(
         "Wang, Z and Simoncelli, E P and Bovik, A C",
         "Multiscale structural similarity for image quality assessment",
-        "Asilomar Conference on Signals, Systems and Computers", 2003, doi="10.1109/ACSSC.2003.1292216",
+        "Asilomar Conference on Signals, Systems and Computers", 2003,
+        doi="10.1109/ACSSC.2003.1292216",
     ),
     "c2st": Reference(
         "Lopez-Paz, D and Oquab, M",

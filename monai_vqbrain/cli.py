@@ -292,7 +292,19 @@ def score(
 @click.option("--real", type=DIRECTORY, metavar="DIR", help="Instead of a run: real images.")
 @click.option("--synthetic", type=DIRECTORY, metavar="DIR", help="And those of any generator.")
 @click.option("--participants", type=FILE, metavar="TABLE",
-              help="Participant of each real image: columns image and participant_id.")  # fmt: skip
+              help="Participant of each real image: columns image and participant_id, and "
+              "diagnosis, sex and age if known.")  # fmt: skip
+@click.option("--asked", type=FILE, metavar="TABLE",
+              help="What each synthetic image was asked for: columns image and any of diagnosis, "
+              "sex and age.")  # fmt: skip
+@click.option("--cohort", type=FOLDER, metavar="RUN",
+              help="Also measure networks and samples on the slices of another run.")  # fmt: skip
+@click.option("--folds", type=click.IntRange(2), metavar="K",
+              help="Also train K priors, each without one part of the training participants, to "
+              "measure membership within participants. Takes K times the prior's training.",
+              )  # fmt: skip
+@click.option("--weights", type=FILE, metavar="FILE",
+              help="A local ResNet's weights as a further feature space.")  # fmt: skip
 @click.option("--show-ids", is_flag=True, help="Name participants in the report.")
 @device_option
 @common_options
@@ -301,8 +313,10 @@ def evaluate(
     real: Path | None,
     synthetic: Path | None,
     participants: Path | None,
+    asked: Path | None,
     show_ids: bool,
     device: str,
+    **options: Any,
 ) -> None:
     """Score RUN on its test participants, measure its samples, and render the report.
 
@@ -311,16 +325,28 @@ def evaluate(
 
     \b
     Example: vqbrain evaluate my-run
+             vqbrain evaluate my-run --cohort run-of-another-site
              vqbrain evaluate --real my-slices --synthetic their-samples comparison
     """
     if (real is None) != (synthetic is None):
         raise click.UsageError("--real and --synthetic go together: give both, and OUT")
+    if real is None and (participants or asked):
+        raise click.UsageError("--participants and --asked go with --real and --synthetic")
+    if real is not None and (options["cohort"] or options["folds"]):
+        raise click.UsageError("--cohort and --folds need a RUN, not two folders of images")
     import monai_vqbrain
 
     if real is not None and synthetic is not None:
-        page = monai_vqbrain.evaluate_images(real, synthetic, folder, participants=participants)
+        page = monai_vqbrain.evaluate_images(
+            real,
+            synthetic,
+            folder,
+            participants=participants,
+            asked=asked,
+            weights=options["weights"],
+        )
     else:
-        page = monai_vqbrain.evaluate(folder, device=device, show_ids=show_ids)
+        page = monai_vqbrain.evaluate(folder, device=device, show_ids=show_ids, **options)
     click.echo(f"the report: {page.resolve()}")
 
 

@@ -296,7 +296,7 @@ def test_what_was_asked_must_vary(asked: np.ndarray) -> None:
 
 def test_the_bins_hold_about_equally_many_real_slices() -> None:
     place = np.random.default_rng(0).exponential(1, 400)
-    real, _ = comparison._binned((place, place), 400, 400, 8)
+    real, _ = comparison.position_bins(place, place, 8)
     assert set(np.bincount(real)) == {50}
 
 

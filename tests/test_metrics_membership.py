@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from monai_vqbrain.metrics.membership import (
     Membership,
+    cross_fitted,
     dataset_inference,
     membership,
     participant_folds,
@@ -185,3 +186,51 @@ def change(part: str, value: Any) -> Membership:
 def test_what_cannot_be_answered_is_refused(call: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def paired(gap: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Bits of slices under two priors; one that has seen them needs `gap` fewer."""
+    unseen, names, _ = cohort(gap=0, seed=seed)
+    noise = np.random.default_rng(seed + 1).normal(0, 0.1, len(unseen))
+    return unseen - gap + noise, unseen, names
+
+
+def test_cross_fitting_finds_what_differences_between_participants_hide() -> None:
+    found = cross_fitted(*paired(gap=0.3))
+    assert found.p_value < 0.001
+    assert found.saved.value == pytest.approx(0.3, abs=0.02)
+    assert 0.25 < found.saved.low < found.saved.value < found.saved.high < 0.35
+    assert 0.5 < found.auc.low < found.auc.value < found.auc.high < 0.8
+    assert (found.participants, found.slices) == (50, 400)
+    plain = membership(*cohort(gap=0.3))
+    assert plain.auc.low < 0.5  # unpaired, the same gap is lost among participants
+
+
+def test_cross_fitting_finds_nothing_where_there_is_nothing() -> None:
+    values = [cross_fitted(*paired(gap=0, seed=seed), resamples=10).p_value for seed in range(8)]
+    assert np.mean(values) > 0.2
+
+
+def test_the_cross_fitted_auc_and_p_value_are_those_of_scikit_learn_and_scipy() -> None:
+    seen, unseen, names = paired(gap=0.1)
+    found = cross_fitted(seen, unseen, names, resamples=10)
+    member = np.repeat([1, 0], len(seen))
+    expected = roc_auc_score(member, -np.concatenate([seen, unseen]))
+    assert found.auc.value == pytest.approx(expected, abs=1e-12)
+    saved = (unseen - seen).reshape(50, 8).mean(axis=1)
+    test = permutation_test(
+        (saved,), np.mean, permutation_type="samples", alternative="greater", rng=0
+    )
+    assert found.p_value == pytest.approx(test.pvalue, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("seen", "names", "words"),
+    [
+        ([1.0], ["a", "b"], r"not 2 for bits of shapes \(1,\) and \(2,\)"),
+        ([1.0, np.nan], ["a", "b"], "bits must be finite: 1 are not"),
+    ],
+)
+def test_unpaired_bits_are_refused(seen: list[float], names: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        cross_fitted(seen, [1.0, 2.0], names)

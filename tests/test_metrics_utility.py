@@ -38,6 +38,8 @@ def test_samples_as_good_as_real_slices_teach_as_much() -> None:
     found = measured(drawn(12), drawn(12, seed=1), HELD)
     assert found.measurable
     assert found.p_value < 0.025
+    assert found.synthetic is not None
+    assert found.both is not None
     for score in (found.real, found.synthetic, found.both):
         assert score.auc_low <= score.auc <= score.auc_high
         assert score.auc > 0.9
@@ -49,6 +51,7 @@ def test_samples_with_the_wrong_classes_teach_less_and_the_task_stays_measurable
     wrong = drawn(12, seed=1)
     found = measured(drawn(12), dataclasses.replace(wrong, labels=1 - wrong.labels), HELD)
     assert found.measurable
+    assert found.synthetic is not None
     assert found.synthetic.auc < 0.1
     assert found.difference_high < 0
 
@@ -58,6 +61,8 @@ def test_a_task_at_chance_is_not_measurable() -> None:
     found = measured(drawn(12, effect=0), drawn(12, seed=1), nothing)
     assert not found.measurable
     assert found.real.auc_low <= 0.5 or found.p_value >= 0.025
+    assert found.synthetic is None
+    assert found.as_json()["difference"] is None
 
 
 def test_two_lucky_participants_make_no_task_measurable() -> None:
@@ -97,7 +102,7 @@ def test_batches_hold_equally_many_of_each_class_and_source() -> None:
     pixels = torch.zeros(10, 1, 64, 64, dtype=torch.uint8)
     labels = np.array([0] * 9 + [1])
     _, found = utility._batch([(pixels, labels)] * 2, 2, np.random.default_rng(0))
-    assert torch.bincount(found).tolist() == [24, 24]
+    assert torch.bincount(found).tolist() == [16, 16]
 
 
 @pytest.mark.parametrize("classes", [2, 3])

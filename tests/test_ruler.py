@@ -16,13 +16,10 @@ from monai_vqbrain.metrics import faults
 from monai_vqbrain.metrics.detectability import DetectorProtocol
 from monai_vqbrain.stages.evaluate import evaluate_images
 from monai_vqbrain.stages.reporting import ruler
-from monai_vqbrain.stages.reporting.image_sets import (
-    Comparison,
-    ImageSet,
-    folder_comparison,
-    read_images,
-)
+from monai_vqbrain.stages.reporting.image_folders import folder_comparison, read_images
+from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 from monai_vqbrain.stages.reporting.scorecard import scorecard
+from monai_vqbrain.stages.reporting.utility import measure_utilities
 from monai_vqbrain.stages.reporting.verdict import privacy_verdict
 
 SIZE = 48
@@ -219,6 +216,65 @@ def test_a_volume_gives_its_slices_with_brain(tmp_path: Path) -> None:
     read = read_images(tmp_path, {})
     assert len(read) == 3
     assert read.positions.tolist() == [0.25, 0.5, 0.75]
+
+
+def asked_for(images: ImageSet, ages: np.ndarray, sexes: np.ndarray) -> ImageSet:
+    """The slices, each with what it was asked for, or its participant's own."""
+    return ImageSet(images.images, images.about.assign(age=ages, sex=sexes, diagnosis=None))
+
+
+def test_slopes_on_age_stand_beside_those_of_real_participants(comparison: Comparison) -> None:
+    sets = []
+    for number, images in enumerate(comparison.sets):
+        area = (images.images > 0).mean(axis=(1, 2))
+        noise = np.random.default_rng(number).normal(0, 1, len(images))
+        ages = 100 * area + noise if number < 2 else noise + 60  # samples do not follow their age
+        sets.append(asked_for(images, ages, np.full(len(images), "F")))
+    found = ruler.measure_anatomy_of(Comparison(*sets, spacing=3.0))["slopes"]
+    assert set(found) == {"age"}
+    slopes = found["age"]["measures"]["brain_area"]
+    assert slopes["real"]["low"] > 0
+    assert slopes["synthetic"]["low"] < 0 < slopes["synthetic"]["high"]
+    assert slopes["synthetic"]["images"] == len(comparison.synthetic)
+
+
+def test_utility_needs_samples_of_every_class_and_a_task_above_chance(
+    comparison: Comparison,
+) -> None:
+    def sexes(images: ImageSet) -> np.ndarray:
+        return np.where(np.unique(images.participants, return_inverse=True)[1] % 2, "F", "M")
+
+    sets = [asked_for(s, np.full(len(s), np.nan), sexes(s)) for s in comparison.sets]
+    found = measure_utilities(Comparison(*sets))
+    assert "fewer than two groups" in found["diagnosis"]["why"]
+    assert "fewer than two groups" in found["age band"]["why"]
+    assert found["sex"]["classes"] == ["F", "M"]
+    assert not found["sex"]["measurable"]  # sexes were dealt at random
+    assert "at chance (AUC" in found["sex"]["why"]
+    nothing = ImageSet(comparison.synthetic.images, comparison.synthetic.about)
+    found = measure_utilities(Comparison(sets[0], sets[1], nothing))
+    assert "fewer than 8 samples were asked for the sex F" in found["sex"]["why"]
+
+
+def test_tables_of_both_folders_give_ages_and_what_was_asked(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    real, synthetic, table = folders
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    rows = [[*rows[0], "Age", "gender"], *([*row, "61", "female"] for row in rows[1:])]
+    table.write_text("\n".join(",".join(row) for row in rows))
+    asked = tmp_path / "asked.tsv"
+    asked.write_text("image\tdiagnosis\tage\ns0\tDementia\t77\ns1.nii.gz\tCN\t\n")
+    read = folder_comparison(real, synthetic, table, asked)
+    assert set(read.training.numbers("age")) == {61.0}
+    assert set(read.held_out.labels("sex")) == {"F"}
+    by_name = read.synthetic.about.set_index("participant_id")
+    assert by_name.loc["s0.nii.gz", ["diagnosis", "age"]].tolist() == ["AD", 77]
+    assert by_name.loc["s1.nii.gz", "diagnosis"] == "CN"
+    assert by_name["age"].notna().sum() == 1
+    asked.write_text("name\nx\n")
+    with pytest.raises(UsageError, match="needs the columns image; there are: name"):
+        folder_comparison(real, synthetic, table, asked)
 
 
 AUDIT = {

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
+BINS = 8  # groups of slice positions
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -50,7 +52,7 @@ def compare_anatomy(
     synthetic: Mapping[str, ArrayLike],
     participants: Sequence[str],
     positions: tuple[ArrayLike, ArrayLike] | None = None,
-    bins: int = 8,
+    bins: int = BINS,
     draws: int = 500,
     seed: int = 0,
 ) -> dict[str, list[Difference]]:
@@ -79,7 +81,9 @@ def compare_anatomy(
         ValueError: if the measures, the positions or the participants do not fit.
     """
     count, other = _lengths(real, synthetic, participants, positions)
-    where_real, where = _binned(positions, count, other, bins)
+    where_real, where = np.zeros(count, int), np.zeros(other, int)
+    if positions is not None:
+        where_real, where = position_bins(*positions, bins)
     person, weights = _participant_draws(participants, draws, seed)
     weights = weights[:, person]
     own_weights = _image_draws(where, draws, np.random.default_rng([seed, 1]))
@@ -121,15 +125,24 @@ def _lengths(
     return one, two
 
 
-def _binned(
-    positions: tuple[ArrayLike, ArrayLike] | None, count: int, other: int, bins: int
+def position_bins(
+    real: ArrayLike, synthetic: ArrayLike, bins: int = BINS
 ) -> tuple[Integers, Integers]:
-    """The bin of each real slice and of each sample."""
-    if positions is None:
-        return np.zeros(count, int), np.zeros(other, int)
-    edges = np.unique(np.quantile(np.asarray(positions[0], float), np.arange(1, bins) / bins))
-    real, synthetic = (np.searchsorted(edges, np.asarray(p, float), "right") for p in positions)
-    return real, synthetic
+    """Group slices by position, with about equally many real slices in each group.
+
+    Args:
+        real: (N,) positions of real slices.
+        synthetic: (M,) positions of samples, in the same unit.
+        bins: how many groups at most.
+
+    Returns:
+        (N,) and (M,) numbers of groups, in ascending order of position.
+    """
+    edges = np.unique(np.quantile(np.asarray(real, float), np.arange(1, bins) / bins))
+    first, second = (
+        np.searchsorted(edges, np.asarray(p, float), "right") for p in (real, synthetic)
+    )
+    return first, second
 
 
 def _participant_draws(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +20,13 @@ Floats = NDArray[np.floating]
 
 SIDE = 64  # pixels along each side that the network sees
 CHANNELS = (16, 32, 64, 128)  # of strided 3x3 convolutions
-STEPS = 300
-BATCH = 48
+STEPS = 150
+BATCH = 32
 LEARNING_RATE = 3e-3
 SHIFT = 2  # pixels of 64
 BRIGHTNESS = 0.1
 CHUNK = 256
+SIGNIFICANCE = 0.025  # one-sided, of the AUC of real slices
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,12 @@ class Utility:
 
     Attributes:
         real: trained on real training slices.
-        synthetic: trained on samples.
-        both: trained on both, half of each batch from either.
-        difference: AUC of `synthetic` minus AUC of `real`, paired over participants.
+        synthetic: trained on samples; None where the task is not measurable.
+        both: trained on both, half of each batch from either; likewise.
+        difference: AUC of `synthetic` minus AUC of `real`, paired over participants; NaN where the
+            task is not measurable.
         measurable: whether the AUC of `real` is above chance: its interval lies above 0.5, and
-            its p-value is below 0.025. If not, the task says nothing of samples.
+            its p-value is below `SIGNIFICANCE`. If not, the task says nothing of samples.
         p_value: how often the AUC of `real` is reached when classes are dealt to the held-out
             participants at random. A bootstrap of two or three participants cannot tell luck.
         images: how many real slices, and how many samples, were trained on.
@@ -78,8 +82,8 @@ class Utility:
     """
 
     real: Score
-    synthetic: Score
-    both: Score
+    synthetic: Score | None
+    both: Score | None
     difference: float
     difference_low: float
     difference_high: float
@@ -87,6 +91,13 @@ class Utility:
     p_value: float
     images: int
     participants: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as JSON values; what is missing or not finite becomes None."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
 
 
 def measure_utility(
@@ -99,6 +110,8 @@ def measure_utility(
     device: str = "cpu",
 ) -> Utility:
     """Train a small network on each set for the same number of steps and score it.
+
+    Where what was learned from real slices is at chance, nothing is learned from the samples.
 
     The network of four strided convolutions sees slices at 64x64 pixels, shifted, mirrored and
     made brighter or darker at random; batches hold equally many of each class. Of the larger set a
@@ -128,14 +141,34 @@ def measure_utility(
     size = min(len(real.labels), len(synthetic.labels))
     sets = [_reduced(part, size, classes, seeds[0]) for part in (real, synthetic)]
     seen, held = [(small(s.images), s.labels) for s in sets], small(held_out.images)
-    found = []
-    for sources in ([0], [1], [0, 1]):
+
+    def learned(*sources: int) -> NDArray[np.float64]:
+        """(seeds, P, K) probabilities of networks that were trained on these sets."""
         chosen = [seen[source] for source in sources]
-        by_seed = [_train(chosen, classes, steps, seed, device) for seed in seeds]
-        found.append(np.stack([_by_person(net, held, person, device) for net in by_seed]))
+        by_seed = (_train(chosen, classes, steps, seed, device) for seed in seeds)
+        return np.stack([_by_person(net, held, person, device) for net in by_seed])
+
     drawn = _draws(truth, draws, seeds[0])
-    luck = _permutation_p(found[0], truth, draws, seeds[0])
-    return _utility([_scores(f, truth, drawn) for f in found], luck, size, len(people))
+    of_real = learned(0)
+    luck = _permutation_p(of_real, truth, draws, seeds[0])
+    auc, accuracy = _scores(of_real, truth, drawn)
+    score = _score(auc, accuracy)
+    if score.auc_low <= 0.5 or luck >= SIGNIFICANCE:
+        nothing = (None, None, math.nan, math.nan, math.nan)
+        return Utility(score, *nothing, False, luck, size, len(people))
+    of_samples, of_both = (_scores(learned(*s), truth, drawn) for s in ((1,), (0, 1)))
+    gap = of_samples[0].mean(axis=0) - auc.mean(axis=0)
+    return Utility(
+        score,
+        _score(*of_samples),
+        _score(*of_both),
+        float(gap[0]),
+        *percentiles(gap[1:]),
+        True,
+        luck,
+        size,
+        len(people),
+    )
 
 
 def _check(real: Labelled, synthetic: Labelled, held_out: Labelled) -> int:
@@ -313,25 +346,6 @@ def _permutation_p(
     dealt = [truth, *(rng.permutation(truth) for _ in range(draws))]
     areas = np.array([np.mean([class_auc(one, classes) for one in found]) for classes in dealt])
     return float((areas >= areas[0] - 1e-12).sum() / len(areas))
-
-
-def _utility(
-    scores: list[tuple[Floats, Floats]], p_value: float, images: int, participants: int
-) -> Utility:
-    means = [auc.mean(axis=0) for auc, _ in scores]
-    real, synthetic, both = (_score(auc, accuracy) for auc, accuracy in scores)
-    gap = means[1] - means[0]
-    return Utility(
-        real,
-        synthetic,
-        both,
-        float(gap[0]),
-        *percentiles(gap[1:]),
-        real.auc_low > 0.5 and p_value < 0.025,
-        p_value,
-        images,
-        participants,
-    )
 
 
 def _score(auc: Floats, accuracy: Floats) -> Score:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import building, writing
 from monai_vqbrain.logs import logging_to
-from monai_vqbrain.metrics.features import EncoderFeatures
+from monai_vqbrain.metrics.features import EncoderFeatures, Features
+from monai_vqbrain.metrics.resnet_features import ResNetFeatures
 from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
 from monai_vqbrain.runs.bundles import run_bundle
 from monai_vqbrain.runs.folder import RunFolder
@@ -24,21 +25,28 @@ from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.sampling import sample_files, sample_size
 from monai_vqbrain.stages.report import render
 from monai_vqbrain.stages.reporting.comparison_report import render_comparison
+from monai_vqbrain.stages.reporting.cross_fitting import measure_cross_fitted, train_folds
 from monai_vqbrain.stages.reporting.figures import beside_nearest
-from monai_vqbrain.stages.reporting.image_sets import (
-    Decode,
-    closest_pairs,
-    folder_comparison,
-    run_comparison,
-)
+from monai_vqbrain.stages.reporting.image_folders import folder_comparison
+from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, closest_pairs
 from monai_vqbrain.stages.reporting.membership_audit import measure_membership
+from monai_vqbrain.stages.reporting.other_cohort import check_slicing, measure_cohort
 from monai_vqbrain.stages.reporting.ruler import measure
-from monai_vqbrain.stages.reporting.summary import summarise
+from monai_vqbrain.stages.reporting.run_images import run_comparison
+from monai_vqbrain.stages.reporting.summary import SCHEMA, summarise
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate(run: Path | str, *, device: str = "auto", show_ids: bool = False) -> Path:
+def evaluate(
+    run: Path | str,
+    *,
+    cohort: Path | str | None = None,
+    folds: int | None = None,
+    weights: Path | str | None = None,
+    device: str = "auto",
+    show_ids: bool = False,
+) -> Path:
     """Score a run on its test participants and write 7-report: tables, metrics.json, the report.
 
     Scores are computed again only if something that they depend on has changed; the report is
@@ -46,6 +54,11 @@ def evaluate(run: Path | str, *, device: str = "auto", show_ids: bool = False) -
 
     Args:
         run: the run folder, with at least a trained VQ-VAE and codes.
+        cohort: another run, sliced in the same way: the networks and samples are also measured on
+            its slices.
+        folds: train so many priors, each without one part of the training participants, and
+            measure with them how well a prior tells whether it has seen a participant.
+        weights: a local ResNet's weights as a further feature space.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         show_ids: show participant ids in the report.
 
@@ -53,33 +66,65 @@ def evaluate(run: Path | str, *, device: str = "auto", show_ids: bool = False) -
         The report, an HTML file.
 
     Raises:
-        UsageError: if an earlier stage is missing.
+        UsageError: if an earlier stage is missing, or an option cannot be used.
         VQBrainError: if codes or prior belong to another VQ-VAE.
     """
     folder = RunFolder(run)
     folder.need(folder.slices, "prepare SOURCE")
     folder.need(folder.vqvae, "train vqvae")
     folder.need(folder.codes, "encode")
-    made_from = describe(evaluation_inputs(folder))
-    reason = what_changed(folder.report, made_from, {})
+    other = None if cohort is None else RunFolder(cohort)
+    if other is not None:
+        check_slicing(folder, other)
+    if folds:
+        folder.need(folder.samples, "sample")
+    spaces = weight_space(weights)
+    made_from = describe(evaluation_inputs(folder) | _further_inputs(other, weights))
+    options = {"folds": folds, "schema": SCHEMA}
+    reason = what_changed(folder.report, made_from, options)
     if reason is None:
         logger.info("%s is up to date: only the report is rendered again", folder.report.name)
         return render(folder, folder.report, show_ids)
     check_fit(folder)
     logger.info("evaluating %s (%s)", folder.report.name, reason)
     began = time.monotonic()
+    priors = train_folds(folder, folds, device) if folds else []
     with building(folder.report) as work, logging_to(work):
         run_evaluations(folder, work, device)
-        vqvae = load_network(folder.vqvae, select_device(device))
-        decode = decoder(vqvae, sample_size(folder.path))
-        numbers = summarise(folder, work, decode)
-        if sample_files(folder):
-            numbers |= measure_samples(folder, work, vqvae, decode)
-        with writing(work / "metrics.json") as path:
-            path.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
-        write_provenance(work, made_from, {}, time.monotonic() - began)
+        numbers = measure_run(folder, work, other, spaces, device)
+        if priors:
+            membership = numbers["audit"]["membership"]
+            membership["cross_fitted"] = measure_cross_fitted(folder, priors, device)
+        _write_metrics(work, numbers)
+        write_provenance(work, made_from, options, time.monotonic() - began)
         render(folder, work, show_ids)
     return folder.report / "report.html"
+
+
+def weight_space(weights: Path | str | None) -> dict[str, Features]:
+    """A feature space by the name of the file of its weights; none for None.
+
+    Raises:
+        UsageError: if the file holds no weights that can be used.
+    """
+    if weights is None:
+        return {}
+    path = Path(weights)
+    try:
+        return {path.name.split(".")[0]: ResNetFeatures(path)}
+    except ValueError as error:
+        raise UsageError(f"--weights: {error}") from error
+
+
+def _further_inputs(cohort: RunFolder | None, weights: Path | str | None) -> dict[str, Path]:
+    """The files of options that figures depend on."""
+    files = {} if cohort is None else {"cohort": cohort.slices / "provenance.json"}
+    return files if weights is None else files | {"weights": Path(weights)}
+
+
+def _write_metrics(folder: Path, numbers: dict[str, Any]) -> None:
+    with writing(folder / "metrics.json") as path:
+        path.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
 
 
 def evaluate_images(
@@ -88,6 +133,8 @@ def evaluate_images(
     out: Path | str,
     *,
     participants: Path | str | None = None,
+    asked: Path | str | None = None,
+    weights: Path | str | None = None,
     seed: int = 0,
 ) -> Path:
     """Measure anybody's synthetic images against real ones; write metrics.json and the report.
@@ -97,26 +144,29 @@ def evaluate_images(
         synthetic: a folder of images of a generator, of the same size.
         out: the folder for metrics.json and report.html.
         participants: a table that says which participant each real image shows, with the columns
-            `image` and `participant_id`.
+            `image` and `participant_id`, and diagnosis, sex and age if it has them.
+        asked: a table that says what each synthetic image was asked for, with the columns `image`
+            and any of diagnosis, sex and age.
+        weights: a local ResNet's weights as a further feature space.
         seed: of bootstraps, halves and networks.
 
     Returns:
         The report.
 
     Raises:
-        UsageError: if a folder or the table cannot be used.
+        UsageError: if a folder, a table or the weights cannot be used.
         VQBrainError: if the images differ in size, or `out` holds something else.
     """
     folder = Path(out)
     if folder.exists() and not (folder / "metrics.json").is_file() and any(folder.iterdir()):
         raise VQBrainError(f"{folder} exists and holds no evaluation: give another folder")
     began = time.monotonic()
-    table = None if participants is None else Path(participants)
-    comparison = folder_comparison(Path(real), Path(synthetic), table, seed)
+    spaces = weight_space(weights)
+    tables = [None if table is None else Path(table) for table in (participants, asked)]
+    comparison = folder_comparison(Path(real), Path(synthetic), tables[0], tables[1], seed)
     with building(folder) as work, logging_to(work):
-        figures, matches = measure(comparison, seed=seed)
-        with writing(work / "metrics.json") as path:
-            path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
+        figures, matches = measure(comparison, spaces, seed)
+        _write_metrics(work, figures)
         render_comparison(comparison, figures, matches, work)
         options = {"real": str(real), "synthetic": str(synthetic), "seed": seed}
         write_provenance(work, {}, options, time.monotonic() - began)
@@ -148,21 +198,50 @@ def run_evaluations(run: RunFolder, work: Path, device: str) -> None:
         run_bundle("pixelcnn", "evaluate", ids)
 
 
-def measure_samples(run: RunFolder, work: Path, vqvae: nn.Module, decode: Decode) -> dict[str, Any]:
+def measure_run(
+    run: RunFolder,
+    work: Path,
+    other: RunFolder | None,
+    spaces: dict[str, Features],
+    device: str,
+) -> dict[str, Any]:
+    """The content of metrics.json; pictures go to `work`.
+
+    Args:
+        run: the run folder.
+        work: the folder of the report, with the tables of `run_evaluations`.
+        other: a run of another cohort; None for none.
+        spaces: feature spaces besides the usual ones.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+    vqvae = load_network(run.vqvae, select_device(device))
+    decode = decoder(vqvae, sample_size(run.path))
+    numbers = summarise(run, work, decode)
+    comparison = run_comparison(run, decode) if sample_files(run) else None
+    if comparison is not None:
+        every: dict[str, Features] = {"encoder": EncoderFeatures(vqvae), **spaces}
+        numbers |= measure_samples(run, work, comparison, every, device)
+    if other is not None:
+        numbers["cohort"] = measure_cohort(run, other, vqvae, decode, comparison, spaces)
+    return numbers
+
+
+def measure_samples(
+    run: RunFolder, work: Path, comparison: Comparison, spaces: dict[str, Features], device: str
+) -> dict[str, Any]:
     """The figures of the samples by protocol vqbrain-eval-1; closest.png goes to `work`.
 
     Args:
         run: the run folder, with samples.
         work: the folder of the report.
-        vqvae: the run's VQ-VAE, whose encoder is one of the feature spaces.
-        decode: its decoder.
+        comparison: of the run.
+        spaces: feature spaces besides those that every comparison has.
+        device: "auto", "cpu", "cuda" or "cuda:N".
     """
-    comparison = run_comparison(run, decode)
-    found, matches = measure(comparison, {"encoder": EncoderFeatures(vqvae)})
+    found, matches = measure(comparison, spaces)
     if matches is None:
         logger.warning("%s", found["not_measured"])
         return found
-    device = str(next(vqvae.parameters()).device)
     found["audit"]["membership"] = measure_membership(run, device)
     pairs = closest_pairs(comparison, matches, found["audit"]["copies"]["closest"])
     (work / "closest.png").write_bytes(beside_nearest(*pairs))

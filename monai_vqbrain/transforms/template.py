@@ -31,6 +31,31 @@ def template_brain() -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(mask.dataobj) > 0, np.asarray(mask.affine, dtype=np.float64)
 
 
+def template_tissues(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The probabilities of the tissues on a grid in template space.
+
+    Args:
+        affine: (4, 4) of the grid, voxel -> MNI, mm.
+        shape: (X, Y, Z) of the grid.
+
+    Returns:
+        (X, Y, Z, 3) float32: CSF, grey and white matter. CSF is what is neither within the brain
+        mask; outside it all are 0.
+    """
+    from nilearn import datasets
+
+    grey, white = datasets.load_mni152_gm_template(1), datasets.load_mni152_wm_template(1)
+    maps = [
+        read_at(
+            np.asarray(image.dataobj, dtype=np.float32), np.linalg.inv(image.affine) @ affine, shape
+        )
+        for image in (grey, white)
+    ]
+    brain = brain_in_template_space(affine, shape)
+    fluid = np.where(brain, 1 - maps[0] - maps[1], 0).clip(0, 1)
+    return np.stack([fluid, *(np.where(brain, part, 0) for part in maps)], axis=-1)
+
+
 @lru_cache(1)
 def template_extent() -> Extent:
     """The lowest and the highest x, y, z of the template's brain, mm."""

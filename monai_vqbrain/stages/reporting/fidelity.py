@@ -17,7 +17,8 @@ from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_slices_table
-from monai_vqbrain.stages.reporting.image_sets import BATCH, Decode
+from monai_vqbrain.stages.reporting.image_sets import Decode
+from monai_vqbrain.stages.reporting.run_images import BATCH
 from monai_vqbrain.tables import SLICE_KEYS
 
 WHITE = np.float32(255)  # the stored value of an intensity of 1

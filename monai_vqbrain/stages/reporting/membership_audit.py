@@ -67,26 +67,37 @@ def _chosen(items: Items, seed: int) -> Items:
 
 def _scores(prior: PixelCNN, items: Items, device: torch.device) -> dict[str, np.ndarray]:
     """Name of the score -> (N,) bits per slice; low for what the prior has learned well."""
-    conditioned = bool(prior.settings["conditions"])
-    with_condition, without = [], []
+    bits = bits_of_items(prior, items, device)
+    if not prior.settings["conditions"]:
+        return {"bits": bits}
+    plain = bits_of_items(prior, items, device, conditions=False)
+    return {"bits": bits, "bits_minus_unconditional": bits - plain}
+
+
+def bits_of_items(
+    prior: PixelCNN, items: Items, device: torch.device, conditions: bool = True
+) -> np.ndarray:
+    """Bits of each whole slice, taken by itself.
+
+    Args:
+        prior: the prior.
+        items: N of `code_items`.
+        device: where the prior is.
+        conditions: give it the conditions, if it has any.
+
+    Returns:
+        (N,) float64.
+    """
+    found = []
     starts = range(0, len(items), BATCH)
+    given = conditions and bool(prior.settings["conditions"])
     for start in progress(starts, "membership", len(starts)):
         batch = items[start : start + BATCH]
         codes = torch.stack([item["codes"] for item in batch]).to(device)
-        without.append(_bits(prior, codes, None))
-        if conditioned:
-            rows = torch.stack([item["condition"] for item in batch]).to(device)
-            with_condition.append(_bits(prior, codes, rows))
-    plain = np.concatenate(without)
-    if not conditioned:
-        return {"bits": plain}
-    conditional = np.concatenate(with_condition)
-    return {"bits": conditional, "bits_minus_unconditional": conditional - plain}
-
-
-def _bits(prior: PixelCNN, codes: torch.Tensor, rows: torch.Tensor | None) -> np.ndarray:
-    with torch.inference_mode():
-        return code_bits(prior, codes, rows).flatten(1).double().sum(1).cpu().numpy()
+        rows = torch.stack([i["condition"] for i in batch]).to(device) if given else None
+        with torch.inference_mode():
+            found.append(code_bits(prior, codes, rows).flatten(1).double().sum(1).cpu().numpy())
+    return np.concatenate(found)
 
 
 def _figures(

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from monai_vqbrain.metrics.anatomy import UNITS, fit_tissues, measure_anatomy
-from monai_vqbrain.metrics.anatomy_comparison import compare_anatomy
 from monai_vqbrain.metrics.bootstrap import Interval, balanced
 from monai_vqbrain.metrics.copies import CopySearch, Matches, audit_copies
 from monai_vqbrain.metrics.detectability import detectability, detectability_control
@@ -30,10 +28,11 @@ from monai_vqbrain.metrics.features import (
     Standardiser,
     texture_features,
 )
-from monai_vqbrain.metrics.plausibility import count_implausible, fit_ranges
 from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.datalist import MAX_SHIFT
+from monai_vqbrain.stages.reporting.anatomy import measure_anatomy_of
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
+from monai_vqbrain.stages.reporting.utility import measure_utilities
 
 PROTOCOL = "vqbrain-eval-1"
 MIN_IMAGES, MIN_PARTICIPANTS = 10, 2
@@ -55,8 +54,8 @@ def measure(
         seed: of bootstraps, halves and networks.
 
     Returns:
-        JSON values: protocol, images, distribution, detectability, anatomy, audit; and the nearest
-        training slice of each sample. With too few images `not_measured` says so instead.
+        JSON values: protocol, images, distribution, detectability, anatomy, audit, utility; and the
+        nearest training slice of each sample. With too few images `not_measured` says so instead.
     """
     sets = equal_sets(comparison, seed)
     found: Figures = {"protocol": PROTOCOL, "images": _counts(comparison, sets)}
@@ -76,6 +75,7 @@ def measure(
         "detectability": lambda: measure_detectability(comparison),
         "anatomy": lambda: measure_anatomy_of(comparison, seed),
         "audit": lambda: copies.append(measure_copies(comparison, seed)),
+        "utility": lambda: measure_utilities(comparison),
     }
     for name, step in progress(steps.items(), "measure samples", len(steps)):
         found[name] = step()
@@ -214,37 +214,6 @@ def measure_detectability(comparison: Comparison) -> Figures:
             "control_high": _finite(control.auc.high),
         }
     return found
-
-
-def measure_anatomy_of(comparison: Comparison, seed: int = 0) -> Figures:
-    """Anatomical measures of samples beside real held-out slices, and implausible samples."""
-    tissues = fit_tissues(comparison.training.images)
-    side = comparison.spacing or 1.0
-    axis = "sagittal" if comparison.sagittal else "axial"
-    sets = (comparison.training, comparison.held_out, comparison.synthetic)
-    training, held_out, synthetic = (
-        measure_anatomy(one.images, (side, side), tissues, axis) for one in sets
-    )
-    known = all(np.isfinite(one.positions).all() for one in sets)
-    places = (comparison.held_out.positions, comparison.synthetic.positions) if known else None
-    people = comparison.held_out.participants
-    compared = compare_anatomy(held_out, synthetic, people, places, seed=seed)
-    ranges = fit_ranges(training, comparison.training.positions if known else None)
-    order = (places[1], places[0]) if places else None
-    odd = count_implausible(ranges, synthetic, held_out, people, order, seed=seed)
-    measures = {
-        name: rows[0].as_json() | {"unit": UNITS[name]}
-        for name, rows in compared.items()
-        if math.isfinite(rows[0].difference)
-    }
-    return measures | {
-        "by_position": known,
-        "implausible_share": odd.share,
-        "implausible_low": odd.low,
-        "implausible_high": odd.high,
-        "implausible_share_real": odd.real_share,
-        "implausible_by_measure": {name: list(pair) for name, pair in odd.by_measure.items()},
-    }
 
 
 def measure_copies(comparison: Comparison, seed: int = 0) -> tuple[Figures, Matches]:

@@ -15,7 +15,6 @@ from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sampling import read_samples, sample_files
-from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.stages.reporting.coherence import Decode, compare_volumes
@@ -25,6 +24,7 @@ from monai_vqbrain.stages.reporting.fidelity import (
     fidelity_groups,
     trivial_fidelity,
 )
+from monai_vqbrain.stages.reporting.run_images import decode_slices
 from monai_vqbrain.tables import SLICE_KEYS, finite_or_none, read_table, write_table
 
 SCHEMA = 2
@@ -147,7 +147,7 @@ def compare_samples(
     names = np.repeat([file.name for file in files], slices)[: len(samples)]
     codes, rows, _ = read_codes(run)
     training, test = (rows[in_split(rows, s)] for s in ("training", "test"))
-    known = _decode_batches(codes[in_split(rows, "training")], decode)
+    known = decode_slices(codes[in_split(rows, "training")], decode)
     indices, distance = metrics.nearest(samples, known)
     table = training.iloc[indices][["participant_id", "session_id", "axis", "index"]]
     table = table.assign(sample=names, rms=distance / 255)
@@ -158,7 +158,7 @@ def compare_samples(
         "distance_to_training": finite_or_none(np.median(distance) / 255),
     }
     if len(test):
-        held_out = _decode_batches(codes[in_split(rows, "test")], decode)
+        held_out = decode_slices(codes[in_split(rows, "test")], decode)
         real = np.median(metrics.nearest(held_out, known)[1])
         result["test_distance_to_training"] = finite_or_none(real / 255)
     return result
@@ -181,12 +181,6 @@ def split_counts(run: RunFolder) -> dict[str, Any]:
         "sessions": sessions,
         "slices": {s: len(part) for s, part in parts.items()},
     }
-
-
-def _decode_batches(codes: np.ndarray, decode: Decode) -> np.ndarray:
-    """Decode codes (N, G, w, h) in fixed batches to images, (N, W, H) uint8."""
-    batches = [to_uint8(decode(codes[i : i + 64])) for i in range(0, len(codes), 64)]
-    return np.concatenate(batches)
 
 
 def _participants(rows: pd.DataFrame) -> list[str]:

@@ -1,0 +1,157 @@
+"""Cross-fitted membership: priors that have each not seen one part of the training participants."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from monai_vqbrain.errors import UsageError
+from monai_vqbrain.files import building, partial
+from monai_vqbrain.metrics.membership import cross_fitted, participant_folds
+from monai_vqbrain.networks import PixelCNN
+from monai_vqbrain.progress import progress
+from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
+from monai_vqbrain.runs.codes import code_items
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.networks import load_network, select_device
+from monai_vqbrain.stages.reporting.membership_audit import Items, bits_of_items
+from monai_vqbrain.stages.train import TrainOptions, train
+from monai_vqbrain.tables import SLICE_KEYS, read_text_table, write_table
+
+logger = logging.getLogger(__name__)
+
+UNUSED = "unused"  # split of the slices that a fold's prior must not see
+
+
+def train_folds(run: RunFolder, folds: int, device: str = "auto", seed: int = 0) -> list[RunFolder]:
+    """Train a prior per fold, as the run's own was, without the fold's training participants.
+
+    What is up to date is kept, and an interrupted training goes on.
+
+    Args:
+        run: the run folder, with a trained prior.
+        folds: how many.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: of the folds.
+
+    Returns:
+        A run folder per fold, below `R/5-prior-folds`.
+
+    Raises:
+        UsageError: if there are fewer training participants than folds.
+    """
+    table = read_text_table(run.codes / "codes.tsv")
+    training = (table["split"] == "training").to_numpy()
+    try:
+        dealt = participant_folds(table["participant_id"][training].tolist(), folds, seed)
+    except ValueError as error:
+        raise UsageError(f"--folds {folds}: {error}") from error
+    options = (read_provenance(run.prior) or {})["options"]
+    made = []
+    for fold in progress(range(folds), "folds"):
+        one = RunFolder(run.path / "5-prior-folds" / f"fold-{fold + 1}-of-{folds}")
+        _make_fold(run, one, training, dealt == fold, {"seed": seed})
+        train(one.path, "prior", _options(options, one, device))
+        made.append(one)
+    return made
+
+
+def _options(options: dict[str, Any], fold: RunFolder, device: str) -> TrainOptions:
+    interrupted = (partial(fold.prior) / "checkpoint.pt").is_file()
+    return TrainOptions(
+        minutes=options["minutes"],
+        epochs=options["max_epochs"],
+        resume=interrupted,
+        device=device,
+        seed=options["seed"],
+        overrides=options["overrides"],
+    )
+
+
+def _make_fold(
+    run: RunFolder,
+    fold: RunFolder,
+    training: np.ndarray,
+    left_out: np.ndarray,
+    options: dict[str, Any],
+) -> None:
+    """Make the run folder of a fold: the run's codes, of which the fold's are in no split."""
+    made_from = describe({"codes.tsv": run.codes / "codes.tsv", **_files(run)})
+    if what_changed(fold.codes, made_from, options) is None:
+        return
+    for source, target in ((run.slices, fold.slices), (run.vqvae, fold.vqvae)):
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("provenance.json", "config.json", "model.pt"):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, target / name)
+    with building(fold.codes) as work:
+        table = read_text_table(run.codes / "codes.tsv")
+        table.loc[np.flatnonzero(training)[left_out], "split"] = UNUSED
+        table.loc[(table["split"] == "test").to_numpy(), "split"] = UNUSED
+        write_table(table, work / "codes.tsv")
+        with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = file.metadata()
+        if "views" in tensors:  # of training slices only
+            tensors["views"] = tensors["views"][:, torch.from_numpy(~left_out)].contiguous()
+        save_file(tensors, work / "codes.safetensors", header)
+        write_provenance(work, made_from, options, 0.0)
+
+
+def _files(run: RunFolder) -> dict[str, Path]:
+    return {"codes": run.codes / "codes.safetensors", "3-vqvae": run.vqvae / "model.pt"}
+
+
+def measure_cross_fitted(
+    run: RunFolder, folds: list[RunFolder], device: str = "auto", seed: int = 0
+) -> dict[str, Any]:
+    """How well bits tell whether a prior has seen a participant, each compared with itself.
+
+    Every training slice is scored by the prior that has not seen its participant, and by that of
+    the next fold, which has.
+
+    Args:
+        run: the run folder.
+        folds: the result of `train_folds`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: of the bootstrap.
+
+    Returns:
+        JSON values.
+    """
+    place = select_device(device)
+    unseen_by = [_left_out(fold) for fold in folds]
+    seen: dict[tuple[str, ...], float] = {}
+    unseen: dict[tuple[str, ...], float] = {}
+    for number, fold in enumerate(folds):
+        prior = cast("PixelCNN", load_network(fold.prior, place))
+        items = code_items(run.path, "training", None, prior.settings["conditions"])
+        before = unseen_by[number - 1]
+        for found, keys in ((unseen, unseen_by[number]), (seen, before)):
+            chosen: Items = [item for item in items if _key(item) in keys]
+            bits = bits_of_items(prior, chosen, place)
+            found |= {_key(item): float(b) for item, b in zip(chosen, bits, strict=True)}
+    order = sorted(unseen)
+    result = cross_fitted(
+        [seen[k] for k in order], [unseen[k] for k in order], [k[0] for k in order], seed=seed
+    )
+    figures = asdict(result)
+    return figures | figures.pop("auc") | {"folds": len(folds), "auc": result.auc.value}
+
+
+def _left_out(fold: RunFolder) -> set[tuple[str, ...]]:
+    table = read_text_table(fold.codes / "codes.tsv")
+    rows = table[table["split"] == UNUSED]
+    return {tuple(map(str, row)) for row in rows[list(SLICE_KEYS)].itertuples(index=False)}
+
+
+def _key(item: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(item[name]) for name in SLICE_KEYS)

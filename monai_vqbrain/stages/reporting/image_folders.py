@@ -1,0 +1,172 @@
+"""Folders of images that an evaluation compares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from monai_vqbrain.cohorts.columns import (
+    choose_columns,
+    facts,
+    read_table as read_any_table,
+    records,
+)
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.progress import progress
+from monai_vqbrain.runs.stacks import to_uint8
+from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
+from monai_vqbrain.transforms.input_image import UNREADABLE
+from monai_vqbrain.transforms.input_slice import PICTURES, grey_pixels
+
+logger = logging.getLogger(__name__)
+
+VOLUMES = (".nii", ".nii.gz")
+MIN_FOREGROUND = 0.05  # of a slice's frame, for a slice of a volume to count
+
+
+About = Mapping[str, dict[str, Any]]  # name of an image -> participant_id, diagnosis, sex, age
+
+
+def folder_comparison(
+    real: Path, synthetic: Path, table: Path | None, asked: Path | None = None, seed: int = 0
+) -> Comparison:
+    """The sets of two folders of images; half of the real participants take the part of training.
+
+    Args:
+        real: the folder with real images.
+        synthetic: the folder with those of a generator.
+        table: which participant each real image shows: columns `image` and `participant_id`; and
+            diagnosis, sex and age if it has them.
+        asked: what each synthetic image was asked for: columns `image` and any of these three.
+        seed: of the halves.
+
+    Raises:
+        UsageError: if a folder or the table cannot be used.
+        VQBrainError: if the images differ in size.
+    """
+    first = read_images(real, read_about(table, ("image", "participant_id")))
+    second = read_images(synthetic, read_about(asked, ("image",)), first.images.shape[1:])
+    notes = []
+    if table is None:
+        notes.append(
+            "no table says which participant each real image shows, so each image counts as a "
+            "participant; if several show one, intervals are too narrow and copies look legitimate"
+        )
+        logger.warning("%s: give --participants TABLE", notes[0])
+    people = np.unique(first.participants)
+    half = np.random.default_rng(seed).permutation(people)[: len(people) // 2]
+    training = np.isin(first.participants, half)
+    return Comparison(first.take(training), first.take(~training), second, notes=tuple(notes))
+
+
+def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None) -> ImageSet:
+    """Read a folder of PNG, JPEG, TIFF or NIfTI images of one size.
+
+    A NIfTI volume gives all of its slices along the third axis that hold at least 5 % foreground.
+
+    Args:
+        folder: it is searched with its sub-folders.
+        about: name of a file, with or without its folder and ending -> what is known; a file that
+            is not in it is a participant of its own.
+        size: (W, H) that the images must have; by default that of the first.
+
+    Raises:
+        UsageError: if the folder is not there or holds no image.
+        VQBrainError: for an image of another size, or one that cannot be read.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder: give one with PNG, JPEG or NIfTI images")
+    files = [p for p in sorted(folder.rglob("*")) if p.name.lower().endswith((*PICTURES, *VOLUMES))]
+    if not files:
+        raise UsageError(f"{folder} holds no PNG, JPEG, TIFF or NIfTI image")
+    stacks: list[np.ndarray] = []
+    rows: list[dict[str, Any]] = []
+    for file in progress(files, f"read {folder.name}", len(files)):
+        slices, places = _slices_of(file)
+        size = slices.shape[1:] if size is None else size
+        if slices.shape[1:] != tuple(size):
+            raise VQBrainError(
+                f"{file} has {slices.shape[1]}x{slices.shape[2]} pixels, the others "
+                f"{size[0]}x{size[1]}: resample all images to one size first"
+            )
+        known = _find(file, folder, about)
+        stacks.append(slices)
+        rows += [known | {"position": place} for place in places]
+    return ImageSet(np.concatenate(stacks), pd.DataFrame(rows))
+
+
+def _slices_of(file: Path) -> tuple[np.ndarray, Sequence[float]]:
+    """(S, W, H) uint8 and the position of each slice; NaN for a single one."""
+    try:
+        if file.name.lower().endswith(PICTURES):
+            with Image.open(file) as opened:
+                stack = np.rot90(grey_pixels(opened), -1)[None]
+        else:
+            values = np.asarray(nib.load(file).dataobj)  # type: ignore[attr-defined]
+            stack = np.moveaxis(values.reshape((*values.shape, 1)[:3]), 2, 0)
+    except UNREADABLE as error:
+        raise VQBrainError(f"{file} cannot be read ({error}): remove it or replace it") from error
+    slices = _as_uint8(stack)
+    if len(slices) == 1:
+        return slices, [float("nan")]
+    full = (slices > 0).mean(axis=(1, 2)) >= MIN_FOREGROUND
+    return slices[full], (np.flatnonzero(full) / max(len(slices) - 1, 1)).tolist()
+
+
+def _as_uint8(values: np.ndarray) -> np.ndarray:
+    """8-bit values as they are; values in [0, 1] times 255; others by their largest."""
+    if values.dtype == np.uint8:
+        return values
+    top = float(values.max())
+    scale = 1.0 if values.dtype.kind == "f" and top <= 1 else max(top, 1e-12)
+    return to_uint8(values.astype(np.float32) / scale)
+
+
+def _find(file: Path, folder: Path, about: About) -> dict[str, Any]:
+    """What is known of an image; its own name where no participant is."""
+    relative = file.relative_to(folder)
+    own = {"participant_id": relative.as_posix()}
+    stem = relative.name.split(".")[0]
+    for name in (relative.as_posix(), relative.name, stem):
+        if name in about:
+            return own | about[name]
+    return own
+
+
+def read_about(path: Path | None, needed: tuple[str, ...]) -> About:
+    """Read a table of images; empty for None.
+
+    Args:
+        path: CSV or TSV with a column `image` and others.
+        needed: the columns that it must have, in any case.
+
+    Returns:
+        Name of an image -> participant_id where there is that column, and whatever is known of
+        diagnosis, sex and age.
+
+    Raises:
+        UsageError: if the file cannot be read or lacks a column.
+    """
+    if path is None:
+        return {}
+    table, problems = read_any_table(path)
+    columns = {str(name).lower(): str(name) for name in table.columns}
+    if problems or not set(needed) <= columns.keys():
+        there = ", ".join(map(str, table.columns)) or "none that can be read"
+        raise UsageError(f"{path} needs the columns {' and '.join(needed)}; there are: {there}")
+    chosen = choose_columns(table)
+    about = {}
+    for row in records(table):
+        known = asdict(facts(row, chosen))
+        if "participant_id" in columns:
+            known["participant_id"] = row[columns["participant_id"]].strip()
+        about[row[columns["image"]].strip()] = {k: v for k, v in known.items() if v}
+    return about

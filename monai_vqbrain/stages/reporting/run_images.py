@@ -1,0 +1,99 @@
+"""The images of a run that an evaluation compares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from monai_vqbrain.progress import progress
+from monai_vqbrain.provenance import read_provenance
+from monai_vqbrain.runs.codes import read_codes
+from monai_vqbrain.runs.conditions import position_column
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.sampling import sample_files, slice_positions
+from monai_vqbrain.runs.stacks import to_uint8
+from monai_vqbrain.runs.tables import in_split
+from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet, TissuePriors
+from monai_vqbrain.tables import read_table
+from monai_vqbrain.transforms.template import template_tissues
+
+BATCH = 64  # slices that are decoded at a time
+
+
+def run_comparison(run: RunFolder, decode: Decode) -> Comparison:
+    """The sets of a run; real slices as its VQ-VAE returns them, like the samples.
+
+    Raw slices hold detail that no decoded image has, and would be told from samples by that alone.
+
+    Args:
+        run: the run folder, with samples.
+        decode: the VQ-VAE's decoder.
+    """
+    codes, rows, _ = read_codes(run)
+    position, options = position_column(run), _slicing_options(run)
+    about = rows.assign(position=rows[position]).reset_index(drop=True)
+    real = ImageSet(decode_slices(codes, decode), about)
+    held_out = in_split(about, "validation") | in_split(about, "test")
+    return Comparison(
+        training=real.take(in_split(about, "training")),
+        held_out=real.take(held_out),
+        synthetic=sample_images(run, position),
+        spacing=float(options["spacing"]) if "spacing" in options else None,
+        sagittal=set(rows["axis"]) == {"sagittal"},
+        priors=_tissue_priors(run, rows) if options.get("space") else None,
+    )
+
+
+def _slicing_options(run: RunFolder) -> dict[str, Any]:
+    return dict((read_provenance(run.slices) or {}).get("options", {}))
+
+
+def _tissue_priors(run: RunFolder, rows: pd.DataFrame) -> TissuePriors | None:
+    """The template's tissues in the slices of an aligned run; None for several axes."""
+    if rows["axis"].nunique() > 1:
+        return None
+    slices = rows.drop_duplicates("index").sort_values("index")
+    stack: Any = nib.load(run.slices / slices["stack"].iloc[0])  # aligned stacks have one grid
+    maps = template_tissues(stack.affine, stack.shape)[:, :, slices["index"].to_numpy()]
+    return TissuePriors(np.moveaxis(maps, 2, 0), slices["position_mm"].to_numpy(dtype=float))
+
+
+def decode_slices(codes: np.ndarray, decode: Decode) -> np.ndarray:
+    """Decode (N, G, w, h) codes in fixed batches: (N, W, H) uint8."""
+    starts = range(0, len(codes), BATCH)
+    batches = [to_uint8(decode(codes[i : i + BATCH])) for i in progress(starts, "decode slices")]
+    return np.concatenate(batches)
+
+
+def sample_images(run: RunFolder, position: str) -> ImageSet:
+    """The slices of a run's samples; those of volumes are at the run's own positions.
+
+    Args:
+        run: the run folder.
+        position: the column of slice positions.
+    """
+    files = sample_files(run)
+    asked = [
+        _parse_condition(text) for text in read_table(run.samples / "samples.tsv")["condition"]
+    ]
+    stacks, about = [], []
+    for file, conditions in zip(files, asked, strict=True):
+        image: Any = nib.load(file)
+        slices = np.moveaxis(np.asanyarray(image.dataobj.get_unscaled()), 2, 0)
+        stacks.append(slices)
+        known: dict[str, Any] = {n: conditions.get(n) for n in ("age", "sex", "diagnosis")}
+        known["participant_id"] = file.name.removesuffix(".nii.gz")
+        places = [conditions.get(position)]
+        if len(slices) > 1:
+            places = slice_positions(run, position).tolist()
+        about += [known | {"position": place} for place in places]
+    return ImageSet(np.concatenate(stacks), pd.DataFrame(about))
+
+
+def _parse_condition(text: Any) -> dict[str, str]:
+    """`diagnosis=AD, age=75` as a dictionary."""
+    parts = [part.split("=", 1) for part in str(text).split(", ") if "=" in part]
+    return dict(parts)

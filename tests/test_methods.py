@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from made_metrics import mean as interval, sample_metrics
 
-from monai_vqbrain.metrics.anatomy_comparison import compare_anatomy
+from monai_vqbrain.metrics import utility
+from monai_vqbrain.metrics.anatomy_comparison import compare_anatomy, slope_on
 from monai_vqbrain.metrics.membership import dataset_inference
+from monai_vqbrain.metrics.utility import measure_utility
 from monai_vqbrain.stages.reporting.methods import slicing_paragraph, split_paragraph, split_table
 from monai_vqbrain.stages.reporting.methods_evaluation import (
     evaluation_paragraph,
@@ -174,6 +176,9 @@ def test_an_evaluation_without_samples_claims_none() -> None:
 
 def test_numbers_of_draws_are_those_of_the_metrics() -> None:
     assert inspect.signature(compare_anatomy).parameters["draws"].default == 500
+    assert inspect.signature(slope_on).parameters["draws"].default == 500
+    assert inspect.signature(measure_utility).parameters["draws"].default == 500
+    assert utility.STEPS == 150
     assert inspect.signature(dataset_inference).parameters["permutations"].default == 9999
 
 

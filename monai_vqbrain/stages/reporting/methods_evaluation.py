@@ -85,12 +85,12 @@ def _fidelity(metrics: Record) -> Iterator[str]:
     if not found:
         return
     of = found["ssim_brain"]
-    several = ", multi-scale SSIM [@ms_ssim]" if "ms_ssim_whole" in found else ""
+    several = ", by multi-scale SSIM [@ms_ssim]" if "ms_ssim_whole" in found else ""
     yield (
         f"Reconstructions of {of['slices']:,} slices of {of['participants']} test participants "
         "were compared with the original slices by the structural similarity index (SSIM) [@ssim] "
         "(Gaussian window, σ = 1.5 pixels, 11 × 11 pixels, data range 1), averaged inside the "
-        f"brain mask and over the whole image{several} and the peak signal-to-noise ratio"
+        f"brain mask and over the whole image{several}, and by the peak signal-to-noise ratio"
     )
     yield (
         "Scores were averaged over the slices of each participant, then over participants, with "

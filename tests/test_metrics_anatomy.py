@@ -289,6 +289,14 @@ def test_positions_that_go_with_age_are_no_slope() -> None:
     assert held.low < 0 < held.high
 
 
+def test_draws_in_which_all_real_slices_are_equal_make_no_interval_of_billions() -> None:
+    parts = np.ones(40)
+    parts[-1] = 2  # of one participant, whom many draws leave out
+    found = compare_anatomy({"parts": parts}, {"parts": np.full(30, 3.0)}, names(10, 4))
+    assert 0 < found["parts"][0].difference_low
+    assert found["parts"][0].difference_high < 20
+
+
 @pytest.mark.parametrize("asked", [np.full(6, 40.0), np.full(6, np.nan)])
 def test_what_was_asked_must_vary(asked: np.ndarray) -> None:
     assert np.isnan(slope_on(np.arange(6.0), asked, names(6, 1)).slope)

@@ -13,6 +13,7 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
 BINS = 8  # groups of slice positions
+SMALLEST_SD = 1e-6  # of the largest value; below it a standard deviation is none
 
 
 @dataclass(frozen=True)
@@ -200,8 +201,9 @@ def _compare_measure(real: _Side, synthetic: _Side, bins: int) -> list[Differenc
     mean, variance, sample, distance = (np.stack(column) for column in zip(*moments, strict=True))
     sizes = np.array([[len(one.values), len(other.values)] for one, other in pairs])
     sd = np.sqrt(_over_bins(variance, sizes[:, :1]))
+    least = SMALLEST_SD * np.abs(real.values).max(initial=0)  # rounding, where all are equal
     with np.errstate(divide="ignore", invalid="ignore"):
-        difference = (sample - mean) / np.where(sd > 0, sd, np.nan)
+        difference = (sample - mean) / np.where(sd > least, sd, np.nan)
     columns = (difference, distance, mean, sample)
     whole = [_over_bins(column, sizes[:, 1:]) for column in columns]
     return [

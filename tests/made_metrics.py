@@ -97,7 +97,8 @@ def membership() -> dict[str, Any]:
         "scores": {name: figures | {"dataset_p_value": p} for name, p in scores.items()},
         "cross_fitted": {
             "folds": 5, "auc": 0.61, "low": 0.45, "high": 0.75, "participants": 34, "slices": 544,
-            "p_value": 0.08,
+            "p_value": 0.08, "participant_auc": {"value": 0.64, "low": 0.5, "high": 0.78},
+            "saved": {"value": 12.3, "low": 2.1, "high": 22.5},
         },
     }  # fmt: skip
 
@@ -113,7 +114,8 @@ def utility() -> dict[str, Any]:
         "age band": {
             "measurable": False,
             "why": "the classifier of real slices is at chance (AUC 0.52, p = 0.31)",
-            "real": score,
+            "real": score, "synthetic": None, "both": None, "difference": None,
+            "difference_low": None, "difference_high": None,
         },
         "diagnosis": {"measurable": False, "why": "samples were not asked for a diagnosis"},
     }  # fmt: skip
@@ -144,6 +146,6 @@ def cohort() -> dict[str, Any]:
         "name": "other-run",
         "fidelity": {"ssim_brain": mean(0.71), "ssim_whole": mean(0.9), "psnr_brain": mean(25.5)},
         "prior": {"bits_per_code_interval": mean(2.75)},
-        **{n: samples[n] for n in ("distribution", "detectability", "anatomy")},
+        **{n: samples[n] for n in ("distribution", "detectability", "anatomy", "utility")},
         "images": samples["images"] | {"held_out_participants": 125},
     }

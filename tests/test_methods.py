@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from made_metrics import mean as interval, sample_metrics
 
-from monai_vqbrain.metrics.anatomy_comparison import compare_anatomy
+from monai_vqbrain.metrics import utility
+from monai_vqbrain.metrics.anatomy_comparison import compare_anatomy, slope_on
 from monai_vqbrain.metrics.membership import dataset_inference
+from monai_vqbrain.metrics.utility import measure_utility
 from monai_vqbrain.stages.reporting.methods import slicing_paragraph, split_paragraph, split_table
 from monai_vqbrain.stages.reporting.methods_evaluation import (
     evaluation_paragraph,
@@ -127,19 +129,19 @@ TRAINED = {"iterations": 1430, "options": {"seed": 3}}
         (
             CODES,
             TRAINED,
-            "gated PixelCNN [@pixelcnn], with GELU in place of the gates, conditioned",
+            "with GELU in place of the gates, conditioned on age and sex",
         ),
         (CODES, {}, "with MONAI 1.6.1 [@monai] and PyTorch 2.13.0 (monai-vqbrain)"),
     ],
 )
 def test_models(codes: dict[str, str], prior: dict[str, object], words: str) -> None:
-    text = models_paragraph(codes, TRAINED, prior, "age, sex", VERSIONS)
+    text = models_paragraph(codes, TRAINED, prior, ("age", "sex"), VERSIONS)
     assert words in text
     assert ("PixelCNN" in text) is bool(prior)
 
 
 def test_models_of_unknown_codes_are_not_described() -> None:
-    assert models_paragraph({}, TRAINED, TRAINED, "", VERSIONS) == ""
+    assert models_paragraph({}, TRAINED, TRAINED, (), VERSIONS) == ""
 
 
 FIDELITY = {"test": {"ssim_brain": interval(0.8), "ms_ssim_whole": interval(0.9)}}
@@ -174,6 +176,9 @@ def test_an_evaluation_without_samples_claims_none() -> None:
 
 def test_numbers_of_draws_are_those_of_the_metrics() -> None:
     assert inspect.signature(compare_anatomy).parameters["draws"].default == 500
+    assert inspect.signature(slope_on).parameters["draws"].default == 500
+    assert inspect.signature(measure_utility).parameters["draws"].default == 500
+    assert utility.STEPS == 150
     assert inspect.signature(dataset_inference).parameters["permutations"].default == 9999
 
 
@@ -197,10 +202,25 @@ def test_bibtex_entries_are_whole(key: str) -> None:
         assert f"  {field} = {{" in entry
 
 
+def test_bibtex_has_the_fields_of_the_publication() -> None:
+    assert REFERENCES["mni"].bibtex("mni") == (
+        "@article{mni,\n"
+        "  author = {Fonov, V and Evans, A C and Botteron, K and Almli, C R and McKinstry, R C and "
+        "Collins, D L},\n"
+        "  title = {{Unbiased average age-appropriate atlases for pediatric studies}},\n"
+        "  journal = {NeuroImage},\n"
+        "  year = {2011},\n"
+        "  volume = {54},\n"
+        "  number = {1},\n"
+        "  pages = {313--327},\n"
+        "  doi = {10.1016/j.neuroimage.2010.07.033}\n}"
+    )
+
+
 def test_a_reference_is_written_as_in_a_paper() -> None:
     assert REFERENCES["mni"].text == (
         "Fonov V, Evans AC, Botteron K, Almli CR, McKinstry RC, Collins DL. Unbiased average "
-        "age-appropriate atlases for pediatric studies. NeuroImage, 54(1):313-327, 2011. "
+        "age-appropriate atlases for pediatric studies. NeuroImage 54(1):313-327, 2011. "
         "doi:10.1016/j.neuroimage.2010.07.033."
     )
     assert "Wang Y, et al. MONAI" in REFERENCES["monai"].text

@@ -101,11 +101,10 @@ def _methods(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any]) -> 
     options, versions = slices.get("options", {}), _versions(run)
     participants, given = metrics["split"]["participants"], slices.get("given_splits", False)
     pixel = _pixel(run, rows)
-    conditions = ", ".join(_conditions(run))
     return number_citations({
         "Image processing": methods.slicing_paragraph(rows, options, pixel, versions),
         "Participants": methods.split_paragraph(options, participants, given),
-        "Models": models_paragraph(codes, vqvae, prior, conditions, versions),
+        "Models": models_paragraph(codes, vqvae, prior, _conditions(run), versions),
         "Evaluation": evaluation_paragraph(metrics, samples.get("options", {})),
     })  # fmt: skip
 

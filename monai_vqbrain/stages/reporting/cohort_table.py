@@ -37,31 +37,35 @@ def cohort_rows(metrics: Figures) -> list[dict[str, Any]]:
     return rows
 
 
-def _figures(metrics: Figures) -> Iterator[tuple[str, str, Text]]:
+def _figures(metrics: Figures) -> Iterator[tuple[str, tuple[str, ...], Text]]:
     """Name, where it is in metrics.json, and how it is written."""
-    yield "held-out participants", "images.held_out_participants", str
-    yield "held-out slices", "images.held_out", str
-    yield "samples", "images.synthetic", str
+    yield "held-out participants", ("images", "held_out_participants"), str
+    yield "held-out slices", ("images", "held_out"), str
+    yield "samples", ("images", "synthetic"), str
     for name, key, digits in (
         ("SSIM inside the brain", "ssim_brain", 3),
         ("SSIM, whole image", "ssim_whole", 3),
         ("MS-SSIM, whole image", "ms_ssim_whole", 3),
         ("PSNR inside the brain, dB", "psnr_brain", 1),
+        ("PSNR, whole image, dB", "psnr_whole", 1),
     ):
-        yield name, f"fidelity.{key}", partial(interval, digits=digits)
-    yield "bits per code", "prior.bits_per_code_interval", partial(interval, digits=2)
-    yield "detectability, AUC", "detectability", _auc
+        yield name, ("fidelity", key), partial(interval, digits=digits)
+    yield "bits per code", ("prior", "bits_per_code_interval"), partial(interval, digits=2)
+    yield "detectability, AUC", ("detectability",), _auc
     for space in metrics.get("distribution", {}).get("kid", ()):
-        yield f"KID, {space}", f"distribution.kid.{space}", interval
-        yield f"coverage, {space}", f"distribution.coverage_interval.{space}", interval
-    yield "implausible samples", "anatomy.implausible_share", percent
-    yield "implausible real slices", "anatomy.implausible_share_real", percent
+        yield f"KID, {space}", ("distribution", "kid", space), interval
+        yield f"coverage, {space}", ("distribution", "coverage_interval", space), interval
+    yield "implausible samples", ("anatomy", "implausible_share"), percent
+    yield "implausible real slices", ("anatomy", "implausible_share_real"), percent
+    for task in metrics.get("utility", ()):
+        for trained in ("real", "synthetic"):
+            yield f"{task}, AUC, trained on {trained} slices", ("utility", task, trained), _task
 
 
-def _find(metrics: Figures, path: str) -> Any:
+def _find(metrics: Figures, path: tuple[str, ...]) -> Any:
     """The value at a path; None where there is none. A run's own fidelity is that of its test."""
     found: Any = metrics
-    for key in path.split("."):
+    for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
         if key == "fidelity" and isinstance(found, Mapping):
             found = found.get("test", found)
@@ -73,6 +77,10 @@ def _middle(found: Any) -> float | None:
     if not isinstance(found, Mapping):
         return float(found)
     return next((found[key] for key in ("mean", "value", "auc") if key in found), None)
+
+
+def _task(found: Figures) -> str:
+    return f"{number(found['auc'])} {ends(found['auc_low'], found['auc_high'])}".strip()
 
 
 def _auc(found: Figures) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from monai_vqbrain.metrics.bootstrap import REPLICATES
@@ -18,7 +18,7 @@ CODEBOOKS = {
 
 
 def models_paragraph(
-    codes: Record, vqvae: Record, prior: Record, conditions: str, versions: Versions
+    codes: Record, vqvae: Record, prior: Record, conditions: Sequence[str], versions: Versions
 ) -> str:
     """What was trained, as a paragraph for a paper's methods.
 
@@ -26,7 +26,7 @@ def models_paragraph(
         codes: of 4-codes/provenance.json: quantizer, num_codes and grid; may lack them.
         vqvae: 3-vqvae/provenance.json.
         prior: 5-prior/provenance.json; empty if there is no prior.
-        conditions: what the prior is conditioned on, such as "age, sex"; empty for nothing.
+        conditions: what the prior is conditioned on, in words.
         versions: package -> version.
 
     Returns:
@@ -40,7 +40,7 @@ def models_paragraph(
         f"Each slice was represented by a grid of {grid} codes with a {codec}{_steps(vqvae)}"
     ]
     if prior:
-        given = f", conditioned on {conditions}" if conditions else ""
+        given = f", conditioned on {_listed(conditions)}" if conditions else ""
         sentences.append(
             "The distribution of the codes was modelled by an autoregressive network with the "
             "vertical and horizontal stacks of the gated PixelCNN [@pixelcnn], with GELU in place "
@@ -85,12 +85,12 @@ def _fidelity(metrics: Record) -> Iterator[str]:
     if not found:
         return
     of = found["ssim_brain"]
-    several = ", multi-scale SSIM [@ms_ssim]" if "ms_ssim_whole" in found else ""
+    several = ", by multi-scale SSIM [@ms_ssim]" if "ms_ssim_whole" in found else ""
     yield (
         f"Reconstructions of {of['slices']:,} slices of {of['participants']} test participants "
         "were compared with the original slices by the structural similarity index (SSIM) [@ssim] "
         "(Gaussian window, σ = 1.5 pixels, 11 × 11 pixels, data range 1), averaged inside the "
-        f"brain mask and over the whole image{several} and the peak signal-to-noise ratio"
+        f"brain mask and over the whole image{several}, and by the peak signal-to-noise ratio"
     )
     yield (
         "Scores were averaged over the slices of each participant, then over participants, with "
@@ -176,6 +176,6 @@ def _utility(metrics: Record) -> Iterator[str]:
         )
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

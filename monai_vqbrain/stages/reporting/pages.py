@@ -65,8 +65,10 @@ def number(value: float | None, digits: int = 2) -> str:
     """A number with this many decimals, fewer if it is large; a missing one as a dash.
 
     Example:
-        >>> number(0.5), number(1587.3), number(34594063.1), number(None)
-        ('0.50', '1587', '3.5 × 10⁷', '–')
+        >>> number(0.5), number(1587.3), number(None)
+        ('0.50', '1587', '–')
+        >>> number(34594063.1).split(NO_BREAK)
+        ['3.5', '×', '10⁷']
     """
     if value is None:
         return "–"
@@ -74,7 +76,8 @@ def number(value: float | None, digits: int = 2) -> str:
         shown = digits if abs(value) < 100 else min(digits, 1 if abs(value) < 1000 else 0)
         return f"{round(value, shown) + 0.0:.{shown}f}"  # + 0.0: no negative zero
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"
+    power = str(int(exponent)).translate(SUPERSCRIPT)
+    return NO_BREAK.join((mantissa, "×", f"10{power}"))
 
 
 def percent(value: float | None, digits: int = 1) -> str:

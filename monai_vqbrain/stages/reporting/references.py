@@ -16,7 +16,8 @@ class Reference:
         title: in sentence case.
         venue: journal, proceedings or preprint server.
         year: of publication.
-        detail: volume and pages, or the number of a preprint; empty if there is none.
+        volume: with the number of the issue in brackets; empty if there is none.
+        pages: first and last, or the number of the article; empty if there is none.
         doi: without a resolver's address; empty if there is none.
         kind: the type of the BibTeX entry.
     """
@@ -25,7 +26,8 @@ class Reference:
     title: str
     venue: str
     year: int
-    detail: str = ""
+    volume: str = ""
+    pages: str = ""
     doi: str = ""
     kind: str = "inproceedings"
 
@@ -33,18 +35,23 @@ class Reference:
     def text(self) -> str:
         """The entry of a reference list."""
         authors = ", ".join(_initials_last(name) for name in self.authors.split(" and "))
-        where = ", ".join(filter(None, (self.venue, self.detail)))
+        where = " ".join(
+            filter(None, (self.venue, ":".join(filter(None, (self.volume, self.pages)))))
+        )
         doi = f" doi:{self.doi}." if self.doi else ""
         return f"{authors}. {self.title}. {where}, {self.year}.{doi}"
 
     def bibtex(self, key: str) -> str:
         """The BibTeX entry."""
+        volume, _, number = self.volume.removesuffix(")").partition("(")
         fields = {
             "author": self.authors,
             "title": f"{{{self.title}}}",
             "journal" if self.kind == "article" else "booktitle": self.venue,
             "year": str(self.year),
-            "note": self.detail,
+            "volume": volume,
+            "number": number,
+            "pages": self.pages.replace("-", "--"),
             "doi": self.doi,
         }
         lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
@@ -61,7 +68,7 @@ NEURIPS = "Advances in Neural Information Processing Systems"
 REFERENCES = {
     "vqvae": Reference(
         "van den Oord, A and Vinyals, O and Kavukcuoglu, K",
-        "Neural discrete representation learning", NEURIPS, 2017, "volume 30",
+        "Neural discrete representation learning", NEURIPS, 2017, "30",
     ),
     "fsq": Reference(
         "Mentzer, F and Minnen, D and Agustsson, E and Tschannen, M",
@@ -71,41 +78,41 @@ REFERENCES = {
     "pixelcnn": Reference(
         "van den Oord, A and Kalchbrenner, N and Espeholt, L and Kavukcuoglu, K and Vinyals, O and "
         "Graves, A",
-        "Conditional image generation with PixelCNN decoders", NEURIPS, 2016, "volume 29",
+        "Conditional image generation with PixelCNN decoders", NEURIPS, 2016, "29",
     ),
     "monai": Reference(
         "Cardoso, M J and Li, W and Brown, R and Ma, N and Kerfoot, E and Wang, Y and others",
-        "MONAI: an open-source framework for deep learning in healthcare", "arXiv", 2022,
-        "2211.02701", "10.48550/arXiv.2211.02701", "article",
+        "MONAI: an open-source framework for deep learning in healthcare",
+        "arXiv preprint arXiv:2211.02701", 2022, kind="article",
     ),
     "mni": Reference(
         "Fonov, V and Evans, A C and Botteron, K and Almli, C R and McKinstry, R C and "
         "Collins, D L",
         "Unbiased average age-appropriate atlases for pediatric studies", "NeuroImage", 2011,
-        "54(1):313-327", "10.1016/j.neuroimage.2010.07.033", "article",
+        "54(1)", "313-327", "10.1016/j.neuroimage.2010.07.033", "article",
     ),
     "n4": Reference(
         "Tustison, N J and Avants, B B and Cook, P A and Zheng, Y and Egan, A and "
         "Yushkevich, P A and Gee, J C",
         "N4ITK: improved N3 bias correction", "IEEE Transactions on Medical Imaging", 2010,
-        "29(6):1310-1320", "10.1109/TMI.2010.2046908", "article",
+        "29(6)", "1310-1320", "10.1109/TMI.2010.2046908", "article",
     ),
     "simpleitk": Reference(
         "Lowekamp, B C and Chen, D T and Ibáñez, L and Blezek, D",
-        "The design of SimpleITK", "Frontiers in Neuroinformatics", 2013, "7:45",
+        "The design of SimpleITK", "Frontiers in Neuroinformatics", 2013, "7", "45",
         "10.3389/fninf.2013.00045", "article",
     ),
     "ssim": Reference(
         "Wang, Z and Bovik, A C and Sheikh, H R and Simoncelli, E P",
         "Image quality assessment: from error visibility to structural similarity",
-        "IEEE Transactions on Image Processing", 2004, "13(4):600-612",
+        "IEEE Transactions on Image Processing", 2004, "13(4)", "600-612",
         "10.1109/TIP.2003.819861", "article",
     ),
     "ms_ssim": Reference(
         "Wang, Z and Simoncelli, E P and Bovik, A C",
         "Multiscale structural similarity for image quality assessment",
-        "Asilomar Conference on Signals, Systems and Computers", 2003, "pages 1398-1402",
-        "10.1109/ACSSC.2003.1292216",
+        "Asilomar Conference on Signals, Systems and Computers", 2003,
+        doi="10.1109/ACSSC.2003.1292216",
     ),
     "c2st": Reference(
         "Lopez-Paz, D and Oquab, M",
@@ -119,12 +126,12 @@ REFERENCES = {
     "coverage": Reference(
         "Naeem, M F and Oh, S J and Uh, Y and Choi, Y and Yoo, J",
         "Reliable fidelity and diversity metrics for generative models",
-        "International Conference on Machine Learning", 2020, "PMLR 119:7176-7185",
+        "International Conference on Machine Learning, PMLR", 2020, "119", "7176-7185",
     ),
     "recall": Reference(
         "Kynkäänniemi, T and Karras, T and Laine, S and Lehtinen, J and Aila, T",
         "Improved precision and recall metric for assessing generative models", NEURIPS, 2019,
-        "volume 32",
+        "32",
     ),
     "membership": Reference(
         "Kowalczuk, A and Dubiński, J and Boenisch, F and Dziedzic, A",

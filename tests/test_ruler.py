@@ -30,7 +30,8 @@ NAMES = (
     "distribution.kid.random.value", "distribution.kid.random.floor", "distribution.kid.random.low",
     "distribution.kid.texture.high", "distribution.coverage.random", "detectability.auc",
     "detectability.low", "detectability.high", "detectability.control", "anatomy.brain_area",
-    "anatomy.implausible_share", "anatomy.implausible_share_real", "audit.copies.share",
+    "anatomy.implausible_share", "anatomy.implausible_share_real", "anatomy.mirrored_share",
+    "anatomy.mirrored_real_share", "audit.copies.share",
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from monai_vqbrain.metrics.features import (
     Standardiser,
     texture_features,
 )
+from monai_vqbrain.metrics.laterality import count_mirrored, fit_laterality
 from monai_vqbrain.metrics.plausibility import count_implausible, fit_ranges
 from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.datalist import MAX_SHIFT
@@ -244,7 +245,18 @@ def measure_anatomy_of(comparison: Comparison, seed: int = 0) -> Figures:
         "implausible_high": odd.high,
         "implausible_share_real": odd.real_share,
         "implausible_by_measure": {name: list(pair) for name, pair in odd.by_measure.items()},
+        **({} if comparison.sagittal else _mirrored(comparison, seed)),
     }
+
+
+def _mirrored(comparison: Comparison, seed: int) -> Figures:
+    """The share of samples that look mirrored left to right, beside that of held-out slices."""
+    held_out = comparison.held_out
+    found = count_mirrored(
+        fit_laterality(comparison.training.images), comparison.synthetic.images,
+        held_out.images, held_out.participants, seed,
+    )  # fmt: skip
+    return {f"mirrored_{name}": _finite(value) for name, value in asdict(found).items()}
 
 
 def measure_copies(comparison: Comparison, seed: int = 0) -> tuple[Figures, Matches]:

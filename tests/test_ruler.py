@@ -130,6 +130,19 @@ def test_mode_collapse_lowers_coverage(comparison: Comparison) -> None:
     assert coverage[1] < 0.5 * coverage[0]
 
 
+def test_ceilings_are_of_few_images_and_say_how_many(
+    comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaces = {"texture": ruler.SPACES["texture"]}
+    equal = ruler.equal_sets(comparison, seed=0)
+    every = ruler.measure_distribution(equal, spaces)["kid"]["texture"]["ceilings"]
+    monkeypatch.setattr(ruler, "CEILING_IMAGES", 12)
+    few = ruler.measure_distribution(equal, spaces)["kid"]["texture"]["ceilings"]
+    assert (every["images"], few["images"]) == (24, 12)
+    for name in ("noise", "blur"):
+        assert few[name] == pytest.approx(every[name], rel=0.1)
+
+
 def test_too_few_images_are_said(comparison: Comparison) -> None:
     few = comparison.synthetic.take(np.arange(4))
     sets = Comparison(comparison.training, comparison.held_out, few)

@@ -5,7 +5,11 @@
 The run has slices, a trained VQ-VAE and codes. Slices of its test participants, as the VQ-VAE
 returns them, stand for samples without a fault: they are compared with slices of validation
 participants, and so are the same slices with one fault at a time. A figure has moved where its
-95 % interval no longer holds its value without a fault.
+95 % interval no longer holds its value without a fault. Planted copies are searched for as in
+copies.py.
+
+The JSON file holds `copies_found` and `false_alarms`, one object per fault (`should_move`, `moved`,
+`found`, and `figures` with their intervals) and the figures without a fault (`none`).
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from copies import detection, needed
 from standings import aligned, command_line, keep, machine, short
 
 from monai_vqbrain.metrics import faults
@@ -29,7 +34,10 @@ from monai_vqbrain.stages.reporting import ruler
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 
 SOUND = "none"
-FIGURES = ("coverage", "copies", "contrast", "intensity", "asymmetry", "kid", "kid_texture", "auc")
+FIGURES = (
+    "coverage", "copies", "contrast", "intensity", "asymmetry", "mirrored", "kid", "kid_texture",
+    "auc",
+)  # fmt: skip
 # the figure by which each fault is to be known
 SHOULD_MOVE = {
     "mode_collapse": "coverage",
@@ -37,7 +45,7 @@ SHOULD_MOVE = {
     "blur": "kid_texture",
     "wrong_contrast": "intensity",
     "missing_parts": "asymmetry",
-    "flips": "auc",
+    "flips": "mirrored",
 }
 
 Spread = Mapping[str, float]  # value, low, high
@@ -48,20 +56,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = command_line(__doc__ or "")
     parser.add_argument("--run", type=Path, required=True)
     args = parser.parse_args(arguments)
-    sets = without_fault(RunFolder(args.run))
+    run = RunFolder(args.run)
+    planted = detection(run)
+    sets = without_fault(run)
     found = {
         fault: figures(replace(sets, synthetic=replace(sets.synthetic, images=images)))
         for fault, images in faulty(sets).items()
     }
     print(table(found))
-    known = [fault for fault, figure in SHOULD_MOVE.items() if figure in moved(found, fault)]
-    print(f"known by their figure: {len(known)} of {len(SHOULD_MOVE)}")
+    result = results(found, planted)
+    print(f"known by their figure: {result['faults_found']} of {len(SHOULD_MOVE)}")
+    print(f"copies found {result['copies_found']:.3f}, false alarms {result['false_alarms']:.3f}")
     print(machine())
-    rows: dict[str, Any] = {
-        f"{fault}_{name}": each[name]["value"] for fault, each in found.items() for name in each
+    keep(result | {"machine": machine()}, args.json)
+
+
+def results(
+    found: Mapping[str, Mapping[str, Spread]], planted: Mapping[str, float]
+) -> dict[str, Any]:
+    """What the JSON file holds, of the figures of each fault and the shares of planted copies."""
+    faults_ = {
+        fault: {
+            "should_move": figure,
+            "moved": moved(found, fault),
+            "found": figure in moved(found, fault),
+            "figures": dict(found[fault]),
+        }
+        for fault, figure in SHOULD_MOVE.items()
     }
-    rows |= {f"{fault}_moves": " ".join(moved(found, fault)) for fault in SHOULD_MOVE}
-    keep(rows | {"known": len(known), "machine": machine()}, args.json)
+    return {
+        "copies_found": min(share for kind, share in planted.items() if needed(kind)),
+        "false_alarms": planted["false_alarms"],
+        "faults_found": sum(row["found"] for row in faults_.values()),
+        SOUND: {"figures": dict(found[SOUND])},
+        **faults_,
+    }
 
 
 def without_fault(run: RunFolder) -> Comparison:
@@ -107,6 +136,7 @@ def figures(sets: Comparison) -> dict[str, Spread]:
         "contrast": spread(anatomy["contrast"], "difference", "difference_"),
         "intensity": spread(anatomy["intensity_mean"], "difference", "difference_"),
         "asymmetry": spread(anatomy["asymmetry"], "difference", "difference_"),
+        "mirrored": spread(anatomy, "mirrored_share", "mirrored_"),
         "kid": spread(distribution["kid"]["random"]),
         "kid_texture": spread(distribution["kid"]["texture"]),
         "auc": spread(detected, "auc"),

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from monai_vqbrain.metrics.detectability import (
     PROTOCOL,
     Detector,
+    PooledImages,
     _over_seeds,
     _Round,
     auc,
@@ -171,6 +172,15 @@ def test_the_network_takes_any_size_and_scores_batch_after_batch() -> None:
     images = torch.rand(300, 1, 20, 17)
     with torch.no_grad():
         np.testing.assert_allclose(score(network, images), network(images), atol=1e-5)
+
+
+def test_images_are_pooled_as_they_are_taken() -> None:
+    images = np.random.default_rng(0).integers(256, size=(9, 6, 8), dtype=np.uint8)
+    odd = PooledImages.of(images, 2).take(np.arange(9) % 2 == 1)
+    expected = images[1::2].reshape(4, 3, 2, 4, 2).mean(axis=(2, 4)) / 255
+    np.testing.assert_allclose(odd[0:4][:, 0], expected, atol=1e-6)
+    np.testing.assert_array_equal(odd[torch.tensor([3, 0, 3])], odd[0:4][[3, 0, 3]])
+    assert len(odd) == 4
 
 
 def test_training_takes_the_steps_of_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:

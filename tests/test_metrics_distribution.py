@@ -12,6 +12,7 @@ from scipy.linalg import sqrtm
 from torchmetrics.image.kid import poly_mmd
 
 from monai_vqbrain.metrics import distribution
+from monai_vqbrain.metrics.bootstrap import balanced
 from monai_vqbrain.metrics.distribution import (
     blurred_images,
     floor,
@@ -128,16 +129,19 @@ def test_the_floor_is_kid_of_person_disjoint_halves() -> None:
     assert found.value == pytest.approx(np.median(pairs), rel=1e-3)
 
 
-def test_500_slices_of_17_participants_give_a_wider_interval_than_500_of_250() -> None:
+def test_500_slices_of_17_participants_are_not_500_slices_of_400() -> None:
     synthetic = cohort(500, 1, seed=7)[0]
-    widths = []
-    for participants, each in ((17, 30), (250, 2)):
+    widths, floors = [], []
+    for participants, each in ((17, 30), (400, 2)):
         real, labels = cohort(participants, each, seed=3)
-        found = kid_interval(kernel_sums(real[:500], synthetic, labels[:500]))
+        chosen = balanced(labels, 500)
+        found = kid_interval(kernel_sums(real[chosen], synthetic, labels[chosen]))
         assert (found.participants, found.images) == (participants, 500)
         assert found.low < found.value < found.high
         widths.append(found.high - found.low)
+        floors.append(floor(real[chosen], labels[chosen]).value)
     assert widths[0] > 2 * widths[1]
+    assert floors[0] > 5 * abs(floors[1])
 
 
 def test_a_replicate_does_not_compare_a_participant_with_the_copy() -> None:

@@ -27,7 +27,8 @@ NAMES = (
     "distribution.kid.random.value", "distribution.kid.random.floor", "distribution.kid.random.low",
     "distribution.kid.texture.high", "distribution.coverage.random", "detectability.auc",
     "detectability.low", "detectability.high", "detectability.control", "anatomy.brain_area",
-    "anatomy.implausible_share", "anatomy.implausible_share_real", "audit.copies.share",
+    "anatomy.implausible_share", "anatomy.implausible_share_real", "anatomy.mirrored_share",
+    "anatomy.mirrored_real_share", "audit.copies.share",
 )  # fmt: skip
 
 
@@ -124,6 +125,19 @@ def test_mode_collapse_lowers_coverage(comparison: Comparison) -> None:
         found = ruler.measure_distribution(equal, {"random": ruler.SPACES["random"]})
         coverage.append(found["coverage"]["random"])
     assert coverage[1] < 0.5 * coverage[0]
+
+
+def test_ceilings_are_of_few_images_and_say_how_many(
+    comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaces = {"texture": ruler.SPACES["texture"]}
+    equal = ruler.equal_sets(comparison, seed=0)
+    every = ruler.measure_distribution(equal, spaces)["kid"]["texture"]["ceilings"]
+    monkeypatch.setattr(ruler, "CEILING_IMAGES", 12)
+    few = ruler.measure_distribution(equal, spaces)["kid"]["texture"]["ceilings"]
+    assert (every["images"], few["images"]) == (24, 12)
+    for name in ("noise", "blur"):
+        assert few[name] == pytest.approx(every[name], rel=0.1)
 
 
 def test_too_few_images_are_said(comparison: Comparison) -> None:

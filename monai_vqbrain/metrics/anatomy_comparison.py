@@ -14,6 +14,7 @@ Integers = NDArray[np.integer]
 
 BINS = 8  # groups of slice positions
 SMALLEST_SD = 1e-6  # of the largest value; below it a standard deviation is none
+DRAWS_AT_ONCE = 32  # rows of all values that exist at once
 
 
 @dataclass(frozen=True)
@@ -247,15 +248,19 @@ def wasserstein(
     """
     values = np.concatenate([one, other])
     order = np.argsort(values, kind="stable")
+    steps = np.diff(values[order])
+    found = np.empty(len(one_weights))
+    for start in range(0, len(found), DRAWS_AT_ONCE):
+        rows = slice(start, start + DRAWS_AT_ONCE)
+        signed = np.hstack([_shares(one_weights[rows]), -_shares(other_weights[rows])])
+        found[rows] = np.abs(np.cumsum(signed[:, order], axis=1)[:, :-1]) @ steps
+    return found
+
+
+def _shares(weights: Floats) -> NDArray[np.float64]:
+    """Each row over its sum; NaN where all weights are 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        signed = np.hstack(
-            [
-                one_weights / one_weights.sum(axis=1, keepdims=True),
-                -other_weights / other_weights.sum(axis=1, keepdims=True),
-            ]
-        ).astype(np.float64)
-    gap = np.abs(np.cumsum(signed[:, order], axis=1)[:, :-1])
-    return np.asarray(gap @ np.diff(values[order]))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True, dtype=np.float64))
 
 
 def _over_bins(values: Floats, sizes: Integers) -> Floats:

@@ -103,15 +103,17 @@ def detectability(
             "detectability needs at least two synthetic slices and one seed, "
             f"not {len(synthetic)} and {len(seeds)}"
         )
-    real, other, fake = (_pooled(x, protocol.pooling) for x in (training, held_out, synthetic))
+    real, other, fake = (
+        PooledImages.of(x, protocol.pooling) for x in (training, held_out, synthetic)
+    )
     group, images = groups(held_out_participants, len(other))
     blocks = min(SAMPLE_GROUPS, len(fake))
     block = np.arange(len(fake)) * blocks // len(fake)
     rounds = []
     for seed in seeds:
         first = _half(len(fake), seed)
-        detector = train_detector(real, fake[first], seed, protocol)
-        scores = score(detector, other), score(detector, fake[~first])
+        detector = train_detector(real, fake.take(first), seed, protocol)
+        scores = score(detector, other), score(detector, fake.take(~first))
         rounds.append(_Round.of(scores, group, block[~first], len(images), blocks))
     return _over_seeds(rounds, seeds[0])
 
@@ -152,7 +154,7 @@ def detectability_control(
     Raises:
         ValueError: if either side has fewer than two participants, or there is no seed.
     """
-    real, other = (_pooled(x, protocol.pooling) for x in (training, held_out))
+    real, other = (PooledImages.of(x, protocol.pooling) for x in (training, held_out))
     group, images = groups(training_participants, len(real))
     other_group, other_images = groups(held_out_participants, len(other))
     if min(len(images), len(other_images)) < 2 or not seeds:
@@ -165,11 +167,48 @@ def detectability_control(
         a = _half(len(images), seed)[group]
         b = _half(len(other_images), seed + 1)[other_group]
         for learn, learn_other in ((a, b), (~a, ~b)):
-            detector = train_detector(real[learn], other[learn_other], seed, protocol)
-            scores = score(detector, real[~learn]), score(detector, other[~learn_other])
+            halves = real.take(learn), other.take(learn_other)
+            detector = train_detector(*halves, seed, protocol)
+            rest = real.take(~learn), other.take(~learn_other)
+            scores = score(detector, rest[0]), score(detector, rest[1])
             members = group[~learn], other_group[~learn_other]
             rounds.append(_Round.of(scores, *members, len(images), len(other_images)))
     return _over_seeds(rounds, seeds[0])
+
+
+@dataclass(frozen=True, eq=False)
+class PooledImages:
+    """Some of a set of images, averaged over squares of pixels as they are taken.
+
+    Only a batch is floating point at once: memory does not grow with the images.
+
+    Attributes:
+        images: (N, W, H) in [0, 1] or uint8.
+        rows: (n,) which of them.
+        factor: pixels along each side of a square.
+    """
+
+    images: Images
+    rows: np.ndarray
+    factor: int
+
+    @classmethod
+    def of(cls, images: Images, factor: int) -> PooledImages:
+        """All of (N, W, H) images."""
+        return cls(images, np.arange(len(images)), factor)
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.rows)
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        """(B, 1, W / factor, H / factor) float32 in [0, 1]."""
+        chosen = self.images[self.rows[index]]
+        return torch.cat([F.avg_pool2d(x, self.factor) for x in batches(chosen, len(chosen))])
+
+    def take(self, which: np.ndarray) -> PooledImages:
+        """Those of a mask, (n,) bool."""
+        return PooledImages(self.images, self.rows[which], self.factor)
 
 
 class Detector(nn.Module):
@@ -206,7 +245,10 @@ class Detector(nn.Module):
 
 
 def train_detector(
-    real: Tensor, synthetic: Tensor, seed: int, protocol: DetectorProtocol = PROTOCOL
+    real: Tensor | PooledImages,
+    synthetic: Tensor | PooledImages,
+    seed: int,
+    protocol: DetectorProtocol = PROTOCOL,
 ) -> Detector:
     """Train a network for a fixed number of steps; torch's own random state is left alone.
 
@@ -261,10 +303,11 @@ def augment(images: Tensor, protocol: DetectorProtocol = PROTOCOL) -> Tensor:
     return moved * factor
 
 
-def score(network: nn.Module, images: Tensor) -> np.ndarray:
+def score(network: nn.Module, images: Tensor | PooledImages) -> np.ndarray:
     """Logits of (N, 1, W, H) images, pooled already: (N,) float32, above 0 for synthetic."""
     with torch.inference_mode():
-        return torch.cat([network(batch) for batch in images.split(256)]).numpy()
+        starts = range(0, len(images), 256)
+        return torch.cat([network(images[start : start + 256]) for start in starts]).numpy()
 
 
 def auc(negative: np.ndarray, positive: np.ndarray) -> float:
@@ -358,8 +401,3 @@ def _wins(negative: np.ndarray, positive: np.ndarray) -> np.ndarray:
 def _half(count: int, seed: int) -> np.ndarray:
     """A random half of `count` things, (count,) bool."""
     return np.random.default_rng(seed).permutation(count) < count // 2
-
-
-def _pooled(images: Images, factor: int) -> Tensor:
-    """(N, W, H) -> (N, 1, W / factor, H / factor) float32 in [0, 1], batch after batch."""
-    return torch.cat([F.avg_pool2d(batch, factor) for batch in batches(images)])

@@ -205,11 +205,11 @@ def count_implausible(
     )
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
+def wilson(successes: float, trials: int) -> tuple[float, float]:
     """The 95 % interval of a share of independent trials, by Wilson's score.
 
     Args:
-        successes: 0..trials.
+        successes: 0..trials; ties may count half.
         trials: 1 or more.
 
     Example:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pandas as pd
 
 from monai_vqbrain.metrics.anatomy import UNITS, Measures, fit_tissues, measure_anatomy
 from monai_vqbrain.metrics.anatomy_comparison import compare_anatomy, position_bins, slope_on
+from monai_vqbrain.metrics.laterality import count_mirrored, fit_laterality
 from monai_vqbrain.metrics.plausibility import count_implausible, fit_ranges
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet, joined
+from monai_vqbrain.tables import finite_or_none
 
 SLOPES = (
     "brain_area", "csf_fraction", "grey_fraction", "white_fraction", "ventricle_area", "contrast",
@@ -51,7 +54,18 @@ def measure_anatomy_of(comparison: Comparison, seed: int = 0) -> dict[str, Any]:
         "implausible_high": odd.high,
         "implausible_share_real": odd.real_share,
         "implausible_by_measure": {name: list(pair) for name, pair in odd.by_measure.items()},
+        **({} if comparison.sagittal else _mirrored(comparison, seed)),
     }
+
+
+def _mirrored(comparison: Comparison, seed: int) -> dict[str, float | None]:
+    """The share of samples that look mirrored left to right, beside that of held-out slices."""
+    held_out = comparison.held_out
+    found = count_mirrored(
+        fit_laterality(comparison.training.images), comparison.synthetic.images,
+        held_out.images, held_out.participants, seed,
+    )  # fmt: skip
+    return {f"mirrored_{name}": finite_or_none(value) for name, value in asdict(found).items()}
 
 
 def _measures(comparison: Comparison) -> list[Measures]:

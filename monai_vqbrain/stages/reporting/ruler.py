@@ -37,6 +37,7 @@ from monai_vqbrain.stages.reporting.utility import measure_utilities
 PROTOCOL = "vqbrain-eval-1"
 MIN_IMAGES, MIN_PARTICIPANTS = 10, 2
 CONTROL_SEEDS = (0,)  # two networks; each slice is scored once
+CEILING_IMAGES = 1000  # KID has no bias from numbers of images, and ceilings need no precision
 CUT_OFF = 5.0  # standard deviations of a feature
 SPACES: dict[str, Features] = {"random": RandomConvFeatures(), "texture": texture_features}
 
@@ -87,7 +88,10 @@ def equal_sets(comparison: Comparison, seed: int) -> Comparison:
     """Equally many slices in each set, participants balanced; density and coverage need that."""
     sets = (comparison.training, comparison.held_out, comparison.synthetic)
     count = min(len(one) for one in sets)
-    chosen = [one.take(balanced(one.participants, count, seed)) for one in sets]
+    chosen = [
+        one if len(one) == count else one.take(balanced(one.participants, count, seed))
+        for one in sets
+    ]  # a copy costs memory
     return replace(comparison, training=chosen[0], held_out=chosen[1], synthetic=chosen[2])
 
 
@@ -176,14 +180,15 @@ def _halves(features: np.ndarray, real: ImageSet, seed: int) -> float | None:
 
 
 def _ceilings(sets: Comparison, features: Features, held_out: np.ndarray) -> Figures:
-    """KID of sets that are wrong in a known way."""
-    images = sets.training.images
+    """KID of sets that are wrong in a known way, of `CEILING_IMAGES` images at most."""
+    count = min(CEILING_IMAGES, len(sets.training))
+    images = sets.training.images[balanced(sets.training.participants, count)]
     wrong = {
         "noise": noise_images(images),
         "blur": blurred_images(images),
         "repeated_image": repeated_image(images),
     }
-    return {
+    return {"images": count} | {
         name: _finite(float(kernel_sums(held_out, features(one)).kid()[0]))
         for name, one in wrong.items()
     }

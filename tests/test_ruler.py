@@ -223,6 +223,29 @@ def test_folders_that_cannot_be_used_are_named(
         read_images(real, {})
 
 
+@pytest.mark.parametrize("form", ["16-bit PNG", "int16 NIfTI", "float NIfTI in [0, 1]"])
+def test_deeper_images_keep_their_brightness_beside_one_another(form: str, tmp_path: Path) -> None:
+    dark, bright = np.full((2, 16, 16), 100), np.full((2, 16, 16), 200)
+    bright[0, 0, 0] = 255
+    for name, stack in (("dark", dark), ("bright", bright)):
+        if form == "16-bit PNG":
+            Image.fromarray((stack[0] * 257).astype(np.uint16)).save(tmp_path / f"{name}.png")
+        else:
+            values = (stack[0] * 16).astype(np.int16)
+            if form.startswith("float"):
+                values = (stack[0] / 255).astype(np.float32)
+            nib.save(nib.Nifti1Image(values[..., None], np.eye(4)), tmp_path / f"{name}.nii.gz")
+    read = read_images(tmp_path, {})
+    assert sorted(np.median(read.images, axis=(1, 2)).tolist()) == [100, 200]
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    values = np.full((8, 8, 1), np.nan, np.float32)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(VQBrainError, match="a.nii holds values that are no finite numbers"):
+        read_images(tmp_path, {})
+
+
 def test_a_table_of_other_names_is_refused_and_gaps_are_said(
     folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ from monai_vqbrain.transforms.input_slice import PICTURES, grey_pixels
 logger = logging.getLogger(__name__)
 
 VOLUMES = (".nii", ".nii.gz")
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")  # of pictures with more than 8 bits
 MIN_FOREGROUND = 0.05  # of a slice's frame, for a slice of a volume to count
 
 
@@ -81,6 +82,7 @@ def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None)
     """Read a folder of PNG, JPEG, TIFF or NIfTI images of one size.
 
     A NIfTI volume gives all of its slices along the third axis that hold at least 5 % foreground.
+    8-bit values are kept; other values are divided by the largest of the folder if that is above 1.
 
     Args:
         folder: it is searched with its sub-folders.
@@ -100,8 +102,10 @@ def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None)
     stacks: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
     _check_named(files, folder, about)
+    deep = [file for file in files if not _is_8_bit(file)]
+    scale = _largest(deep, folder) if deep else 1.0
     for file in progress(files, f"read {folder.name}", len(files)):
-        slices, places = _slices_of(file)
+        slices, places = _slices_of(file, scale)
         size = slices.shape[1:] if size is None else size
         if slices.shape[1:] != tuple(size):
             raise VQBrainError(
@@ -114,31 +118,56 @@ def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None)
     return ImageSet(np.concatenate(stacks), pd.DataFrame(rows))
 
 
-def _slices_of(file: Path) -> tuple[np.ndarray, Sequence[float]]:
-    """(S, W, H) uint8 and the position of each slice; NaN for a single one."""
+def _largest(files: Sequence[Path], folder: Path) -> float:
+    """What a value of 1 is in images that are not 8-bit: one scale for the whole folder.
+
+    A scale per image would change how bright images are beside one another.
+    """
+    largest = 0.0
+    for file in progress(files, f"scan {folder.name}", len(files)):
+        stack = _read(file)
+        if stack.dtype != np.uint8:
+            largest = max(largest, float(stack.max()))
+    return largest if largest > 1 else 1.0
+
+
+def _is_8_bit(file: Path) -> bool:
+    """Whether an image is a picture of 8-bit values, by its header."""
+    if not file.name.lower().endswith(PICTURES):
+        return False
     try:
-        if file.name.lower().endswith(PICTURES):
-            with Image.open(file) as opened:
-                stack = np.rot90(grey_pixels(opened), -1)[None]
-        else:
-            values = np.asarray(nib.load(file).dataobj)  # type: ignore[attr-defined]
-            stack = np.moveaxis(values.reshape((*values.shape, 1)[:3]), 2, 0)
-    except UNREADABLE as error:
-        raise VQBrainError(f"{file} cannot be read ({error}): remove it or replace it") from error
-    slices = _as_uint8(stack)
+        with Image.open(file) as opened:
+            return opened.mode not in DEEP_MODES
+    except UNREADABLE:
+        return True  # reading it says what is wrong
+
+
+def _slices_of(file: Path, scale: float) -> tuple[np.ndarray, Sequence[float]]:
+    """(S, W, H) uint8 and the position of each slice; NaN for a single one."""
+    stack = _read(file)
+    slices = stack if stack.dtype == np.uint8 else to_uint8(stack.astype(np.float32) / scale)
     if len(slices) == 1:
         return slices, [float("nan")]
     full = (slices > 0).mean(axis=(1, 2)) >= MIN_FOREGROUND
     return slices[full], (np.flatnonzero(full) / max(len(slices) - 1, 1)).tolist()
 
 
-def _as_uint8(values: np.ndarray) -> np.ndarray:
-    """8-bit values as they are; values in [0, 1] times 255; others by their largest."""
-    if values.dtype == np.uint8:
-        return values
-    top = float(values.max())
-    scale = 1.0 if values.dtype.kind == "f" and top <= 1 else max(top, 1e-12)
-    return to_uint8(values.astype(np.float32) / scale)
+def _read(file: Path) -> np.ndarray:
+    """(S, W, H) of the values as they are stored.
+
+    Raises:
+        VQBrainError: if the file cannot be read, is in colour, or holds what is no number.
+    """
+    try:
+        if file.name.lower().endswith(PICTURES):
+            with Image.open(file) as opened:
+                return np.rot90(grey_pixels(opened), -1)[None]
+        values = np.asarray(nib.load(file).dataobj)  # type: ignore[attr-defined]
+    except UNREADABLE as error:
+        raise VQBrainError(f"{file} cannot be read ({error}): remove it or replace it") from error
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise VQBrainError(f"{file} holds values that are no finite numbers: remove it or mend it")
+    return np.moveaxis(values.reshape((*values.shape, 1)[:3]), 2, 0)
 
 
 def _check_named(files: Sequence[Path], folder: Path, about: About) -> None:

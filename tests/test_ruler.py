@@ -246,6 +246,12 @@ def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         read_images(tmp_path, {})
 
 
+def test_volumes_of_four_dimensions_are_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 3, 2), np.float32), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(VQBrainError, match=r"a.nii has the shape \(8, 8, 3, 2\): give slices or"):
+        read_images(tmp_path, {})
+
+
 def test_a_table_of_other_names_is_refused_and_gaps_are_said(
     folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -167,7 +167,10 @@ def _read(file: Path) -> np.ndarray:
         raise VQBrainError(f"{file} cannot be read ({error}): remove it or replace it") from error
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise VQBrainError(f"{file} holds values that are no finite numbers: remove it or mend it")
-    return np.moveaxis(values.reshape((*values.shape, 1)[:3]), 2, 0)
+    shape = (*values.shape, 1)[:3]
+    if values.ndim < 2 or values.size != np.prod(shape):
+        raise VQBrainError(f"{file} has the shape {values.shape}: give slices or 3D volumes")
+    return np.moveaxis(values.reshape(shape), 2, 0)
 
 
 def _check_named(files: Sequence[Path], folder: Path, about: About) -> None:

@@ -37,11 +37,11 @@ def measure_utilities(comparison: Comparison) -> dict[str, Any]:
 def _age_band(training: ImageSet) -> Labels:
     """Younger or older than the median training participant."""
     ages = training.about.assign(age=training.numbers("age")).groupby("participant_id")["age"]
-    middle = ages.first().median()
+    middle = np.round(ages.first().median())  # NaN where no age is known
 
     def labels(images: ImageSet) -> pd.Series:
         age = pd.Series(images.numbers("age"))
-        band = np.where(age > middle, f"over {middle:g}", f"{middle:g} or under")
+        band = np.where(age > middle, f"over {middle:.0f}", f"{middle:.0f} or under")
         return pd.Series(band).where(age.notna())
 
     return labels

@@ -24,6 +24,7 @@ from copies import detection, needed
 from standings import aligned, command_line, keep, machine, short
 
 from monai_vqbrain.metrics import faults
+from monai_vqbrain.metrics.detectability import detectability
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network
@@ -129,7 +130,10 @@ def figures(sets: Comparison) -> dict[str, Spread]:
     distribution = ruler.measure_distribution(equal, ruler.SPACES, reference=sets.training)
     anatomy = ruler.measure_anatomy_of(sets)
     copies, _ = ruler.measure_copies(sets)
-    detected = ruler.measure_detectability(sets)
+    detected = detectability(  # without its control, which is of real slices alone
+        sets.training.images, sets.held_out.images, sets.held_out.participants,
+        sets.synthetic.images,
+    )  # fmt: skip
     return {
         "coverage": spread(distribution["coverage_interval"]["random"]),
         "copies": spread(copies, "share"),
@@ -139,7 +143,7 @@ def figures(sets: Comparison) -> dict[str, Spread]:
         "mirrored": spread(anatomy, "mirrored_share", "mirrored_"),
         "kid": spread(distribution["kid"]["random"]),
         "kid_texture": spread(distribution["kid"]["texture"]),
-        "auc": spread(detected, "auc"),
+        "auc": spread(detected.auc.as_json()),
     }
 
 

@@ -21,6 +21,7 @@ from monai_vqbrain.metrics.bootstrap import Interval, bootstrap, groups
 from monai_vqbrain.metrics.features import Images, batches
 
 SEEDS = (0, 1, 2)
+CONTROL_SEEDS = (0, 1, 2, 3)  # the halves of participants decide more than the network does
 SAMPLE_GROUPS = 50  # synthetic images are independent: blocks of them are resampled
 Labels = Sequence[str] | np.ndarray
 
@@ -123,7 +124,7 @@ def detectability_control(
     training_participants: Labels,
     held_out: Images,
     held_out_participants: Labels,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] = CONTROL_SEEDS,
     protocol: DetectorProtocol = PROTOCOL,
 ) -> Detectability:
     """The same test with real held-out participants in the place of the samples.
@@ -132,9 +133,12 @@ def detectability_control(
     network learns to tell T1 from H1 and is scored on T2 against H2, another learns T2 from H2 and
     is scored on T1 against H1, so that no participant is both learnt and scored, and each slice is
     scored once per seed. What the network remembers of single participants is then of no use, and
-    the AUC is 0.5 in expectation where training and held-out participants are of one population. A
-    single value spreads around it: 20 against 14 participants gave 0.39 to 0.59 over five random
-    splits, mean 0.48, so read its interval before its value.
+    the AUC is 0.5 in expectation where training and held-out participants are of one population.
+    Which participants fall into which half decides more than the network does: over 20 halvings of
+    34 and 14 participants (ds002748) one AUC spreads with a standard deviation of 0.05, the mean of
+    four with 0.03. Each network's own AUC is averaged: pooled scores of several networks would be
+    compared across networks, whose held-out classes are anticorrelated. The halvings do not undo
+    the choice of the participants themselves: read the interval too.
 
     It controls for what differs between the two sets without any generator: an unlucky split, and a
     VQ-VAE that reconstructs its training participants better than others. It does not control for

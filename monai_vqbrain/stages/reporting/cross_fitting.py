@@ -144,7 +144,14 @@ def measure_cross_fitted(
         [seen[k] for k in order], [unseen[k] for k in order], [k[0] for k in order], seed=seed
     )
     figures = asdict(result)
-    return figures | figures.pop("auc") | {"folds": len(folds), "auc": result.auc.value}
+    auc = figures.pop("auc")
+    return {
+        "folds": len(folds),
+        "auc": auc["value"],
+        "low": auc["low"],
+        "high": auc["high"],
+        **figures,
+    }
 
 
 def _left_out(fold: RunFolder) -> set[tuple[str, ...]]:

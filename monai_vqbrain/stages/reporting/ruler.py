@@ -36,7 +36,6 @@ from monai_vqbrain.stages.reporting.utility import measure_utilities
 
 PROTOCOL = "vqbrain-eval-1"
 MIN_IMAGES, MIN_PARTICIPANTS = 10, 2
-CONTROL_SEEDS = (0,)  # two networks; each slice is scored once
 CEILING_IMAGES = 1000  # KID has no bias from numbers of images, and ceilings need no precision
 CUT_OFF = 5.0  # standard deviations of a feature
 SPACES: dict[str, Features] = {"random": RandomConvFeatures(), "texture": texture_features}
@@ -210,9 +209,8 @@ def measure_detectability(comparison: Comparison) -> Figures:
     }
     if min(len(np.unique(one.participants)) for one in (training, held_out)) >= 2:
         control = detectability_control(
-            training.images, training.participants, held_out.images, held_out.participants,
-            CONTROL_SEEDS,
-        )  # fmt: skip
+            training.images, training.participants, held_out.images, held_out.participants
+        )
         found |= {
             "control": control.auc.value,
             "control_low": _finite(control.auc.low),

@@ -183,13 +183,13 @@ def _ceilings(sets: Comparison, features: Features, held_out: np.ndarray) -> Fig
     count = min(CEILING_IMAGES, len(sets.training))
     images = sets.training.images[balanced(sets.training.participants, count)]
     wrong = {
-        "noise": noise_images(images),
-        "blur": blurred_images(images),
-        "repeated_image": repeated_image(images),
+        "noise": noise_images,
+        "blur": blurred_images,
+        "repeated_image": repeated_image,
     }
     return {"images": count} | {
-        name: _finite(float(kernel_sums(held_out, features(one)).kid()[0]))
-        for name, one in wrong.items()
+        name: _finite(float(kernel_sums(held_out, features(make(images))).kid()[0]))
+        for name, make in wrong.items()
     }
 
 

@@ -66,9 +66,11 @@ def fidelity_groups(run: RunFolder, scores: pd.DataFrame) -> dict[str, list[dict
 def _by_position(table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
     """Slices of one index and axis belong together; their label is the median position."""
     several = table["axis"].nunique() > 1
+    digits = 0 if column == "position_mm" else 2
     groups = []
-    for (axis, _), part in table.groupby(["axis", "index"]):
-        place = f"{part[column].median():.{0 if column == 'position_mm' else 2}f}"
+    for (axis, index), part in table.groupby(["axis", "index"]):
+        middle = part[column].median()
+        place = f"slice {index}" if np.isnan(middle) else f"{middle:.{digits}f}"
         groups.append({"group": f"{axis} {place}" if several else place, **fidelity(part)})
     return groups
 

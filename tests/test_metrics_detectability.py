@@ -210,7 +210,7 @@ LABELS = list("aabb")
         (lambda: detectability(IMAGES, IMAGES, LABELS[:3], IMAGES), "each of 4 images, not shape"),
         (
             lambda: detectability_control(IMAGES, LABELS, IMAGES, ["a"] * 4),
-            "at least two on each side and one seed, not 2, 1 and 4",
+            "at least two on each side and one seed, not 2, 1 and 3",
         ),
     ],
 )

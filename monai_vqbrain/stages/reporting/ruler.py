@@ -57,20 +57,20 @@ def measure(
         JSON values: protocol, images, distribution, detectability, anatomy, audit, utility; and the
         nearest training slice of each sample. With too few images `not_measured` says so instead.
     """
-    sets = equal_sets(comparison, seed)
-    found: Figures = {"protocol": PROTOCOL, "images": _counts(comparison, sets)}
+    count = min(len(one) for one in comparison.sets)
+    found: Figures = {"protocol": PROTOCOL, "images": _counts(comparison, count)}
     people = min(len(set(one.participants)) for one in (comparison.training, comparison.held_out))
-    if len(sets.synthetic) < MIN_IMAGES or people < MIN_PARTICIPANTS:
+    if count < MIN_IMAGES or people < MIN_PARTICIPANTS:
         found["not_measured"] = (
             f"samples are measured with at least {MIN_IMAGES} images in each set and "
-            f"{MIN_PARTICIPANTS} participants on each side; there are {len(sets.synthetic)} and "
+            f"{MIN_PARTICIPANTS} participants on each side; there are {count} and "
             f"{people}"
         )
         return found, None
     copies: list[tuple[Figures, Matches]] = []
     steps: dict[str, Callable[[], Any]] = {
         "distribution": lambda: measure_distribution(
-            sets, SPACES | dict(spaces or {}), seed, comparison.training
+            equal_sets(comparison, seed), SPACES | dict(spaces or {}), seed, comparison.training
         ),
         "detectability": lambda: measure_detectability(comparison),
         "anatomy": lambda: measure_anatomy_of(comparison, seed),
@@ -94,7 +94,7 @@ def equal_sets(comparison: Comparison, seed: int) -> Comparison:
     return replace(comparison, training=chosen[0], held_out=chosen[1], synthetic=chosen[2])
 
 
-def _counts(comparison: Comparison, sets: Comparison) -> Figures:
+def _counts(comparison: Comparison, count: int) -> Figures:
     """How many images and participants there are, and how many the distribution uses."""
     held_out, training = comparison.held_out, comparison.training
     return {
@@ -103,7 +103,7 @@ def _counts(comparison: Comparison, sets: Comparison) -> Figures:
         "training_participants": len(np.unique(training.participants)),
         "held_out": len(held_out),
         "held_out_participants": len(np.unique(held_out.participants)),
-        "distribution_images": len(sets.synthetic),
+        "distribution_images": count,
     }
 
 

@@ -190,8 +190,8 @@ def test_citations_are_numbered_in_the_order_of_the_text() -> None:
 
 
 def test_a_citation_without_a_reference_is_named() -> None:
-    with pytest.raises(KeyError, match="no reference has the key 'nobody': add it"):
-        number_citations({"A": "[@nobody]"})
+    with pytest.raises(KeyError, match="no reference has the key 'missing': add it"):
+        number_citations({"A": "[@missing]"})
 
 
 @pytest.mark.parametrize("key", REFERENCES)

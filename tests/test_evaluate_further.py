@@ -127,6 +127,16 @@ def test_cross_fitted_bits_are_those_of_the_folds_priors(run: Path) -> None:
     assert 0 <= found["low"] <= found["auc"] <= found["high"] <= 1
 
 
+@pytest.mark.usefixtures("quick")
+def test_folds_go_into_the_audit_and_too_few_samples_have_none(run: Path) -> None:
+    evaluate(run, folds=2)
+    assert numbers(run)["audit"]["membership"]["cross_fitted"]["folds"] == 2
+    draw_samples(run, SampleOptions(number=5))
+    evaluate(run, folds=2)
+    assert "at least 10 images" in numbers(run)["not_measured"]
+    assert "audit" not in numbers(run)
+
+
 def test_more_folds_than_participants_are_refused(run: Path) -> None:
     with pytest.raises(UsageError, match=r"--folds 99: give from 2 folds to as many"):
         train_folds(RunFolder(run), 99)

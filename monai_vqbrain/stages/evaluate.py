@@ -92,7 +92,7 @@ def evaluate(
     with building(folder.report) as work, logging_to(work):
         run_evaluations(folder, work, device)
         numbers = measure_run(folder, work, other, spaces, device)
-        if priors:
+        if priors and "audit" in numbers:  # absent where samples are too few to be measured
             membership = numbers["audit"]["membership"]
             membership["cross_fitted"] = measure_cross_fitted(folder, priors, device)
         _write_metrics(work, numbers)

@@ -600,12 +600,14 @@ def test_callbacks_are_called_with_the_engine_as_it_starts_and_has_completed() -
 def test_slice_scores_are_a_row_a_slice(tmp_path: Path) -> None:
     evaluator(reconstructions(), handlers=[SliceScores(tmp_path / "new" / "fidelity.tsv")]).run()
     table = pd.read_csv(tmp_path / "new" / "fidelity.tsv", sep="\t", keep_default_na=False)
-    names = ["participant_id", "session_id", "axis", "index", *ORACLES]
+    names = ["participant_id", "session_id", "axis", "index", *ORACLES, "psnr_whole"]
     assert list(table.columns) == names
     assert table["participant_id"].tolist() == ["a", "a", "b"]
     assert table["session_id"].tolist() == ["n/a"] * 3
     assert table["index"].tolist() == [0, 1, 0]
-    for name, (_, score) in ORACLES.items():
+    scores = {name: score for name, (_, score) in ORACLES.items()}
+    scores["psnr_whole"] = lambda pred, image, _: peak_signal_noise_ratio(image, pred, data_range=1)
+    for name, score in scores.items():
         assert table[name].tolist() == pytest.approx(oracle(score), abs=1e-3)
 
 

@@ -228,6 +228,9 @@ def encode(run: Path, device: str, show_command: bool) -> None:
 def sample(run: Path, device: str, show_command: bool, conditions: Any, **options: Any) -> None:
     """Draw new, synthetic images from the prior of RUN.
 
+    What --condition does not name is drawn for each image from the distribution of the training
+    slices, given what it names; NAME=any leaves a condition out.
+
     \b
     Example: vqbrain sample my-run -n 64 --seed 3
              vqbrain sample my-run --condition diagnosis=AD --condition age=75 --guidance 1.5

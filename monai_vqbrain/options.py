@@ -122,8 +122,7 @@ bundle_command_option = click.option(
 )  # fmt: skip
 conditions_option = click.option(
     "--condition", "conditions", multiple=True, type=NameValue("NAME=VALUE", "diagnosis=AD"),
-    help="A condition, for example diagnosis=AD, age=75 or position_rel=0.6; without it, it "
-    "is left open.",
+    help="A condition, for example diagnosis=AD, age=75 or position_rel=0.6.",
 )  # fmt: skip
 
 

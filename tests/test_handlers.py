@@ -655,7 +655,9 @@ def samples(folder: Path, number: int) -> SampleFiles:
     images = torch.zeros(2, 1, *SIZE)
     images[..., -1] = torch.tensor([0.5, 1.0])[:, None, None]
     outputs = [{"batch": batch, "pred": images} for batch in range(2)]
-    files = SampleFiles(folder, number, AFFINE, {"seed": 3, "prior_sha256": "abc"})
+    places = np.stack([AFFINE + 0, AFFINE + 1, AFFINE + 2, AFFINE + 3])[:number]
+    drawn = [f"sex={sex}" for sex in "FMMF"][:number]
+    files = SampleFiles(folder, number, places, {"seed": 3, "prior_sha256": "abc"}, None, drawn)
     evaluator(outputs, handlers=[files]).run()
     return files
 
@@ -677,12 +679,15 @@ def test_samples_are_marked_and_placed(tmp_path: Path) -> None:
     assert image.get_fdata()[:, -1].max() == pytest.approx(1)
     assert image.header.get_xyzt_units()[0] == "mm"
     assert image.header["descrip"].item() == b"synthetic, vqbrain, seed 3"
-    np.testing.assert_array_equal(image.affine, AFFINE)
-    marks = {"synthetic": True, "seed": 3, "prior_sha256": "abc", "batch": 0, "place": 1}
+    np.testing.assert_array_equal(image.affine[:3], AFFINE[:3] + 1)
+    marks = {"synthetic": True, "condition": "sex=M", "seed": 3, "prior_sha256": "abc"}
+    marks |= {"batch": 0, "place": 1}
     assert json.loads(image.header.extensions[0].get_content()) == marks
 
     picture = Image.open(tmp_path / "sample-0001.png")
-    assert picture.text == {key: str(value) for key, value in marks.items()} | {"place": "0"}
+    first = {"place": "0", "condition": "sex=F"}
+    assert picture.text == {key: str(value) for key, value in marks.items()} | first
+    assert table["condition"].tolist() == ["sex=F", "sex=M", "sex=M"]
     assert picture.size == SIZE
     assert (np.asarray(picture)[0] == 128).all()  # the front is at the top
 

@@ -18,8 +18,11 @@ from monai.engines import SupervisedTrainer
 from PIL import Image
 from safetensors import safe_open
 
+from monai_vqbrain.engines.prior import batch_seed
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import sha256
+from monai_vqbrain.inferers import PixelCNNInferer
+from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.networks.likeness import code_features
 from monai_vqbrain.runs.codes import begin_codes, write_codes
 from monai_vqbrain.runs.datalist import all_items
@@ -353,10 +356,29 @@ def test_samples_are_drawn_as_asked_and_say_so(trained_run: Path, tmp_path: Path
     # a prior of a few steps hardly knows one condition from another: guidance makes much of it
     draw_samples(run, SampleOptions(number=2, condition=asked, guidance=90.0))
     table = pd.read_csv(run / "6-samples/samples.tsv", sep="\t")
-    assert table["condition"].tolist() == ["diagnosis=AD, position_rel=0.5"] * 2
+    for text in table["condition"]:  # what is not named is drawn
+        assert text.startswith("diagnosis=AD, sex=")
+        assert "age=" in text
+        assert text.endswith(", position_rel=0.5")
     assert table["guidance"].tolist() == [90.0] * 2
     image = nib.load(run / "6-samples/sample-0001.nii.gz").get_fdata()
     assert (image != nib.load(trained_run / "6-samples/sample-0001.nii.gz").get_fdata()).any()
+
+
+def test_samples_are_those_of_their_conditions(trained_run: Path) -> None:
+    table = pd.read_csv(trained_run / "6-samples/samples.tsv", sep="\t")
+    assert table["condition"].nunique() == len(table)
+    prior, vqvae = (load_network(trained_run / name) for name in ("5-prior", "3-vqvae"))
+    asked = [dict(part.split("=") for part in text.split(", ")) for text in table["condition"]]
+    rows = [condition_row(prior.settings["conditions"], conditions) for conditions in asked]
+    condition = torch.stack([*rows, *[rows[-1]] * (64 - len(rows))])
+    generator = torch.Generator().manual_seed(batch_seed(0, 0))
+    images, _ = PixelCNNInferer().sample(
+        prior, vqvae, 64, generator, return_codes=True, condition=condition
+    )
+    for number, image in enumerate(images[: len(table), 0].numpy(), start=1):
+        found = nib.load(trained_run / f"6-samples/sample-{number:04d}.nii.gz").get_fdata()
+        assert np.abs(found[..., 0] - image).max() < 0.003
 
 
 def test_a_volume_is_a_stack_of_slices_in_the_cohorts_space(

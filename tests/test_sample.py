@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from made_run import make_run
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sampling import sample_affine, sampler_inputs
+from monai_vqbrain.runs.sampling import (
+    condition_rows,
+    condition_texts,
+    draw_conditions,
+    sample_affines,
+)
 
 PRIOR = SimpleNamespace(settings={"conditions": {"position_rel": [0.0, 1.0]}})
 
@@ -24,14 +30,17 @@ def without(run: RunFolder, index: int) -> None:
     table[table["index"] != index].to_csv(run.codes / "codes.tsv", sep="\t", index=False)
 
 
-def asked(volume: bool = False, **condition: str) -> dict[str, Any]:
-    return {"volume": volume, "condition": condition, "known": None, "mask": None}
+def asked(volume: bool = False, guidance: float = 1.0, **condition: str) -> dict[str, Any]:
+    return {
+        "number": 3, "seed": 0, "volume": volume, "condition": condition, "guidance": guidance,
+        "known": None, "mask": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("options", "slices"),
     [
-        (asked(), 0),
+        (asked(position_rel="any"), 0),
         (asked(volume=True), 1),
         (asked(position_rel="0.6"), 1),
         (asked(position_rel="0.79"), 3),
@@ -42,21 +51,59 @@ def test_a_sample_lies_where_its_first_slice_lies(
 ) -> None:
     run = make_run(tmp_path / "run", samples=False)
     without(run, 0)
-    found = sample_affine(run.path, PRIOR, options)
-    np.testing.assert_allclose(found[:3, :3], np.diag([1.8, 1.8, 3.6]))
-    np.testing.assert_allclose(found[:3, 3], [0, 0, 3.6 * slices])
+    drawn = draw_conditions(run.path, PRIOR, options)
+    found = sample_affines(run.path, PRIOR, options, drawn)
+    assert found.shape == (3, 4, 4)
+    np.testing.assert_allclose(found[:, :3, :3], [np.diag([1.8, 1.8, 3.6])] * 3)
+    np.testing.assert_allclose(found[:, :3, 3], [[0, 0, 3.6 * slices]] * 3)
+
+
+def test_positions_that_are_not_asked_for_are_drawn_and_samples_lie_there(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", samples=False)
+    options = asked() | {"number": 60}
+    drawn = draw_conditions(run.path, PRIOR, options)
+    assert {row["position_rel"] for row in drawn} == {0.5, 0.6, 0.7}
+    heights = sample_affines(run.path, PRIOR, options, drawn)[:, 2, 3]
+    expected = [36 * (float(row["position_rel"] or 0) - 0.5) for row in drawn]
+    np.testing.assert_allclose(heights, expected, atol=1e-6)
+    assert condition_texts(drawn)[0] == f"position_rel={drawn[0]['position_rel']}"
+
+
+def test_each_sample_has_its_own_row_and_guidance_starts_without_what_was_asked(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path / "run", samples=False)
+    known = {"diagnosis": ["AD", "CN"], "sex": ["F", "M"], "position_rel": [0.0, 1.0]}
+    prior = SimpleNamespace(settings={"conditions": known})
+    options = asked(guidance=2.0, diagnosis="AD")
+    drawn = draw_conditions(run.path, prior, options)
+    rows = condition_rows(run.path, prior, options, drawn)
+    assert rows["condition"][:, 0].tolist() == [0, 0, 0]  # AD
+    assert rows["base"][:, 0].isnan().all()
+    torch.testing.assert_close(rows["base"][:, 1:], rows["condition"][:, 1:])
+    assert len({tuple(row.tolist()) for row in rows["condition"]}) > 1
+    assert not rows["condition"].isnan().any()
+    assert set(condition_rows(run.path, prior, asked(diagnosis="AD"), drawn)) == {"condition"}
 
 
 def test_a_volume_is_told_the_position_of_each_slice(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", samples=False)
     without(run, 0)
-    given = sampler_inputs(run.path, PRIOR, None, asked(volume=True))
-    assert given["condition"][:, 0].tolist() == pytest.approx([0.6, 0.7, 0.8])
+    options = asked(volume=True)
+    drawn = draw_conditions(run.path, PRIOR, options)
+    given = condition_rows(run.path, PRIOR, options, drawn)
+    assert given["condition"].shape == (3, 3, 1)
+    for volume in given["condition"]:
+        assert volume[:, 0].tolist() == pytest.approx([0.6, 0.7, 0.8])
 
 
 def test_a_volume_with_a_gap_is_refused_and_a_slice_is_not(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", samples=False)
     without(run, 2)
+    options = asked(volume=True)
+    drawn = draw_conditions(run.path, PRIOR, options)
     with pytest.raises(VQBrainError, match="lacks slices between others: no volume can be drawn"):
-        sampler_inputs(run.path, PRIOR, None, asked(volume=True))
-    assert sample_affine(run.path, PRIOR, asked(position_rel="0.8"))[2, 3] == pytest.approx(10.8)
+        condition_rows(run.path, PRIOR, options, drawn)
+    single = asked(position_rel="0.8")
+    places = sample_affines(run.path, PRIOR, single, draw_conditions(run.path, PRIOR, single))
+    assert places[0, 2, 3] == pytest.approx(10.8)

@@ -154,7 +154,8 @@ class SamplingEngine(Evaluator):
         inferer: its `sample` draws and decodes, such as PixelCNNInferer's.
         batch_size: images per batch.
         seed: of all batches together, at least 0.
-        given: further arguments of the inferer's `sample` by name, such as `condition`; tensors.
+        given: further arguments of the inferer's `sample` by name, such as `known`; tensors.
+        rows: likewise, with one entry per image, such as `condition`: each batch takes its own.
         decollate: split the output into a list of items after each iteration. The handlers of this
             package read whole batches.
         kwargs: those of MONAI's Evaluator; `val_handlers` may contain None, which is left out.
@@ -174,6 +175,7 @@ class SamplingEngine(Evaluator):
         seed: int = 0,
         *,
         given: Mapping[str, torch.Tensor] | None = None,
+        rows: Mapping[str, torch.Tensor] | None = None,
         decollate: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -186,15 +188,26 @@ class SamplingEngine(Evaluator):
         self.batch_size = batch_size
         self.seed = seed
         self.given = {name: tensor.to(device) for name, tensor in (given or {}).items()}
+        self.rows = {name: tensor.to(device) for name, tensor in (rows or {}).items()}
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
         generator = torch.Generator().manual_seed(batch_seed(self.seed, batchdata))
         networks = (self.network, self.decoder)
         with engine.mode(*networks):
             images, codes = self.inferer.sample(
-                *networks, self.batch_size, generator, return_codes=True, **self.given
+                *networks,
+                self.batch_size,
+                generator,
+                return_codes=True,
+                **self.given,
+                **{name: self._of_batch(rows, batchdata) for name, rows in self.rows.items()},
             )
         return completed(engine, {"batch": batchdata, "codes": codes, "pred": images})
+
+    def _of_batch(self, rows: torch.Tensor, batch: int) -> torch.Tensor:
+        """The rows of a batch, the last repeated where images beyond them are drawn."""
+        numbers = torch.arange(self.batch_size) + batch * self.batch_size
+        return rows[numbers.clamp(max=len(rows) - 1)]
 
 
 def batch_seed(seed: int, batch: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +34,27 @@ class SampleFiles:
     Args:
         folder: the folder to write to.
         number: number of samples to keep; the engine may draw more.
-        affine: (4, 4), voxel -> world, mm, RAS.
-        marks: metadata of every sample besides "synthetic": seed, condition, both models' hashes.
+        affines: (N, 4, 4), one per sample, or (4, 4) for all; voxel -> world, mm, RAS.
+        marks: metadata of every sample besides "synthetic": seed, both models' hashes.
         size: (W, H), pixels, to crop the images to; None keeps the decoded size.
+        conditions: what each sample was drawn for, N texts; None if nothing is known.
     """
 
     def __init__(
         self,
         folder: Path | str,
         number: int,
-        affine: np.ndarray,
+        affines: np.ndarray,
         marks: Mapping[str, Any],
         size: tuple[int, int] | None = None,
+        conditions: Sequence[str] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.number = number
         self.digits = max(4, len(str(number)))  # so that names sort by number
-        self.affine = affine
+        self.affines = np.broadcast_to(affines, (number, 4, 4))
         self.marks = dict(marks)
+        self.conditions = ["none"] * number if conditions is None else list(conditions)
         self.window = slice(size and size[0]), slice(size and size[1])
 
     def attach(self, engine: Engine) -> None:
@@ -69,21 +72,25 @@ class SampleFiles:
         images = output["pred"][:, 0].float().cpu().numpy()[:, *self.window]  # (B, W, H[, S])
         first = output["batch"] * len(images)
         for place, image in enumerate(images[: max(0, self.number - first)]):
-            name = f"sample-{first + place + 1:0{self.digits}d}"
+            index = first + place
+            name = f"sample-{index + 1:0{self.digits}d}"
             volume = image if image.ndim == 3 else image[:, :, None]
             slices = [np.rot90(one) for one in np.moveaxis(volume, 2, 0)]
-            marks = {"synthetic": True, **self.marks, "batch": output["batch"], "place": place}
-            self._write_nifti(volume, self.folder / f"{name}.nii.gz", marks)
+            marks = {"synthetic": True, "condition": self.conditions[index], **self.marks}
+            marks |= {"batch": output["batch"], "place": place}
+            self._write_nifti(volume, self.affines[index], self.folder / f"{name}.nii.gz", marks)
             self._write_png(tile(slices), self.folder / f"{name}.png", marks)
             self.rows.append({"sample": name, **marks})
             if len(self.pictures) < OVERVIEW:
                 self.pictures.append(slices[len(slices) // 2])
 
-    def _write_nifti(self, volume: np.ndarray, path: Path, marks: dict[str, Any]) -> None:
+    def _write_nifti(
+        self, volume: np.ndarray, affine: np.ndarray, path: Path, marks: dict[str, Any]
+    ) -> None:
         # A slice keeps its third axis: much software shows 2D NIfTI files flipped.
-        nifti = nib.Nifti1Image(np.rint(255 * volume).astype(np.uint8), self.affine)
-        nifti.set_sform(self.affine, code=2)  # the cohort's space, not a scanner's
-        nifti.set_qform(self.affine, code=2)
+        nifti = nib.Nifti1Image(np.rint(255 * volume).astype(np.uint8), affine)
+        nifti.set_sform(affine, code=2)  # the cohort's space, not a scanner's
+        nifti.set_qform(affine, code=2)
         nifti.header.set_xyzt_units("mm")
         nifti.header.set_slope_inter(1 / 255, 0)
         nifti.header["descrip"] = f"synthetic, vqbrain, seed {marks.get('seed')}".encode()

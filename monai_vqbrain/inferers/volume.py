@@ -46,8 +46,9 @@ class VolumeSampler:
             network: the prior, trained with `neighbour`.
             batch_size: B, how many volumes are drawn at once.
             generator: the only source of randomness, on any device.
-            condition: (S, C), one row per slice, in their order in the volume.
-            base: (S, C), what guidance goes from, such as rows with the positions of the slices
+            condition: (S, C), one row per slice, in their order in the volume, or (B, S, C) with
+                rows of each volume.
+            base: likewise, what guidance goes from, such as rows with the positions of the slices
                 only; by default all values are missing.
 
         Returns:
@@ -61,11 +62,17 @@ class VolumeSampler:
                 "this prior was trained without neighbouring slices, and its slices would not fit "
                 "together: train it with neighbour"
             )
-        bases = [None] * len(condition) if base is None else list(base.split(1))
-        rows = list(zip(condition.split(1), bases, strict=True))
+        asked = _by_slice(condition)
+        bases = [None] * len(asked) if base is None else _by_slice(base)
+        rows = list(zip(asked, bases, strict=True))
         slices: list[Tensor] = []
-        for asked, start in progress(rows, "sample slices") if self.progress else rows:
+        for row, start in progress(rows, "sample slices") if self.progress else rows:
             before = slices[-1] if slices else None
-            codes = self.sampler(network, batch_size, generator, asked, before, base=start)
+            codes = self.sampler(network, batch_size, generator, row, before, base=start)
             slices.append(codes)
         return torch.stack(slices, dim=1)
+
+
+def _by_slice(rows: Tensor) -> list[Tensor]:
+    """(S, C) or (B, S, C) -> S tensors, (1, C) or (B, C)."""
+    return list(rows.split(1)) if rows.ndim == 2 else list(rows.unbind(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ from typing import Any
 import pandas as pd
 
 from monai_vqbrain.errors import UsageError
+from monai_vqbrain.inferers.joint_conditions import JointConditions
 from monai_vqbrain.networks.conditions import Known
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.tables import in_split
+from monai_vqbrain.runs.tables import in_split, with_enough_brain
 from monai_vqbrain.tables import read_table
 
 CATEGORIES = ("diagnosis", "sex")
 NUMBERS = ("age", "position_mm", "position_rel")
+JOINT = "conditions.json"  # beside the prior's weights
 RANGE_DIGITS = 5  # decimals of a range's ends, as in slices.tsv
 
 
@@ -55,6 +58,31 @@ def prior_conditions(
             f"condition_on: {constant[0]} is the same or unknown for all training slices"
         )
     return {name: values for name, values in values_of.items() if name not in constant}
+
+
+def joint_conditions(run_dir: Path | str, known: Known) -> dict[str, Any]:
+    """The joint distribution of the conditions of a run's training slices, as JSON values.
+
+    Args:
+        run_dir: the run folder.
+        known: the prior's conditions.
+
+    Returns:
+        What `JointConditions.from_json` reads; empty if nothing is encoded yet.
+    """
+    path = RunFolder(run_dir).codes / "codes.tsv"
+    if not path.is_file():
+        return {}
+    table = with_enough_brain(read_table(path))
+    return JointConditions.fit(known, table[in_split(table, "training")]).as_json()
+
+
+def read_joint(run_dir: Path | str, known: Known) -> JointConditions:
+    """The distribution that is stored with the prior; of older priors, that of the run's codes."""
+    path = RunFolder(run_dir).prior / JOINT
+    if path.is_file():
+        return JointConditions.from_json(json.loads(path.read_text()))
+    return JointConditions.from_json(joint_conditions(run_dir, known))
 
 
 def position_column(run: RunFolder) -> str:

@@ -13,9 +13,10 @@ import torch
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import sha256
-from monai_vqbrain.networks.conditions import condition_row
+from monai_vqbrain.inferers.joint_conditions import Conditions
+from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import Described, describe, read_provenance
-from monai_vqbrain.runs.conditions import position_condition
+from monai_vqbrain.runs.conditions import position_condition, read_joint
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
 from monai_vqbrain.runs.inpainting import inpainting_codes
@@ -45,14 +46,12 @@ def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, 
 
 
 def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata of every sample: the sampling options and the hashes of both models."""
+    """Metadata of every sample: sampling options and the hashes of both models."""
     run = RunFolder(run_dir)
-    condition = ", ".join(f"{name}={value}" for name, value in options["condition"].items())
     files = {n: sha256(Path(options[n])) for n in ("known", "mask") if options[n]}
     return {f"{name}_sha256": value for name, value in files.items()} | {
         "seed": options["seed"],
         "volume": options["volume"],
-        "condition": condition or "none",
         "guidance": options["guidance"],
         "temperature": options["temperature"],
         "top_p": options["top_p"],
@@ -61,41 +60,108 @@ def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def sampler_inputs(
-    run_dir: Path | str, network: Any, decoder: Any, options: Mapping[str, Any]
-) -> dict[str, torch.Tensor]:
-    """The sampler's arguments besides the networks, as tensors.
+def draw_conditions(
+    run_dir: Path | str, network: Any, options: Mapping[str, Any]
+) -> list[Conditions]:
+    """The conditions of each sample: what is asked for, and the rest drawn given that.
 
     Args:
         run_dir: the run folder.
         network: the prior.
+        options: the sampling options, named as in SampleOptions.
+    """
+    joint = read_joint(run_dir, network.settings["conditions"])
+    rng = np.random.default_rng(options["seed"])
+    drawn = joint.draw(options["number"], options["condition"], rng)
+    if options["volume"]:  # its slices are at every position
+        for conditions in drawn:
+            conditions.pop(position_condition(network.settings["conditions"]) or "", None)
+    return drawn
+
+
+def condition_texts(drawn: Sequence[Conditions]) -> list[str]:
+    """What each sample was drawn for, such as `diagnosis=AD, age=75`; `none` for nothing."""
+    texts = (
+        ", ".join(f"{name}={value}" for name, value in conditions.items() if value is not None)
+        for conditions in drawn
+    )
+    return [text or "none" for text in texts]
+
+
+def condition_rows(
+    run_dir: Path | str,
+    network: Any,
+    options: Mapping[str, Any],
+    drawn: Sequence[Conditions],
+) -> dict[str, torch.Tensor]:
+    """The conditions as the sampler takes them, one row per sample.
+
+    Args:
+        run_dir: the run folder.
+        network: the prior.
+        options: the sampling options, named as in SampleOptions.
+        drawn: the result of `draw_conditions`.
+
+    Returns:
+        `condition`, (N, C) float32, or (N, S, C) for volumes of S slices; with guidance also
+        `base`, the same without what was asked for, from which guidance starts. Empty for a
+        prior without conditions.
+
+    Raises:
+        ValueError: if the prior does not have a condition or its value.
+        VQBrainError: if a volume would have gaps.
+    """
+    known = network.settings["conditions"]
+    if not known:
+        return {}
+    places = _volume_places(RunFolder(run_dir), known) if options["volume"] else None
+    without = [{n: v for n, v in row.items() if n not in options["condition"]} for row in drawn]
+    wanted = {"condition": drawn} | ({"base": without} if options["guidance"] != 1 else {})
+    return {name: _rows(known, conditions, places) for name, conditions in wanted.items()}
+
+
+def _rows(
+    known: Known, drawn: Sequence[Conditions], places: Sequence[Conditions] | None
+) -> torch.Tensor:
+    """(N, C), or with the places of S slices (N, S, C)."""
+    if places is None:
+        return torch.stack([condition_row(known, row) for row in drawn])
+    return torch.stack(
+        [torch.stack([condition_row(known, row | place) for place in places]) for row in drawn]
+    )
+
+
+def _volume_places(run: RunFolder, known: Known) -> list[Conditions] | None:
+    """The position of each slice of a volume; None for a prior without positions."""
+    position = position_condition(known)
+    if position is None:
+        return None
+    positions = slice_positions(run, position)
+    if len(positions) != positions.index[-1] - positions.index[0] + 1:
+        raise VQBrainError(f"{run.codes} lacks slices between others: no volume can be drawn")
+    return [{position: float(value)} for value in positions]
+
+
+def known_codes(
+    run_dir: Path | str, decoder: Any, options: Mapping[str, Any]
+) -> dict[str, torch.Tensor]:
+    """`known`, the codes of the slice to inpaint, (1, *grid), -1 where they are to be drawn.
+
+    Args:
+        run_dir: the run folder.
         decoder: the VQ-VAE.
         options: the sampling options, named as in SampleOptions.
 
     Returns:
-        `condition`, (1, C) float32, or (S, C) for volumes of S slices, together with `base`, (S, C)
-        rows with the positions only; `known`, the codes of one slice, (1, *grid), -1 where they are
-        to be drawn. Entries that are not requested are absent.
+        Empty if nothing is to be inpainted.
 
     Raises:
-        ValueError: if the prior does not have a condition or its value.
-        VQBrainError: if an image cannot be used, or a volume would have gaps.
+        VQBrainError: if an image cannot be used.
     """
-    run = RunFolder(run_dir)
-    known, condition = network.settings["conditions"], dict(options["condition"])
-    given = {"condition": condition_row(known, condition)[None]} if condition else {}
-    position = position_condition(known)
-    if options["volume"] and position is not None:
-        positions = slice_positions(run, position)
-        if len(positions) != positions.index[-1] - positions.index[0] + 1:
-            raise VQBrainError(f"{run.codes} lacks slices between others: no volume can be drawn")
-        rows = [{position: value} for value in positions]
-        given["condition"] = torch.stack([condition_row(known, condition | row) for row in rows])
-        given["base"] = torch.stack([condition_row(known, row) for row in rows])
-    if options["known"]:
-        image, mask = Path(options["known"]), Path(options["mask"])
-        given["known"] = inpainting_codes(run, decoder, image, mask)
-    return given
+    if not options["known"]:
+        return {}
+    image, mask = Path(options["known"]), Path(options["mask"])
+    return {"known": inpainting_codes(RunFolder(run_dir), decoder, image, mask)}
 
 
 def slice_positions(run: RunFolder, position: str) -> pd.Series:
@@ -105,26 +171,43 @@ def slice_positions(run: RunFolder, position: str) -> pd.Series:
     return rows.groupby("index")[position].median().sort_index()
 
 
-def sample_affine(run_dir: Path | str, network: Any, options: Mapping[str, Any]) -> np.ndarray:
-    """The affine of samples, (4, 4), voxel -> world, mm, RAS.
+def sample_affines(
+    run_dir: Path | str, network: Any, options: Mapping[str, Any], drawn: Sequence[Conditions]
+) -> np.ndarray:
+    """The affine of each sample, (N, 4, 4), voxel -> world, mm, RAS.
 
     Axes are those of the first stack, the origin is the median over stacks. The origin is in the
-    first slice drawn or, for a single slice at a requested position, in the slice nearest to it.
+    first slice of a volume or, for a single slice with a position, in the slice nearest to it.
+
+    Args:
+        run_dir: the run folder.
+        network: the prior.
+        options: the sampling options, named as in SampleOptions.
+        drawn: the result of `draw_conditions`.
     """
     run = RunFolder(run_dir)
+    affines = np.tile(_cohort_affine(run), (len(drawn), 1, 1))
+    position = position_condition(network.settings["conditions"])
+    if position is None:
+        return affines
+    positions = slice_positions(run, position)
+    for affine, conditions in zip(affines, drawn, strict=True):
+        asked = positions.iloc[0] if options["volume"] else conditions[position]
+        if asked is not None:
+            affine[:3, 3] += affine[:3, 2] * (positions - float(asked)).abs().idxmin()
+    return affines
+
+
+def _cohort_affine(run: RunFolder) -> np.ndarray:
+    """The axes of the first stack at the median origin; the identity without slices."""
     table = run.slices / "slices.tsv"
     if not table.is_file():
         return np.eye(4)
     stacks = read_table(table)["stack"].unique()
     affines = np.stack([nib.Nifti1Image.from_filename(run.slices / s).affine for s in stacks])
-    affine = affines[0].copy()
+    affine: np.ndarray = affines[0].copy()
     affine[:3, 3] = np.median(affines[:, :3, 3], axis=0)
-    position = position_condition(network.settings["conditions"])
-    if position is not None and (options["volume"] or position in options["condition"]):
-        positions = slice_positions(run, position)
-        asked = positions.iloc[0] if options["volume"] else float(options["condition"][position])
-        affine[:3, 3] += affine[:3, 2] * (positions - asked).abs().idxmin()
-    return np.asarray(affine)
+    return affine
 
 
 def sample_size(run_dir: Path | str) -> tuple[int, int] | None:

@@ -28,6 +28,7 @@ class TrainingRecord:
         network: its class and settings go into config.json, from which later stages rebuild it.
         made_from: name -> file that the training depends on.
         options: the options of the training, JSON values.
+        files: name -> content, JSON values, of further files that belong to the network.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class TrainingRecord:
         network: nn.Module,
         made_from: Mapping[str, Path | str],
         options: Mapping[str, Any],
+        files: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.work = Path(work)
         self.network = network
         self.made_from = {name: Path(path) for name, path in made_from.items()}
         self.options = dict(options)
+        self.files = dict(files or {})
 
     def begin(self, engine: Engine) -> None:
         """Write `config.json` when a trainer starts.
@@ -57,8 +60,9 @@ class TrainingRecord:
         path = self.work / "config.json"
         if engine.state.epoch and path.is_file():  # resumed
             _check_same(json.loads(path.read_text()), record)
-        with writing(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        for name, content in {"config.json": record, **self.files}.items():
+            with writing(self.work / name) as temporary:
+                temporary.write_text(json.dumps(content, indent=2) + "\n")
 
     def publish(self, engine: Engine) -> None:
         """Write `provenance.json` and publish the folder when a trainer has completed.

@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.files import sha256
+from monai_vqbrain.inferers.joint_conditions import ANY
 from monai_vqbrain.logs import PRIVATE
 from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.provenance import describe, what_changed
@@ -78,7 +79,9 @@ def sample(
         top_p: in (0, 1]; draw from the likeliest codes with this total probability.
         guidance: weight of classifier-free guidance, 0 or more; values above 1 strengthen the
             conditions. Any value but 1 doubles the time.
-        condition: name -> value, such as `{"diagnosis": "AD", "age": "75"}`.
+        condition: name -> value, such as `{"diagnosis": "AD", "age": "75"}`. What is not named is
+            drawn for each sample from the training slices' distribution, given what is named; the
+            value "any" leaves a condition out.
         volume: draw whole volumes, slice by slice.
         known: a slice to inpaint; it is kept outside the mask.
         mask: an image that is non-zero where to inpaint.
@@ -149,7 +152,7 @@ def _check_ranges(options: SampleOptions) -> None:
         raise UsageError(f"temperature must be above 0, got {options.temperature:g}")
     if not options.guidance >= 0:
         raise UsageError(f"guidance must be 0 or more, got {options.guidance:g}")
-    if options.guidance != 1 and not options.condition:
+    if options.guidance != 1 and all(value == ANY for value in options.condition.values()):
         raise UsageError(f"guidance {options.guidance:g} needs a condition to guide to")
     if not 0 < options.top_p <= 1:
         raise UsageError(f"top_p must lie in (0, 1], got {options.top_p:g}")
@@ -173,7 +176,7 @@ def _check_conditions(run: RunFolder, options: SampleOptions) -> None:
     known = settings.get("conditions", {})
     position = position_condition(known)
     try:
-        condition_row(known, options.condition)
+        condition_row(known, {n: None if v == ANY else v for n, v in options.condition.items()})
     except ValueError as error:
         raise UsageError(f"condition {error}") from error
     if not options.volume:

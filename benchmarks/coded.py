@@ -16,8 +16,8 @@ from race import Slices, load, score, train
 from monai_vqbrain import metrics
 from monai_vqbrain.files import writing
 from monai_vqbrain.options import json_or_text
-from monai_vqbrain.runs.datalist import MAX_VIEWS, slice_views
 from monai_vqbrain.runs.overrides import check_overrides
+from monai_vqbrain.runs.views import MAX_VIEWS, slice_views
 from monai_vqbrain.transforms import ViewSliced
 
 SPLITS = ("training", "validation", "test")

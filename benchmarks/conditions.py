@@ -40,6 +40,7 @@ from monai_vqbrain.runs.phantom import SIZE, SPACING, slice_phantom
 from monai_vqbrain.runs.sampling import slice_positions
 from monai_vqbrain.runs.stacks import read_slices, to_uint8
 from monai_vqbrain.runs.tables import read_slices_table
+from monai_vqbrain.runs.views import PLAIN_VIEW
 from monai_vqbrain.stages.demo import FEW_CODES
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.prepare import prepare
@@ -119,7 +120,9 @@ class Sampler:
     @torch.inference_mode()
     def __call__(self, seed: int, **asked: Any) -> Images:
         """`number` images of what is asked for."""
-        row = condition_row(self.prior.settings["conditions"], asked)[None]
+        known = self.prior.settings["conditions"]
+        view = {name: plain for name, plain in PLAIN_VIEW.items() if name in known}
+        row = condition_row(known, view | asked)[None]
         generator = torch.Generator().manual_seed(seed)
         codes = self.draw(self.prior, self.number, generator, row)
         return to_uint8(self.vqvae.decode_samples(codes)[:, 0].numpy())

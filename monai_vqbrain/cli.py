@@ -208,6 +208,12 @@ def encode(run: Path, device: str, show_command: bool) -> None:
 @click.argument("run", type=FOLDER)
 @click.option("-n", "--number", type=click.IntRange(1), default=16, show_default=True, metavar="N",
               help="How many images.")  # fmt: skip
+@option(
+    "--name",
+    default="default",
+    metavar="NAME",
+    help="Of the set of samples; sets with different names are kept side by side.",
+)
 @option("--seed", type=click.IntRange(0), default=0, help="The same seed, the same images.")
 @click.option("--temperature", type=POSITIVE, default=1.0, show_default=True, metavar="T",
               help="Below 1: likelier codes more often.")  # fmt: skip
@@ -234,6 +240,7 @@ def sample(run: Path, device: str, show_command: bool, conditions: Any, **option
     \b
     Example: vqbrain sample my-run -n 64 --seed 3
              vqbrain sample my-run --condition diagnosis=AD --condition age=75 --guidance 1.5
+             vqbrain sample my-run --name AD75 --condition diagnosis=AD --condition age=75
              vqbrain sample my-run -n 4 --volume --condition sex=F
              vqbrain sample my-run --known slice.png --mask hole.png
     """

@@ -140,14 +140,15 @@ def make_training(
 
 
 def make_samples(run: RunFolder, images: np.ndarray) -> None:
-    """6-samples: five slices, blurred by nothing but their format."""
-    run.samples.mkdir()
+    """6-samples/default: five slices, blurred by nothing but their format."""
+    folder = run.sample_set("default")
+    folder.mkdir(parents=True)
     for number, image in enumerate(images[:15:3], start=1):
         sample = nib.Nifti1Image((image / 255).astype(np.float32)[..., None], np.eye(4))
-        nib.save(sample, run.samples / f"sample-{number:04d}.nii.gz")
-    (run.samples / "samples.tsv").write_text("sample\tseed\nsample-0001\t0\n")
+        nib.save(sample, folder / f"sample-{number:04d}.nii.gz")
+    (folder / "samples.tsv").write_text("sample\tseed\nsample-0001\t0\n")
     models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
-    write_provenance(run.samples, describe(models), {"seed": 0}, seconds=4.2)
+    write_provenance(folder, describe(models), {"seed": 0}, seconds=4.2)
 
 
 def make_scores(run: RunFolder, work: Path) -> None:

@@ -16,7 +16,7 @@ from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.metrics import over_participants
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sampling import sample_files
+from monai_vqbrain.runs.sample_sets import current_sets, main_set
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages import evaluate as stage
@@ -210,10 +210,10 @@ def test_evaluate_writes_the_report_folder_and_then_only_what_changed(
     stage.evaluate(run.path)
     assert runs == ["cpu"]
     assert "only the report is rendered again" in capsys.readouterr().out
-    (run.samples / "provenance.json").unlink()
+    (run.sample_set("default") / "provenance.json").unlink()
     stage.evaluate(run.path)
     assert len(runs) == 2
-    assert "6-samples is no longer used" in capsys.readouterr().out
+    assert "6-samples/default is no longer used" in capsys.readouterr().out
 
 
 def test_codes_of_another_vqvae_are_refused(tmp_path: Path) -> None:
@@ -235,11 +235,11 @@ def test_samples_of_other_networks_are_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path)
-    assert len(sample_files(run)) == 5
+    assert len(main_set(run)[1]) == 5
     (run.prior / "model.pt").write_bytes(b"trained again")
-    assert sample_files(run) == []
+    assert current_sets(run) == {}
     stage.check_fit(run)
-    assert "6-samples comes from other networks: left out" in capsys.readouterr().err
+    assert "6-samples/default comes from other networks: left out" in capsys.readouterr().err
 
 
 def test_evaluate_names_the_stage_that_is_missing(tmp_path: Path) -> None:

@@ -64,11 +64,11 @@ def test_the_command_says_what_was_kept(
 ) -> None:
     run = Path(shutil.copytree(trained_run, tmp_path / "run"))
     draw_samples(run, SampleOptions(number=3, known=str(files[0]), mask=str(files[1])))
-    record = json.loads((run / "6-samples/provenance.json").read_text())
-    table = pd.read_csv(run / "6-samples/samples.tsv", sep="\t")
+    record = json.loads((run / "6-samples/default/provenance.json").read_text())
+    table = pd.read_csv(run / "6-samples/default/samples.tsv", sep="\t")
     assert set(table["known_sha256"]) == {record["made_from"]["known"]["sha256"]}
     assert record["made_from"]["mask"]["bytes"] == files[1].stat().st_size
-    images = [nib.load(f).get_fdata() for f in sorted((run / "6-samples").glob("*.nii.gz"))]
+    images = [nib.load(f).get_fdata() for f in sorted((run / "6-samples/default").glob("*.nii.gz"))]
     spread = np.ptp(images, axis=0)[..., 0]
     # The decoder sees a few cells further than the encoder, ever more weakly.
     assert spread[9:18, 20:24].max() > 5 * spread[28:, :4].max()

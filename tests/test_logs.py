@@ -14,7 +14,7 @@ from monai_vqbrain import logs
 from monai_vqbrain.stages.evaluate import evaluate
 
 PACKAGE = Path(logs.__file__).parent
-LOGGED = ("2-slices", "3-vqvae", "4-codes", "5-prior", "6-samples", "7-report")
+LOGGED = ("2-slices", "3-vqvae", "4-codes", "5-prior", "6-samples/default", "7-report")
 
 
 def test_every_stage_leaves_a_log_without_participants(trained_run: Path, tmp_path: Path) -> None:

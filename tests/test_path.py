@@ -27,6 +27,7 @@ from monai_vqbrain.networks.likeness import code_features
 from monai_vqbrain.runs.codes import begin_codes, write_codes
 from monai_vqbrain.runs.datalist import all_items
 from monai_vqbrain.runs.networks import load_network
+from monai_vqbrain.runs.views import PLAIN_VIEW
 from monai_vqbrain.stages.demo import demo
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.evaluate import evaluate
@@ -90,9 +91,9 @@ def test_nobody_is_in_two_splits(trained_run: Path) -> None:
 
 
 def test_samples_are_marked_and_traceable(trained_run: Path) -> None:
-    table = pd.read_csv(trained_run / "6-samples/samples.tsv", sep="\t")
+    table = pd.read_csv(trained_run / "6-samples/default/samples.tsv", sep="\t")
     assert len(table) == 5
-    image = nib.load(trained_run / "6-samples/sample-0003.nii.gz")
+    image = nib.load(trained_run / "6-samples/default/sample-0003.nii.gz")
     assert image.shape == (32, 32, 1)
     assert np.allclose(np.diag(image.affine)[:2], 6)
     marks = json.loads(image.header.extensions[0].get_content())
@@ -100,7 +101,7 @@ def test_samples_are_marked_and_traceable(trained_run: Path) -> None:
     assert marks["synthetic"] is True
     assert marks["vqvae_sha256"] == sha256(trained_run / "3-vqvae/model.pt")
     assert marks["prior_sha256"] == sha256(trained_run / "5-prior/model.pt")
-    picture = Image.open(trained_run / "6-samples/sample-0003.png")
+    picture = Image.open(trained_run / "6-samples/default/sample-0003.png")
     assert picture.text["synthetic"] == "True"
     shown = np.rot90(image.get_fdata()[:, :, 0])
     assert np.abs(np.asarray(picture) / 255 - shown).max() < 0.01
@@ -110,13 +111,13 @@ def test_more_samples_begin_with_the_fewer_and_another_seed_differs(
     trained_run: Path, tmp_path: Path
 ) -> None:
     run = copy_of(trained_run, tmp_path)
-    few = [nib.load(p).get_fdata() for p in sorted((run / "6-samples").glob("*.nii.gz"))]
+    few = [nib.load(p).get_fdata() for p in sorted((run / "6-samples/default").glob("*.nii.gz"))]
     draw_samples(run, SampleOptions(number=70))
-    more = [nib.load(p).get_fdata() for p in sorted((run / "6-samples").glob("*.nii.gz"))]
+    more = [nib.load(p).get_fdata() for p in sorted((run / "6-samples/default").glob("*.nii.gz"))]
     assert len(more) == 70
     assert all(np.array_equal(a, b) for a, b in zip(few, more, strict=False))
     draw_samples(run, SampleOptions(number=5, seed=1))
-    other = nib.load(run / "6-samples/sample-0001.nii.gz").get_fdata()
+    other = nib.load(run / "6-samples/default/sample-0001.nii.gz").get_fdata()
     assert not np.array_equal(few[0], other)
 
 
@@ -320,6 +321,8 @@ def test_resuming_nothing_is_refused(prepared_run: Path, tmp_path: Path) -> None
         ({"temperature": 0.0}, "temperature must be above 0, got 0"),
         ({"top_p": 1.5}, r"top_p must lie in \(0, 1\], got 1.5"),
         ({"guidance": -1.0}, "guidance must be 0 or more, got -1"),
+        ({"name": "../AD"}, "name '../AD': give 1 to 64 letters, digits, hyphens or underscores"),
+        ({"name": ""}, "name '': give 1 to 64 letters"),
         ({"guidance": 2.0}, "guidance 2 needs a condition to guide to"),
         (
             {"condition": {"weight": "70"}},
@@ -355,29 +358,51 @@ def test_samples_are_drawn_as_asked_and_say_so(trained_run: Path, tmp_path: Path
     asked = {"diagnosis": "AD", "position_rel": "0.5"}
     # a prior of a few steps hardly knows one condition from another: guidance makes much of it
     draw_samples(run, SampleOptions(number=2, condition=asked, guidance=90.0))
-    table = pd.read_csv(run / "6-samples/samples.tsv", sep="\t")
+    table = pd.read_csv(run / "6-samples/default/samples.tsv", sep="\t")
     for text in table["condition"]:  # what is not named is drawn
         assert text.startswith("diagnosis=AD, sex=")
         assert "age=" in text
         assert text.endswith(", position_rel=0.5")
     assert table["guidance"].tolist() == [90.0] * 2
-    image = nib.load(run / "6-samples/sample-0001.nii.gz").get_fdata()
-    assert (image != nib.load(trained_run / "6-samples/sample-0001.nii.gz").get_fdata()).any()
+    image = nib.load(run / "6-samples/default/sample-0001.nii.gz").get_fdata()
+    assert (
+        image != nib.load(trained_run / "6-samples/default/sample-0001.nii.gz").get_fdata()
+    ).any()
+
+
+def test_sets_with_different_names_are_kept_side_by_side(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(trained_run, tmp_path)
+    before = (run / "6-samples/default/sample-0001.nii.gz").read_bytes()
+    asked = SampleOptions(number=2, condition={"diagnosis": "AD"}, name="AD-75")
+    assert draw_samples(run, asked) == run / "6-samples/AD-75"
+    assert len(list((run / "6-samples/AD-75").glob("*.png"))) == 3  # the overview too
+    assert (run / "6-samples/default/sample-0001.nii.gz").read_bytes() == before
+    draw_samples(run, asked)
+    assert "6-samples/AD-75 is up to date" in capsys.readouterr().out
+    evaluate(run)
+    numbers = json.loads((run / "7-report/metrics.json").read_text())
+    assert numbers["set"] == "default"
+    assert numbers["other_sets"]["AD-75"]["images"]["synthetic"] == 2
+    assert "diagnosis=AD" in (run / "7-report/report.html").read_text()
 
 
 def test_samples_are_those_of_their_conditions(trained_run: Path) -> None:
-    table = pd.read_csv(trained_run / "6-samples/samples.tsv", sep="\t")
+    table = pd.read_csv(trained_run / "6-samples/default/samples.tsv", sep="\t")
     assert table["condition"].nunique() == len(table)
     prior, vqvae = (load_network(trained_run / name) for name in ("5-prior", "3-vqvae"))
     asked = [dict(part.split("=") for part in text.split(", ")) for text in table["condition"]]
-    rows = [condition_row(prior.settings["conditions"], conditions) for conditions in asked]
+    known = prior.settings["conditions"]
+    assert {"mirrored", "shift_x", "shift_y"} <= set(known)
+    rows = [condition_row(known, dict(PLAIN_VIEW) | conditions) for conditions in asked]
     condition = torch.stack([*rows, *[rows[-1]] * (64 - len(rows))])
     generator = torch.Generator().manual_seed(batch_seed(0, 0))
     images, _ = PixelCNNInferer().sample(
         prior, vqvae, 64, generator, return_codes=True, condition=condition
     )
     for number, image in enumerate(images[: len(table), 0].numpy(), start=1):
-        found = nib.load(trained_run / f"6-samples/sample-{number:04d}.nii.gz").get_fdata()
+        found = nib.load(trained_run / f"6-samples/default/sample-{number:04d}.nii.gz").get_fdata()
         assert np.abs(found[..., 0] - image).max() < 0.003
 
 
@@ -388,7 +413,7 @@ def test_a_volume_is_a_stack_of_slices_in_the_cohorts_space(
     draw_samples(run, SampleOptions(number=2, volume=True, condition={"sex": "F"}))
     stack = nib.load(next((run / "2-slices/stacks").glob("*_T1w.nii")))
     for name in ("sample-0001", "sample-0002"):
-        volume = nib.load(run / f"6-samples/{name}.nii.gz")
+        volume = nib.load(run / f"6-samples/default/{name}.nii.gz")
         assert volume.shape == stack.shape
         np.testing.assert_allclose(volume.affine[:3, :3], stack.affine[:3, :3])
     evaluate(run)
@@ -450,4 +475,4 @@ def test_other_quantizers_go_the_same_way(
     assert numbers["codebook"]["used"] > 1
     train(run, "prior", tiny_prior())
     draw_samples(run, SampleOptions(number=2))
-    assert nib.load(run / "6-samples/sample-0002.nii.gz").shape == (32, 32, 1)
+    assert nib.load(run / "6-samples/default/sample-0002.nii.gz").shape == (32, 32, 1)

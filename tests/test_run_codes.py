@@ -16,7 +16,13 @@ from made_run import SLICES, K, make_run
 from safetensors import safe_open
 
 from monai_vqbrain.errors import UsageError, VQBrainError
-from monai_vqbrain.runs import codes as stage, conditions, datalist as run_datalist, freshness
+from monai_vqbrain.runs import (
+    codes as stage,
+    conditions,
+    datalist as run_datalist,
+    freshness,
+    views as slice_views,
+)
 from monai_vqbrain.runs.folder import RunFolder
 
 
@@ -107,7 +113,7 @@ def test_views_are_of_training_slices_and_mirrored_where_anatomy_allows(
     views = run_datalist.view_items(run.slices, most=10 * len(items) + 1)
     assert [item["view"] for item in views[:: len(items)]] == list(range(10))
     assert len(run_datalist.view_items(run.slices, most=1)) == len(items)
-    assert len(run_datalist.view_items(run.slices)) == run_datalist.MAX_VIEWS * len(items)
+    assert len(run_datalist.view_items(run.slices)) == slice_views.MAX_VIEWS * len(items)
     assert any(item["mirrored"] for item in views) == (axis == "axial")
     assert not all(item["mirrored"] for item in views)
     if axis == "axial":
@@ -116,7 +122,7 @@ def test_views_are_of_training_slices_and_mirrored_where_anatomy_allows(
         if one["view"] == other["view"]:
             assert (one["mirrored"], one["shift"]) == (other["mirrored"], other["shift"])
     shifts = np.array([item["shift"] for item in views])
-    assert np.abs(shifts).max() <= run_datalist.MAX_SHIFT
+    assert np.abs(shifts).max() <= slice_views.MAX_SHIFT
     assert len(np.unique(shifts, axis=0)) > 5
 
 
@@ -137,6 +143,34 @@ def test_views_come_back_with_their_own_neighbours(run: RunFolder) -> None:
         code = len(items) + len(training) + number
         assert twin["codes"].unique() == code
         assert twin["neighbour"].unique() == (-1 if int(item["index"]) == 0 else code - 1)
+
+
+def test_views_are_conditions_and_plain_slices_say_so(run: RunFolder) -> None:
+    items = [item for item in items_of(run) if item["participant_id"] != "sub-secret01"]
+    training = [item for item in items if item["split"] == "training"]
+    views = [item | {"view": view} for view in range(3) for item in training]
+    grids = torch.zeros(len(items) + len(views), 2, 3, dtype=torch.long)
+    (run.vqvae / "config.json").write_text(json.dumps({"network_def": {"num_codes": 251}}))
+    stage.write_codes(run.path, grids, items + views, stage.begin_codes(run.path), seconds=1.0)
+    known = conditions.prior_conditions(run.path, "age", views=True)
+    assert set(known) == {"age", "mirrored", "shift_x", "shift_y"}
+    assert known["mirrored"] == ["no", "yes"]
+    assert known["shift_x"] == [-3.0, 3.0]
+    rows = [i["condition"] for i in stage.code_items(run.path, "training", None, known, views=True)]
+    found = torch.stack(rows).view(4, len(training), len(known))[:, 0]
+    wanted = [dict(slice_views.PLAIN_VIEW)]
+    wanted += [slice_views.conditions_of_view(v) for v in slice_views.slice_views(3, False)]
+    for name in ("mirrored", "shift_x", "shift_y"):
+        values = [["no", "yes"].index(w[name]) if name == "mirrored" else w[name] for w in wanted]
+        assert found[:, list(known).index(name)].tolist() == values
+    test = stage.code_items(run.path, "test", None, known)[0]["condition"]
+    assert test[list(known).index("mirrored")] == test[list(known).index("shift_x")] == 0
+
+
+def test_sagittal_views_are_never_mirrored() -> None:
+    known = slice_views.view_conditions(slice_views.slice_views(4, sagittal=True))
+    assert set(known) == {"shift_x", "shift_y"}
+    assert set(slice_views.view_conditions(slice_views.slice_views(1, False))) == {"mirrored"}
 
 
 def test_a_run_without_codes_has_the_default_shape(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from PIL import Image
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.inferers import code_bits
+from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.networks import load_network
+from monai_vqbrain.runs.views import PLAIN_VIEW
 from monai_vqbrain.stages.reconstruct import reconstruct
 from monai_vqbrain.stages.score import score
 
@@ -61,7 +63,8 @@ def test_a_slices_bits_are_those_of_its_codes(trained_run: Path, tmp_path: Path)
     vqvae, prior = (load_network(trained_run / name) for name in ("3-vqvae", "5-prior"))
     with torch.inference_mode():
         codes = vqvae.index_quantize(torch.from_numpy(pixels.copy())[None, None] / 255)
-    expected = float(code_bits(prior, codes).mean())
+    row = condition_row(prior.settings["conditions"], PLAIN_VIEW)  # nothing else is known
+    expected = float(code_bits(prior, codes, row[None]).mean())
     assert table["bits_per_code"].item() == pytest.approx(expected, abs=1e-3)
     known = [item["codes"] for item in code_items(trained_run, "test")]
     assert any(torch.equal(codes[0], grid) for grid in known)

@@ -18,11 +18,12 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import partial
 from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import Described, describe
-from monai_vqbrain.runs.conditions import conditions_of_row
+from monai_vqbrain.runs.conditions import conditions_of_row, stored_views
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes, check_vqvae, code_inputs, codes_header
 from monai_vqbrain.runs.stage_folder import finish_stage, open_stage
 from monai_vqbrain.runs.tables import with_enough_brain
+from monai_vqbrain.runs.views import PLAIN_VIEW, conditions_of_view
 from monai_vqbrain.selection import thin_out
 from monai_vqbrain.tables import SLICE_KEYS, read_table, read_text_table, write_table
 
@@ -142,13 +143,14 @@ def code_items(
     about: dict[int, dict[str, Any]] = {
         row: table.loc[row, list(SLICE_KEYS)].to_dict() for row in rows
     }
-    for row in rows if conditions else ():
-        values = conditions_of_row(table.loc[row].to_dict(), conditions or {})
-        about[row]["condition"] = condition_row(conditions or {}, values)
+    views_of = [conditions_of_view(view) for view in stored_views(run, table)] if others else []
     items: list[dict[str, Any]] = []
-    for grids in (plain, *others):
+    for grids, view in zip((plain, *others), (PLAIN_VIEW, *views_of), strict=True):
         for row in (row for row in rows if row in grids):
             items.append({"codes": grids[row], **about[row]})
+            if conditions:
+                values = conditions_of_row(table.loc[row].to_dict() | dict(view), conditions)
+                items[-1]["condition"] = condition_row(conditions, values)
             if neighbour:
                 missing = torch.full_like(grids[row], -1)
                 items[-1]["neighbour"] = grids.get(previous[row], missing)

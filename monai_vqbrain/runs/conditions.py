@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors import safe_open
 
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.inferers.joint_conditions import JointConditions
@@ -15,6 +16,7 @@ from monai_vqbrain.networks.conditions import Known
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.tables import in_split, with_enough_brain
+from monai_vqbrain.runs.views import PLAIN_VIEW, slice_views, view_conditions
 from monai_vqbrain.tables import read_table
 
 CATEGORIES = ("diagnosis", "sex")
@@ -24,7 +26,7 @@ RANGE_DIGITS = 5  # decimals of a range's ends, as in slices.tsv
 
 
 def prior_conditions(
-    run_dir: Path | str, wanted: str | Sequence[str] = "auto"
+    run_dir: Path | str, wanted: str | Sequence[str] = "auto", views: bool = False
 ) -> dict[str, list[Any]]:
     """The conditions of a run's training slices, as `PixelCNN(conditions=...)` takes them.
 
@@ -32,6 +34,7 @@ def prior_conditions(
         run_dir: the run folder.
         wanted: names of columns; or "auto" for those of diagnosis, sex, age and position that are
             known and vary.
+        views: add the conditions that say which view of a slice it is, see `PLAIN_VIEW`.
 
     Returns:
         Category -> its values in alphabetical order; number -> its minimum and maximum. Empty if
@@ -57,7 +60,21 @@ def prior_conditions(
         raise UsageError(
             f"condition_on: {constant[0]} is the same or unknown for all training slices"
         )
-    return {name: values for name, values in values_of.items() if name not in constant}
+    found = {name: values for name, values in values_of.items() if name not in constant}
+    return found | (view_conditions(stored_views(run, table)) if views else {})
+
+
+def stored_views(run: RunFolder, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The parameters of the views in codes.safetensors, see `slice_views`; empty for none.
+
+    Args:
+        run: the run folder, encoded.
+        table: codes.tsv.
+    """
+    with safe_open(run.codes / "codes.safetensors", framework="np") as file:
+        there = "views" in file.keys()  # noqa: SIM118
+        number = file.get_slice("views").get_shape()[0] if there else 0
+    return slice_views(number, bool((table["axis"] == "sagittal").any())) if number else []
 
 
 def joint_conditions(run_dir: Path | str, known: Known) -> dict[str, Any]:
@@ -74,7 +91,8 @@ def joint_conditions(run_dir: Path | str, known: Known) -> dict[str, Any]:
     if not path.is_file():
         return {}
     table = with_enough_brain(read_table(path))
-    return JointConditions.fit(known, table[in_split(table, "training")]).as_json()
+    drawn = {name: values for name, values in known.items() if name not in PLAIN_VIEW}
+    return JointConditions.fit(drawn, table[in_split(table, "training")]).as_json()
 
 
 def read_joint(run_dir: Path | str, known: Known) -> JointConditions:
@@ -100,16 +118,16 @@ def conditions_of_row(row: Mapping[str, Any], known: Known) -> dict[str, Any]:
     """The values of a prior's conditions in a row of a table.
 
     A category that no training participant had is missing; a number outside the training range is
-    clipped to it.
+    clipped to it. A row that says nothing of a view is that of a plain slice.
     """
     conditions: dict[str, Any] = {}
     for name, values in known.items():
-        value = row.get(name)
-        if name in CATEGORIES:
+        value = row.get(name, PLAIN_VIEW.get(name))
+        if isinstance(values[0], str):
             conditions[name] = value if value in values else None
         else:
             low, high = map(float, values)
-            conditions[name] = None if _missing(value) else min(max(float(value), low), high)  # type: ignore[arg-type]
+            conditions[name] = None if _missing(value) else min(max(float(value), low), high)
     return conditions
 
 

@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monai.data import load_decathlon_datalist
 
 from monai_vqbrain.cohorts import SPLITS, check_splits
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION
 from monai_vqbrain.runs.stacks import mask_path
+from monai_vqbrain.runs.views import MAX_VIEWS, slice_views
 from monai_vqbrain.selection import thin_out
-
-MAX_VIEWS = 31
-MAX_SHIFT = 3  # pixels; the copy check looks as far
 
 
 def make_datalist(rows: Sequence[Mapping[str, Any]], description: str) -> dict[str, Any]:
@@ -89,17 +86,6 @@ def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, An
     number = max(1, min(MAX_VIEWS, most // len(items)))
     views = slice_views(number, any(item["axis"] == "sagittal" for item in items))
     return [item | view for view in views for item in items]
-
-
-def slice_views(number: int, sagittal: bool) -> list[dict[str, Any]]:
-    """The parameters of each view: `view`, its number; `mirrored`; `shift`, in pixels."""
-    shifts = np.random.default_rng(0).integers(-MAX_SHIFT, MAX_SHIFT + 1, (number, 2)).tolist()
-    if not sagittal:
-        shifts[0] = [0, 0]
-    return [
-        {"view": view, "mirrored": view % 2 == 0 and not sagittal, "shift": shift}
-        for view, shift in enumerate(shifts)
-    ]
 
 
 def whole_batches(items: Sequence[Any], batch_size: int) -> list[Any]:

@@ -31,6 +31,10 @@ class RunFolder:
         self.samples = self.path / "6-samples"
         self.report = self.path / "7-report"
 
+    def sample_set(self, name: str) -> Path:
+        """The folder of one named set of samples, `R/6-samples/NAME`."""
+        return self.samples / name
+
     def command(self, words: str) -> str:
         """A vqbrain command on this run, quoted for a shell: "encode" -> vqbrain encode RUN."""
         return f"vqbrain {words} {shlex.quote(str(self.path))}"

@@ -15,6 +15,7 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import sha256
 from monai_vqbrain.provenance import describe, read_provenance
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.sample_sets import sample_sets
 
 
 def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
@@ -64,8 +65,9 @@ def evaluation_inputs(run: RunFolder) -> dict[str, Path]:
         "3-vqvae": run.vqvae / "model.pt",
         "4-codes": run.codes / "codes.safetensors",
         "5-prior": run.prior / "model.pt",
-        "6-samples": run.samples / "provenance.json",
     }
+    for name in sample_sets(run):
+        files[f"{run.samples.name}/{name}"] = run.sample_set(name) / "provenance.json"
     return {name: path for name, path in files.items() if path.is_file()}
 
 

@@ -1,4 +1,4 @@
-"""The steps of a bundle's sampling from a run, and a reader of samples."""
+"""The steps of a bundle's sampling from a run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import sha256
-from monai_vqbrain.inferers.joint_conditions import Conditions
+from monai_vqbrain.inferers.joint_conditions import ANY, Conditions
 from monai_vqbrain.networks.conditions import Known, condition_row
-from monai_vqbrain.provenance import Described, describe, read_provenance
+from monai_vqbrain.provenance import Described, describe
 from monai_vqbrain.runs.conditions import position_condition, read_joint
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
 from monai_vqbrain.runs.inpainting import inpainting_codes
-from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.runs.stage_folder import finish_stage, open_stage
 from monai_vqbrain.runs.tables import in_split
+from monai_vqbrain.runs.views import PLAIN_VIEW
 from monai_vqbrain.tables import read_table
 
 
@@ -41,7 +41,7 @@ def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, 
     """
     run = RunFolder(run_dir)
     check_models(run)
-    open_stage(run.samples)
+    open_stage(run.sample_set(options["name"]))
     return describe(sample_inputs(run, options))
 
 
@@ -70,19 +70,28 @@ def draw_conditions(
         network: the prior.
         options: the sampling options, named as in SampleOptions.
     """
-    joint = read_joint(run_dir, network.settings["conditions"])
+    known, asked = network.settings["conditions"], dict(options["condition"])
+    # what augmented the training slices must not show in samples
+    view = {n: asked.pop(n, plain) for n, plain in PLAIN_VIEW.items() if n in known}
+    joint = read_joint(run_dir, known)
     rng = np.random.default_rng(options["seed"])
-    drawn = joint.draw(options["number"], options["condition"], rng)
+    drawn = joint.draw(options["number"], asked, rng)
+    for conditions in drawn:
+        conditions |= {name: None if value == ANY else value for name, value in view.items()}
     if options["volume"]:  # its slices are at every position
         for conditions in drawn:
-            conditions.pop(position_condition(network.settings["conditions"]) or "", None)
+            conditions.pop(position_condition(known) or "", None)
     return drawn
 
 
 def condition_texts(drawn: Sequence[Conditions]) -> list[str]:
     """What each sample was drawn for, such as `diagnosis=AD, age=75`; `none` for nothing."""
     texts = (
-        ", ".join(f"{name}={value}" for name, value in conditions.items() if value is not None)
+        ", ".join(
+            f"{name}={value}"
+            for name, value in conditions.items()
+            if value is not None and value != PLAIN_VIEW.get(name)
+        )
         for conditions in drawn
     )
     return [text or "none" for text in texts]
@@ -226,22 +235,5 @@ def sample_size(run_dir: Path | str) -> tuple[int, int] | None:
 def finish_samples(
     run_dir: Path | str, sources: Described, seconds: float, options: dict[str, Any]
 ) -> None:
-    """Write the provenance of the samples and publish their folder."""
-    finish_stage(RunFolder(run_dir).samples, sources, options, seconds)
-
-
-def sample_files(run: RunFolder) -> list[Path]:
-    """The samples of a run, in order; empty if they were drawn from other networks."""
-    models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
-    record = read_provenance(run.samples)
-    if record is None or not all(path.is_file() for path in models.values()):
-        return []
-    if any(record["made_from"].get(n) != entry for n, entry in describe(models).items()):
-        return []
-    return sorted(run.samples.glob("sample-*.nii.gz"))
-
-
-def read_samples(files: Sequence[Path]) -> np.ndarray:
-    """Read the slices of samples of one size: (N, W, H) uint8, 255 for an intensity of 1."""
-    slices = [np.moveaxis(nib.load(f).get_fdata(), 2, 0) for f in files]  # type: ignore[attr-defined]
-    return to_uint8(np.concatenate(slices))
+    """Write the provenance of a set of samples and publish its folder."""
+    finish_stage(RunFolder(run_dir).sample_set(options["name"]), sources, options, seconds)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from monai_vqbrain.runs.bundles import run_bundle
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes, check_models, evaluation_inputs
 from monai_vqbrain.runs.networks import load_network, select_device
-from monai_vqbrain.runs.sampling import sample_files, sample_size
+from monai_vqbrain.runs.sample_sets import current_sets, sample_sets
+from monai_vqbrain.runs.sampling import sample_size
 from monai_vqbrain.stages.report import render
 from monai_vqbrain.stages.reporting.comparison_report import render_comparison
 from monai_vqbrain.stages.reporting.cross_fitting import measure_cross_fitted, train_folds
@@ -32,7 +35,7 @@ from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, closes
 from monai_vqbrain.stages.reporting.membership_audit import measure_membership
 from monai_vqbrain.stages.reporting.other_cohort import check_slicing, measure_cohort
 from monai_vqbrain.stages.reporting.ruler import measure
-from monai_vqbrain.stages.reporting.run_images import run_comparison
+from monai_vqbrain.stages.reporting.run_images import run_comparison, sample_images
 from monai_vqbrain.stages.reporting.summary import SCHEMA, summarise
 
 logger = logging.getLogger(__name__)
@@ -76,8 +79,8 @@ def evaluate(
     other = None if cohort is None else RunFolder(cohort)
     if other is not None:
         check_slicing(folder, other)
-    if folds:
-        folder.need(folder.samples, "sample")
+    if folds and not sample_sets(folder):
+        raise UsageError(f"folds needs samples: first run: {folder.command('sample')}")
     spaces = weight_space(weights)
     made_from = describe(evaluation_inputs(folder) | _further_inputs(other, weights))
     options = {"folds": folds, "schema": SCHEMA}
@@ -182,8 +185,11 @@ def check_fit(run: RunFolder) -> None:
     check_codes(run)
     if read_provenance(run.prior):
         check_models(run)
-    if read_provenance(run.samples) and not sample_files(run):
-        logger.warning("%s comes from other networks: left out of the report", run.samples.name)
+    current = current_sets(run)
+    for name in sample_sets(run):
+        if name not in current:
+            folder = f"{run.samples.name}/{name}"
+            logger.warning("%s comes from other networks: left out of the report", folder)
 
 
 def run_evaluations(run: RunFolder, work: Path, device: str) -> None:
@@ -217,10 +223,12 @@ def measure_run(
     vqvae = load_network(run.vqvae, select_device(device))
     decode = decoder(vqvae, sample_size(run.path))
     numbers = summarise(run, work, decode)
-    comparison = run_comparison(run, decode) if sample_files(run) else None
+    names = list(current_sets(run))
+    comparison = run_comparison(run, decode, names[0]) if names else None
     if comparison is not None:
         every: dict[str, Features] = {"encoder": EncoderFeatures(vqvae), **spaces}
         numbers |= measure_samples(run, work, comparison, every, device)
+        numbers["other_sets"] = measure_other_sets(run, comparison, names[1:], every)
     if other is not None:
         numbers["cohort"] = measure_cohort(run, other, vqvae, decode, comparison, spaces)
     return numbers
@@ -245,6 +253,28 @@ def measure_samples(
     found["audit"]["membership"] = measure_membership(run, device)
     pairs = closest_pairs(comparison, matches, found["audit"]["copies"]["closest"])
     (work / "closest.png").write_bytes(beside_nearest(*pairs))
+    return found
+
+
+def measure_other_sets(
+    run: RunFolder, comparison: Comparison, names: Sequence[str], spaces: dict[str, Features]
+) -> dict[str, Any]:
+    """The figures of further sets of samples, by the same protocol.
+
+    Args:
+        run: the run folder.
+        comparison: of the run's first set; its real slices serve for all.
+        names: of the further sets.
+        spaces: feature spaces besides those that every comparison has.
+
+    Returns:
+        Name -> the figures of `measure`.
+    """
+    found = {}
+    for name in names:
+        logger.info("measuring the set of samples %s", name)
+        one = replace(comparison, synthetic=sample_images(run, name))
+        found[name] = measure(one, spaces)[0]
     return found
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sampling import sample_files
+from monai_vqbrain.runs.sample_sets import main_set, sample_sets
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.stages.reporting import figures, methods
 from monai_vqbrain.stages.reporting.cohort_table import cohort_rows
@@ -26,6 +26,7 @@ from monai_vqbrain.stages.reporting.pages import write_report
 from monai_vqbrain.stages.reporting.references import CitedText, number_citations
 from monai_vqbrain.stages.reporting.report_figures import report_figures
 from monai_vqbrain.stages.reporting.sections import section_values
+from monai_vqbrain.stages.reporting.sets_table import set_rows
 from monai_vqbrain.tables import write_table
 
 TEMPLATE = "report.html.j2"
@@ -87,8 +88,9 @@ def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str,
         "notes": slices.get("notes", []),
         "problems": _count_rows(run.slices / "problems.tsv"),
         "figures": report_figures(run, work, metrics, labels),
-        "samples": len(sample_files(run)),
+        "samples": len(main_set(run)[1]),
         "cohort_rows": cohort_rows(metrics),
+        "set_rows": set_rows(run, metrics),
         "conditions": ", ".join(_conditions(run)),
         "labels_hidden": any(k != v for k, v in labels.items()),
     }
@@ -96,7 +98,8 @@ def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str,
 
 def _methods(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any]) -> CitedText:
     """The paragraphs on methods, of what the stages recorded."""
-    folders = (run.slices, run.codes, run.vqvae, run.prior, run.samples)
+    drawn = run.sample_set(main_set(run)[0])
+    folders = (run.slices, run.codes, run.vqvae, run.prior, drawn)
     slices, codes, vqvae, prior, samples = (read_provenance(folder) or {} for folder in folders)
     options, versions = slices.get("options", {}), _versions(run)
     participants, given = metrics["split"]["participants"], slices.get("given_splits", False)
@@ -143,9 +146,9 @@ def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """For each finished stage its time, duration, machine, command and seed."""
-    folders = [run.volumes, run.slices, run.vqvae, run.codes, run.prior, run.samples]
+    folders = [run.volumes, run.slices, run.vqvae, run.codes, run.prior, *_sample_folders(run)]
     hide = _id_replacer(labels)
-    records = [(folder.name, read_provenance(folder)) for folder in folders]
+    records = [(f.relative_to(run.path).as_posix(), read_provenance(f)) for f in folders]
     records.append((run.report.name, read_provenance(work)))
     return [
         {
@@ -178,11 +181,15 @@ def _id_replacer(labels: Mapping[str, str]) -> Callable[[str], str]:
 def _versions(run: RunFolder) -> dict[str, str]:
     """Package -> version, or versions if the stages differ."""
     versions: dict[str, list[str]] = {}
-    for folder in (run.slices, run.vqvae, run.codes, run.prior, run.samples):
+    for folder in (run.slices, run.vqvae, run.codes, run.prior, *_sample_folders(run)):
         for name, version in (read_provenance(folder) or {}).get("versions", {}).items():
             versions.setdefault(name, [])
             versions[name] += [version] if version not in versions[name] else []
     return {name: ", ".join(several) for name, several in versions.items()}
+
+
+def _sample_folders(run: RunFolder) -> list[Path]:
+    return [run.sample_set(name) for name in sample_sets(run)]
 
 
 def _pixel(run: RunFolder, rows: pd.DataFrame) -> float | None:

@@ -20,6 +20,7 @@ from monai_vqbrain.runs.conditions import position_condition
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
 from monai_vqbrain.runs.participants import RunParticipants
+from monai_vqbrain.runs.sample_sets import DEFAULT_SET, SET_NAME
 from monai_vqbrain.runs.stage_folder import leave_stage
 
 logger = logging.getLogger(__name__)
@@ -42,8 +43,13 @@ class SampleOptions:
     volume: bool = False
     known: str | None = None
     mask: str | None = None
+    name: str = DEFAULT_SET
 
     def __post_init__(self) -> None:
+        if not SET_NAME.fullmatch(self.name):
+            raise UsageError(
+                f"name {self.name!r}: give 1 to 64 letters, digits, hyphens or underscores"
+            )
         _check_ranges(self)
         _check_inpainting(self)
 
@@ -67,6 +73,7 @@ def sample(
     volume: bool = False,
     known: Path | str | None = None,
     mask: Path | str | None = None,
+    name: str = DEFAULT_SET,
     device: str = "auto",
 ) -> Path:
     """Draw synthetic images from the prior of a run, unless the samples are up to date.
@@ -85,10 +92,11 @@ def sample(
         volume: draw whole volumes, slice by slice.
         known: a slice to inpaint; it is kept outside the mask.
         mask: an image that is non-zero where to inpaint.
+        name: of the set of samples. Sets with different names are kept side by side.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
-        The folder of the samples, `R/6-samples`.
+        The folder of the samples, `R/6-samples/NAME`.
 
     Raises:
         UsageError: if a network is missing, an option is out of range, or the prior does not have
@@ -97,7 +105,7 @@ def sample(
     """
     options = SampleOptions(
         number, seed, temperature, top_p, guidance, condition or {}, volume,
-        None if known is None else str(known), None if mask is None else str(mask),
+        None if known is None else str(known), None if mask is None else str(mask), name,
     )  # fmt: skip
     return draw_samples(run, options, device)
 
@@ -109,12 +117,13 @@ def draw_samples(run: Path | str, options: SampleOptions, device: str = "auto") 
     run_folder.need(run_folder.prior, "train prior")
     check_models(run_folder)
     _check_conditions(run_folder, options)
-    folder = run_folder.samples
+    folder = run_folder.sample_set(options.name)
+    what = f"{run_folder.samples.name}/{options.name}"
     reason = what_changed(folder, describe(sample_inputs(run_folder, ids)), ids)
     if reason is None:
-        logger.info("%s is up to date: the same %d samples", folder.name, options.number)
+        logger.info("%s is up to date: the same %d samples", what, options.number)
         return folder
-    logger.info("sampling %s (%s)", folder.name, reason)
+    logger.info("sampling %s (%s)", what, reason)
     _warn_of_participant(run_folder, options.known)
     try:
         run_bundle("pixelcnn", "inference", _ids(run_folder, options, device))

@@ -25,6 +25,7 @@ from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
 from monai_vqbrain.runs.freshness import check_models
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.participants import RunParticipants
+from monai_vqbrain.runs.views import PLAIN_VIEW
 from monai_vqbrain.stages.images.batch import check_result_folder, process_images, read_input_image
 from monai_vqbrain.stages.images.input_volume import SliceFrame
 from monai_vqbrain.stages.images.output import write_like
@@ -170,9 +171,7 @@ class Scorer:
 
     def _row(self, place: Mapping[str, Any]) -> torch.Tensor:
         """The conditions of one slice, (C,): the given ones, and its position if it is one."""
-        position = conditions_of_row(place, self.known).get(self.position or "")
-        own = {} if self.position is None else {self.position: position}
-        return condition_row(self.known, {**own, **self.condition})
+        return condition_row(self.known, conditions_of_row(place, self.known) | self.condition)
 
     def _table(self, image: InputImage, bits: np.ndarray) -> pd.DataFrame:
         table = pd.DataFrame(image.places, columns=list(POSITION_COLUMNS))
@@ -189,7 +188,8 @@ class Scorer:
     def _validation_bits(self, run: RunFolder) -> dict[str, Any]:
         """Bits per code of validation participants, given the same conditions as the images."""
         items = code_items(run.path, "validation", 256, self.known)
-        given = torch.tensor([n == self.position or n in self.condition for n in self.known])
+        named = {self.position, *self.condition, *PLAIN_VIEW}
+        given = torch.tensor([name in named for name in self.known])
         means: list[float] = []
         for start in range(0, len(items), BATCH):
             batch = items[start : start + BATCH]

@@ -11,7 +11,7 @@ import numpy as np
 from monai_vqbrain.metrics import code_counts
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sampling import read_samples, sample_files
+from monai_vqbrain.runs.sample_sets import main_set, read_samples
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.selection import evenly_spaced
@@ -44,7 +44,7 @@ def report_figures(
     pngs |= _curves(run) | _fidelity_figures(work, metrics, labels)
     if "codebook" in metrics:
         pngs |= _code_figures(run)
-    samples = sample_files(run)[:16]
+    samples = main_set(run)[1][:16]
     if samples:
         pngs["samples"] = figures.montage(read_samples(samples)[:32])
     return {name: data_uri(png) for name, png in pngs.items()}

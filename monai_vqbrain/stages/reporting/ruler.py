@@ -29,7 +29,7 @@ from monai_vqbrain.metrics.features import (
     texture_features,
 )
 from monai_vqbrain.progress import progress
-from monai_vqbrain.runs.datalist import MAX_SHIFT
+from monai_vqbrain.runs.views import MAX_SHIFT
 from monai_vqbrain.stages.reporting.anatomy import measure_anatomy_of
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 from monai_vqbrain.stages.reporting.utility import measure_utilities

@@ -13,7 +13,8 @@ from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sampling import sample_files, slice_positions
+from monai_vqbrain.runs.sample_sets import current_sets
+from monai_vqbrain.runs.sampling import slice_positions
 from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet, TissuePriors
@@ -23,14 +24,15 @@ from monai_vqbrain.transforms.template import template_tissues
 BATCH = 64  # slices that are decoded at a time
 
 
-def run_comparison(run: RunFolder, decode: Decode) -> Comparison:
-    """The sets of a run; real slices as its VQ-VAE returns them, like the samples.
+def run_comparison(run: RunFolder, decode: Decode, name: str) -> Comparison:
+    """A run's real slices, as its VQ-VAE returns them, and one of its sets of samples.
 
     Raw slices hold detail that no decoded image has, and would be told from samples by that alone.
 
     Args:
         run: the run folder, with samples.
         decode: the VQ-VAE's decoder.
+        name: of the set of samples.
     """
     codes, rows, _ = read_codes(run)
     position, options = position_column(run), _slicing_options(run)
@@ -40,7 +42,7 @@ def run_comparison(run: RunFolder, decode: Decode) -> Comparison:
     return Comparison(
         training=real.take(in_split(about, "training")),
         held_out=real.take(held_out),
-        synthetic=sample_images(run, position),
+        synthetic=sample_images(run, name),
         spacing=float(options["spacing"]) if "spacing" in options else None,
         sagittal=set(rows["axis"]) == {"sagittal"},
         priors=_tissue_priors(run, rows) if options.get("space") else None,
@@ -68,17 +70,16 @@ def decode_slices(codes: np.ndarray, decode: Decode) -> np.ndarray:
     return np.concatenate(batches)
 
 
-def sample_images(run: RunFolder, position: str) -> ImageSet:
-    """The slices of a run's samples; those of volumes are at the run's own positions.
+def sample_images(run: RunFolder, name: str) -> ImageSet:
+    """The slices of a set of samples; those of volumes are at the run's own positions.
 
     Args:
         run: the run folder.
-        position: the column of slice positions.
+        name: of the set of samples.
     """
-    files = sample_files(run)
-    asked = [
-        _parse_condition(text) for text in read_table(run.samples / "samples.tsv")["condition"]
-    ]
+    files, position = current_sets(run)[name], position_column(run)
+    table = read_table(run.sample_set(name) / "samples.tsv")
+    asked = [_parse_condition(text) for text in table["condition"]]
     stacks, about = [], []
     for file, conditions in zip(files, asked, strict=True):
         image: Any = nib.load(file)

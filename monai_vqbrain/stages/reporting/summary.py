@@ -14,7 +14,7 @@ from monai_vqbrain.cohorts.splits import SPLITS, check_splits
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sampling import read_samples, sample_files
+from monai_vqbrain.runs.sample_sets import main_set, read_samples
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.stages.reporting.coherence import Decode, compare_volumes
@@ -61,8 +61,9 @@ def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[
         summary["codebook"] = codebook_use(run)
         if (work / "bits.tsv").is_file():
             summary["prior"] = prior_bits(run, read_table(work / "bits.tsv"))
-        if decode is not None and sample_files(run):
-            files = sample_files(run)
+        name, files = main_set(run)
+        if decode is not None and files:
+            summary["set"] = name
             summary["samples"] = compare_samples(run, files, work, decode)
             if read_samples(files[:1]).shape[0] > 1:
                 figure = work / "cuts.png"

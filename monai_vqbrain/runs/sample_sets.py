@@ -1,0 +1,49 @@
+"""6-samples: the named sets of samples of a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from monai_vqbrain.provenance import describe, read_provenance
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.stacks import to_uint8
+
+DEFAULT_SET = "default"
+SET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def sample_sets(run: RunFolder) -> list[str]:
+    """The names of a run's finished sets of samples: the default set, then the others by name."""
+    finished = (path.parent.name for path in run.samples.glob("*/provenance.json"))
+    names = (name for name in finished if SET_NAME.fullmatch(name))  # not NAME.partial
+    return sorted(names, key=lambda name: (name != DEFAULT_SET, name))
+
+
+def current_sets(run: RunFolder) -> dict[str, list[Path]]:
+    """Name -> samples, in order, of the sets that were drawn from the run's present networks."""
+    models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+    if not all(path.is_file() for path in models.values()):
+        return {}
+    now = describe(models)
+    records = {name: read_provenance(run.sample_set(name)) or {} for name in sample_sets(run)}
+    return {
+        name: sorted(run.sample_set(name).glob("sample-*.nii.gz"))
+        for name, record in records.items()
+        if all(record["made_from"].get(model) == entry for model, entry in now.items())
+    }
+
+
+def main_set(run: RunFolder) -> tuple[str, list[Path]]:
+    """The set of samples that a report shows in full, and its files; ("", []) without samples."""
+    return next(iter(current_sets(run).items()), ("", []))
+
+
+def read_samples(files: Sequence[Path]) -> np.ndarray:
+    """Read the slices of samples of one size: (N, W, H) uint8, 255 for an intensity of 1."""
+    slices = [np.moveaxis(nib.load(f).get_fdata(), 2, 0) for f in files]  # type: ignore[attr-defined]
+    return to_uint8(np.concatenate(slices))

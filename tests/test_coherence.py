@@ -10,7 +10,7 @@ import pytest
 from made_run import decode, make_run
 from skimage.metrics import structural_similarity
 
-from monai_vqbrain.stages.reporting.coherence import compare_volumes, neighbour_ssim, real_volumes
+from monai_vqbrain.stages.reporting.coherence import compare_volumes, real_volumes, slice_ssim
 
 SHAPE = (32, 32, 3)
 
@@ -33,23 +33,30 @@ def test_neighbours_are_compared_as_scikit_image_does() -> None:
         )[1].mean()
         for i in range(2)
     ]  # fmt: skip
-    inside, whole = neighbour_ssim(volume, volume)
+    inside, whole = slice_ssim(volume, volume)
     assert whole == pytest.approx(np.mean(expected), abs=1e-4)
     assert inside == pytest.approx(whole, abs=0.01)  # noise is bright everywhere
     halves = volume.copy()
     halves[:16] = 0
-    inside, whole = neighbour_ssim(halves, halves)
+    inside, whole = slice_ssim(halves, halves)
     assert whole > inside + 0.2  # where both are black they are alike
+
+
+def test_slices_farther_apart_are_compared_with_each_other() -> None:
+    volume = noise(0)
+    volume[..., 2] = volume[..., 0]
+    assert slice_ssim(volume, volume, distance=2)[1] == pytest.approx(1)
+    assert slice_ssim(volume, volume)[1] < 0.5
 
 
 def test_pairs_with_a_missing_slice_do_not_count() -> None:
     volume = noise(0)
     volume[..., 2] = 0
     there = np.array([True, True, False])
-    assert neighbour_ssim(volume, volume, there)[1] == pytest.approx(
-        neighbour_ssim(volume[..., :2], volume[..., :2])[1]
+    assert slice_ssim(volume, volume, there)[1] == pytest.approx(
+        slice_ssim(volume[..., :2], volume[..., :2])[1]
     )
-    assert np.isnan(neighbour_ssim(volume, volume, ~there)).all()
+    assert np.isnan(slice_ssim(volume, volume, ~there)).all()
 
 
 def test_slices_that_fit_are_told_from_strangers(tmp_path: Path) -> None:
@@ -57,10 +64,12 @@ def test_slices_that_fit_are_told_from_strangers(tmp_path: Path) -> None:
     steady = [np.repeat(noise(seed)[..., :1], 3, axis=2) for seed in range(3)]
     files = [volume_file(tmp_path / f"{i}.nii.gz", volume) for i, volume in enumerate(steady)]
     found = compare_volumes(run, files, decode, tmp_path / "cuts.png")
-    assert found["sampled"] == pytest.approx(1)
-    assert found["strangers"] < 0.1
-    assert found["sampled_whole"] == pytest.approx(1)
-    assert 0 < found["real"] < 1
+    assert set(found["distances"]) == {"1", "2"}  # of three slices
+    for near in found["distances"].values():
+        assert near["sampled"] == pytest.approx(1)
+        assert near["strangers"] < 0.1
+        assert near["sampled_whole"] == pytest.approx(1)
+        assert 0 < near["real"] < 1
     assert found["compared"] == 3
     assert (tmp_path / "cuts.png").is_file()
 
@@ -70,7 +79,7 @@ def test_one_volume_has_no_strangers(tmp_path: Path) -> None:
     found = compare_volumes(
         run, [volume_file(tmp_path / "0.nii.gz", noise(0))], decode, tmp_path / "cuts.png"
     )
-    assert found["strangers"] is None
+    assert found["distances"]["1"]["strangers"] is None
 
 
 def test_real_volumes_are_whole_stacks_of_test_people(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_samples_are_compared_with_decoded_training_slices(run: RunFolder, numbe
 
 def test_numbers_are_plain_json(numbers: dict) -> None:
     assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
-    assert numbers["schema"] == 2
+    assert numbers["schema"] == 3
     assert numbers["simulated"] is True
 
 
@@ -206,7 +206,7 @@ def test_evaluate_writes_the_report_folder_and_then_only_what_changed(
     path = stage.evaluate(run.path, device="cpu")
     assert path == run.report / "report.html"
     assert path.is_file()
-    assert json.loads((run.report / "metrics.json").read_text())["schema"] == 2
+    assert json.loads((run.report / "metrics.json").read_text())["schema"] == 3
     stage.evaluate(run.path)
     assert runs == ["cpu"]
     assert "only the report is rendered again" in capsys.readouterr().out

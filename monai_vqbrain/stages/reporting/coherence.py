@@ -1,4 +1,4 @@
-"""Coherence of sampled volumes: similarity of neighbouring slices, compared with real volumes."""
+"""Coherence of sampled volumes: similarity of slices 1 to 8 apart, beside real volumes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from monai_vqbrain.tables import finite_or_none
 from monai_vqbrain.transforms import solid
 
 MAX_COMPARED = 32  # volumes of each kind
+DISTANCES = (1, 2, 4, 8)  # slices apart
 DARK = 25  # of 255; brighter pixels are brain
 Decode = Callable[[np.ndarray], np.ndarray]  # (B, G, w, h) codes -> (B, W, H) float in [0, 1]
 
@@ -27,11 +28,11 @@ Decode = Callable[[np.ndarray], np.ndarray]  # (B, G, w, h) codes -> (B, W, H) f
 def compare_volumes(
     run: RunFolder, files: Sequence[Path], decode: Decode, figure: Path
 ) -> dict[str, Any]:
-    """Similarity of neighbouring slices, in sampled and in real volumes.
+    """Similarity of slices of one volume, in sampled and in real volumes.
 
-    Real volumes are those of test participants, decoded by the VQ-VAE, at the same distance.
-    `strangers` are neighbouring slices from two different sampled volumes: the similarity of slices
-    that were not sampled together.
+    Real volumes are those of test participants, decoded by the VQ-VAE, at the same positions.
+    `strangers` are slices of two different sampled volumes at these positions: the similarity of
+    slices that were not sampled together.
 
     Args:
         run: the run folder.
@@ -40,9 +41,9 @@ def compare_volumes(
         figure: the PNG to write, with orthogonal sections of a sampled and a real volume.
 
     Returns:
-        Mean SSIM over volumes of neighbouring slices inside the brain, as `sampled`, `real` and
-        `strangers`, and of whole images, as `sampled_whole` and so on; `compared`, the number of
-        sampled volumes.
+        `distances`: for slices 1, 2, 4 and 8 apart, as far as the volumes reach, the mean SSIM over
+        volumes inside the brain, as `sampled`, `real` and `strangers`, and of whole images, as
+        `sampled_whole` and so on; `compared`, the number of sampled volumes.
     """
     sampled = read_volumes(files[:MAX_COMPARED])
     real, present = real_volumes(run, decode, sampled.shape[-1])
@@ -55,17 +56,20 @@ def compare_volumes(
             if len(sampled) > 1
         ],
     }
-    similarity: dict[str, Any] = {"compared": len(sampled)}
-    for kind, volumes in pairs.items():
-        scores = np.array([neighbour_ssim(*pair) for pair in volumes]).reshape(-1, 2)
-        inside, whole = (finite_or_none(column[~np.isnan(column)].mean()) if len(scores) else None
-                         for column in scores.T)  # fmt: skip
-        similarity |= {kind: inside, f"{kind}_whole": whole}
+    distances: dict[str, dict[str, float | None]] = {}
+    for distance in (d for d in DISTANCES if d < sampled.shape[-1]):
+        found = distances[str(distance)] = {}
+        for kind, volumes in pairs.items():
+            scores = [slice_ssim(*pair, distance) for pair in volumes]
+            columns = np.array(scores).reshape(-1, 2).T
+            means = [column[~np.isnan(column)].mean() for column in columns if len(scores)]
+            inside, whole = map(finite_or_none, means or (np.nan, np.nan))
+            found |= {kind: inside, f"{kind}_whole": whole}
     zooms = nib.load(files[0]).header.get_zooms()  # type: ignore[attr-defined]
     shown = {"sampled": sampled[0]} | ({"real": real[0]} if len(real) else {})
     x, y, z = (float(side) for side in zooms[:3])
     figure.write_bytes(figures.orthogonal_sections(shown, (x, y, z)))
-    return similarity
+    return {"compared": len(sampled), "distances": distances}
 
 
 def read_volumes(files: Sequence[Path]) -> np.ndarray:
@@ -100,21 +104,24 @@ def real_volumes(run: RunFolder, decode: Decode, slices: int) -> tuple[np.ndarra
     return np.stack(volumes) if volumes else np.empty((0, 1, 1, slices), np.uint8), present
 
 
-def neighbour_ssim(
-    one: np.ndarray, other: np.ndarray, present: np.ndarray | None = None
+def slice_ssim(
+    one: np.ndarray, other: np.ndarray, present: np.ndarray | None = None, distance: int = 1
 ) -> tuple[float, float]:
-    """Mean SSIM of each slice of a volume and the next slice of another.
+    """Mean SSIM of each slice of a volume and a farther slice of another.
 
     Args:
         one: (W, H, S) uint8.
         other: of the same shape.
         present: (S,) bool, the slices that are present; all by default.
+        distance: slices between the two, 1 for the next.
 
     Returns:
         Inside the brain of both slices (with holes filled), and of whole images.
     """
-    both = np.ones(one.shape[-1] - 1, bool) if present is None else present[:-1] & present[1:]
-    below, above = (np.moveaxis(part, -1, 0)[both] for part in (one[..., :-1], other[..., 1:]))
+    there = np.ones(one.shape[-1], bool) if present is None else present
+    both = there[:-distance] & there[distance:]
+    parts = one[..., :-distance], other[..., distance:]
+    below, above = (np.moveaxis(part, -1, 0)[both] for part in parts)
     if not both.any():
         return float("nan"), float("nan")
     brains = [np.stack([solid(image > DARK) for image in part]) for part in (below, above)]

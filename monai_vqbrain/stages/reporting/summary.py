@@ -27,7 +27,7 @@ from monai_vqbrain.stages.reporting.fidelity import (
 from monai_vqbrain.stages.reporting.run_images import decode_slices
 from monai_vqbrain.tables import SLICE_KEYS, finite_or_none, read_table, write_table
 
-SCHEMA = 2
+SCHEMA = 3
 SAMPLES_COMPARED = 256  # maximum; the figure shows the first eight
 
 

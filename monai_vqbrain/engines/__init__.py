@@ -1,5 +1,6 @@
 """Ignite trainers and evaluators for both networks."""
 
+from monai_vqbrain.engines.muon import MuonAdamW
 from monai_vqbrain.engines.prior import (
     CodeBitsLoss,
     PriorBatch,
@@ -11,6 +12,7 @@ from monai_vqbrain.engines.vqvae import VQVAEEvaluator, VQVAETrainer
 
 __all__ = [
     "CodeBitsLoss",
+    "MuonAdamW",
     "PriorBatch",
     "PriorEvaluator",
     "PriorTrainer",

@@ -143,6 +143,13 @@ class PixelCNN(nn.Module):
         weight = self.head.weight[:, :, 0, 0]
         return weight if self.likeness is None else self.likeness.head(weight)
 
+    @torch.jit.unused
+    def hidden_kernels(self) -> list[nn.Parameter]:
+        """The kernels between embedding and head, which MuonAdamW takes as matrices."""
+        parts = (self.above, self.left, self.blocks, self.join, self.neighbour)
+        hidden = (part.parameters() for part in parts if part is not None)
+        return [parameter for part in hidden for parameter in part if parameter.ndim > 1]
+
     @property
     def raster(self) -> tuple[int, int]:
         """(rows, columns) as they are scanned: (h, w), or (w, h) by columns."""

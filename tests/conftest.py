@@ -93,7 +93,8 @@ def tiny_vqvae(**options: Any) -> TrainOptions:
 
 def tiny_prior(**options: Any) -> TrainOptions:
     """A few steps of a tiny prior."""
-    overrides = {"slices_per_epoch": 32, "network_def#channels": 8, "network_def#layers": 1}
+    network = {"network_def#channels": 8, "network_def#layers": 2, "network_def#early_exit": 1}
+    overrides = {"slices_per_epoch": 32, **network}
     return TrainOptions(**{"epochs": 2, "overrides": overrides, **options})
 
 

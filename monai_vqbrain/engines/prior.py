@@ -16,10 +16,22 @@ from monai_vqbrain.inferers import PixelCNNInferer
 
 
 class CodeBitsLoss(nn.Module):
-    """Cross entropy of codes in bits: the mean of -log2 p(code) over batch and grid."""
+    """Cross entropy of codes in bits: the mean of -log2 p(code) over batch and grid.
+
+    Where logits of an early exit follow the prior's own, their gradient is added, and not their
+    value, so that the loss remains the prior's bits per code.
+    """
 
     def forward(self, logits: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Logits (B, K, *grid) against codes (B, *grid), 0..K-1: a scalar, bits per code."""
+        """Logits (B or 2 * B, K, *grid) against codes (B, *grid), 0..K-1: a scalar."""
+        own, *exits = logits.split(len(codes))
+        loss = self._bits(own, codes)
+        for early in exits:
+            bits = self._bits(early, codes)
+            loss = loss + bits - bits.detach()
+        return loss
+
+    def _bits(self, logits: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         flat = logits.movedim(1, -1).flatten(0, -2)  # an eighth faster than channels first
         return F.cross_entropy(flat, codes.flatten()) / math.log(2)
 
@@ -37,16 +49,24 @@ class PriorBatch:
         swapped: share of the input codes to replace, in [0, 1).
         hidden: probability that a condition is dropped, and again that all are, in [0, 1).
         alone: probability that the previous slice is dropped, in [0, 1).
+        early: ask the prior for the logits of its early exit too.
 
     Raises:
-        ValueError: if one of them is not in [0, 1).
+        ValueError: if one of the shares is not in [0, 1).
     """
 
-    def __init__(self, swapped: float = 0.0, hidden: float = 0.0, alone: float = 0.0) -> None:
+    def __init__(
+        self,
+        swapped: float = 0.0,
+        hidden: float = 0.0,
+        alone: float = 0.0,
+        *,
+        early: bool = False,
+    ) -> None:
         for name, share in {"swapped": swapped, "hidden": hidden, "alone": alone}.items():
             if not 0 <= share < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {share}")
-        self.swapped, self.hidden, self.alone = swapped, hidden, alone
+        self.swapped, self.hidden, self.alone, self.early = swapped, hidden, alone, early
 
     def __call__(
         self,
@@ -54,7 +74,7 @@ class PriorBatch:
         device: torch.device,
         non_blocking: bool = False,
         **_: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, Any]]:
         """Input codes, target codes, no positional and all keyword arguments of the prior.
 
         Args:
@@ -81,7 +101,7 @@ class PriorBatch:
             given["neighbour"] = batch["neighbour"].long().masked_fill(hide, -1)
         inputs, codes = (t.to(device, non_blocking=non_blocking) for t in (inputs, codes))
         given = {n: t.to(device, non_blocking=non_blocking) for n, t in given.items()}
-        return inputs, codes, (), given
+        return inputs, codes, (), given | ({"early": True} if self.early else {})
 
 
 class PriorTrainer(SupervisedTrainer):

@@ -184,6 +184,8 @@ def training_options(command: Command) -> Command:
         click.option("--epochs", type=click.IntRange(1), metavar="N",
                      help="Instead: a number of epochs (of 6400 crops of slices, or 800 code "
                      "grids); repeats bit for bit."),
+        option("--size", type=click.Choice(["small", "base", "large"]), default="base",
+               help="Width, depth, batch and budget: small for a first look, large for a GPU."),
         click.option("--resume", is_flag=True, help="Continue an interrupted training."),
         option("--seed", type=click.IntRange(0), default=0, help="Of weights and order."),
         click.option("--set", "overrides", multiple=True,

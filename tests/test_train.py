@@ -10,10 +10,10 @@ import pytest
 from conftest import tiny_vqvae
 from made_run import make_slices
 
-from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.training import begin_training, report_training
-from monai_vqbrain.stages.train import training_command
+from monai_vqbrain.stages.train import TrainOptions, training_command, training_ids
 
 HOLD = """
 import sys
@@ -88,3 +88,26 @@ def test_the_best_score_is_said_with_the_place(
     report_training(str(tmp_path))
     expected = f"trained: best validation {words}; results: {tmp_path.resolve()}\n"
     assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize("network", ["vqvae", "prior"])
+def test_a_size_sets_network_batch_and_budget_together(network: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    base, small, large = (
+        training_ids(run, network, TrainOptions(size=size)) for size in ("base", "small", "large")
+    )
+    assert base["overrides"] == {}
+    assert small["minutes"] < base["minutes"] < large["minutes"]
+    assert large["overrides"]["batch_size"] == 64
+    assert large["overrides"]["compile"] is True
+    width = "network_def#width" if network == "vqvae" else "network_def#channels"
+    assert small["overrides"][width] < large["overrides"][width]
+    asked = TrainOptions(size="small", minutes=7, overrides={width: 33})
+    found = training_ids(run, network, asked)
+    assert found["minutes"] == 7
+    assert found["overrides"][width] == 33
+
+
+def test_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="size huge: choose small, base, large"):
+        training_ids(RunFolder(tmp_path), "prior", TrainOptions(size="huge"))

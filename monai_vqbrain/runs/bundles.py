@@ -12,10 +12,11 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow, workflows
 
-from monai_vqbrain.errors import UnexpectedError, VQBrainError
+from monai_vqbrain.errors import UnexpectedError, UsageError, VQBrainError
 from monai_vqbrain.runs.networks import select_device
 
 BUNDLES = ("vqvae", "pixelcnn")
+SIZES = ("small", "base", "large")
 
 
 def bundle_folder(name: str) -> Path:
@@ -121,6 +122,26 @@ def bundle_command(
 def default_value(name: str, config: str, key: str) -> Any:
     """The value of an id in the shipped configuration."""
     return bundle_config(name, config)[key]
+
+
+def size_settings(name: str, size: str) -> dict[str, Any]:
+    """The values that a size of the networks gives to ids of train.json; none for "base".
+
+    Args:
+        name: "vqvae" or "pixelcnn".
+        size: "small", "base" or "large".
+
+    Raises:
+        UsageError: for another size.
+    """
+    if size not in SIZES:
+        raise UsageError(f"size {size}: choose {', '.join(SIZES)}")
+    if size == "base":
+        return {}
+    settings: dict[str, Any] = json.loads(
+        (bundle_folder(name) / "configs" / f"{size}.json").read_text()
+    )
+    return settings
 
 
 def bundle_config(name: str, config: str) -> ConfigParser:

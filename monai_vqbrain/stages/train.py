@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.provenance import describe, what_changed
-from monai_vqbrain.runs.bundles import bundle_command, default_value, run_bundle
+from monai_vqbrain.runs.bundles import (
+    bundle_command,
+    default_value,
+    run_bundle,
+    size_settings,
+)
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes, training_inputs
 from monai_vqbrain.runs.overrides import check_overrides
@@ -30,6 +35,7 @@ class TrainOptions:
     resume: bool = False
     device: str = "auto"
     seed: int = 0
+    size: str = "base"
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -41,6 +47,7 @@ def train_vqvae(
     resume: bool = False,
     device: str = "auto",
     seed: int = 0,
+    size: str = "base",
     overrides: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train the VQ-VAE of a run on its slices, unless it is up to date.
@@ -52,6 +59,7 @@ def train_vqvae(
         resume: continue an interrupted training.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: seed of weights, order and crops.
+        size: "small", "base" or "large": width, depth, batch and budget together.
         overrides: id of the bundle's configuration -> value, such as
             `{"network_def#num_codes": 1024}`.
 
@@ -62,7 +70,9 @@ def train_vqvae(
         UsageError: if an earlier stage is missing or an override is wrong.
         VQBrainError: if the training fails.
     """
-    return train(run, "vqvae", TrainOptions(minutes, epochs, resume, device, seed, overrides or {}))
+    return train(
+        run, "vqvae", TrainOptions(minutes, epochs, resume, device, seed, size, overrides or {})
+    )
 
 
 def train_prior(
@@ -73,6 +83,7 @@ def train_prior(
     resume: bool = False,
     device: str = "auto",
     seed: int = 0,
+    size: str = "base",
     overrides: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train the prior of a run on its codes, unless it is up to date.
@@ -84,6 +95,7 @@ def train_prior(
         resume: continue an interrupted training.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: seed of weights and order.
+        size: "small", "base" or "large".
         overrides: id of the bundle's configuration -> value.
 
     Returns:
@@ -93,7 +105,9 @@ def train_prior(
         UsageError: if an earlier stage is missing or an override is wrong.
         VQBrainError: if the codes are out of date, or the training fails.
     """
-    return train(run, "prior", TrainOptions(minutes, epochs, resume, device, seed, overrides or {}))
+    return train(
+        run, "prior", TrainOptions(minutes, epochs, resume, device, seed, size, overrides or {})
+    )
 
 
 def train(run: Path | str, network: str, options: TrainOptions) -> Path:
@@ -124,8 +138,10 @@ def training_command(run: Path | str, network: str, options: TrainOptions) -> st
 def training_ids(run: RunFolder, network: str, options: TrainOptions) -> dict[str, Any]:
     """The options as ids of the bundle's configuration."""
     bundle, minutes = BUNDLE[network], options.minutes
+    settings = size_settings(bundle, options.size)
+    usual = settings.pop("minutes", default_value(bundle, "train", "minutes"))
     if minutes is None and options.epochs is None:
-        minutes = default_value(bundle, "train", "minutes")
+        minutes = usual
     return {
         "run_dir": str(run.path.absolute()),
         "seed": options.seed,
@@ -133,7 +149,7 @@ def training_ids(run: RunFolder, network: str, options: TrainOptions) -> dict[st
         "max_epochs": options.epochs,
         "resume": options.resume,
         "device": options.device,
-        "overrides": check_overrides(bundle, "train", options.overrides),
+        "overrides": check_overrides(bundle, "train", settings | dict(options.overrides)),
     }
 
 

@@ -191,7 +191,15 @@ def test_conditions_and_slices_before_are_hidden_now_and_then() -> None:
     assert torch.equal(given["neighbour"], batch["neighbour"])
 
 
-@pytest.mark.parametrize("name", ["swapped", "hidden", "alone"])
+def test_slices_by_themselves_come_without_the_one_before() -> None:
+    batch = {"codes": torch.zeros(2, 2, 3), "neighbour": torch.ones(2, 2, 3)}
+    *_, given = PriorBatch(alone=1)(batch, torch.device("cpu"))
+    assert given == {}
+    with pytest.raises(ValueError, match=r"alone must lie in \[0, 1\], got 1.1"):
+        PriorBatch(alone=1.1)
+
+
+@pytest.mark.parametrize("name", ["swapped", "hidden"])
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_share_out_of_range_is_named(name: str, share: float) -> None:
     with pytest.raises(ValueError, match=rf"{name} must lie in \[0, 1\), got {share}"):
@@ -202,6 +210,7 @@ def test_prior_evaluator_scores_a_slice_by_itself_and_after_the_one_before() -> 
     torch.manual_seed(0)
     network = PixelCNN(K, (4, 4), 8, 2, conditions={"age": [50, 90]}, neighbour=True)
     torch.nn.init.normal_(network.head.weight)
+    torch.nn.init.normal_(network.neighbour.out.weight)  # as if trained
     batch = code_batches()[0]
     batch["condition"] = torch.tensor([[60.0], [70.0], [torch.nan]])
     batch["neighbour"] = batch["codes"].roll(1, 0)

@@ -316,6 +316,15 @@ def test_the_rate_warms_up_and_falls_like_a_cosine(monkeypatch: pytest.MonkeyPat
     assert found[-1] == pytest.approx([1e-3, 1e-2])  # never quite nothing
 
 
+def test_the_schedule_may_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, sgd = Engine(Clock(monkeypatch).tick), optimizer(1.0)
+    TrainingBudget(sgd, warmup=0, what=None, restart=0.5).attach(engine)
+    found = rates_of(engine, sgd)
+    engine.run(range(9), max_epochs=1)
+    expected = [cosine(done / 9 * 2 % 1) for done in range(1, 9)]
+    assert [rate for (rate,) in found[:8]] == pytest.approx(expected)
+
+
 def test_minutes_end_the_epoch_and_complete_it(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, sgd, events = Engine(Clock(monkeypatch).tick), optimizer(1.0), []
     TrainingBudget(sgd, minutes=6 / 60, warmup=0, what=None).attach(engine)
@@ -359,6 +368,7 @@ def test_the_budget_shows_a_bar(
     [
         ({"minutes": 0}, "minutes must be positive, got 0"),
         ({"minutes": math.nan}, "minutes must be positive, got nan"),
+        ({"restart": 1.0}, r"restart must lie in \(0, 1\), got 1.0"),
         ({"warmup": 1}, r"warmup must lie in \[0, 1\), got 1"),
         ({"warmup": -0.1}, r"warmup must lie in \[0, 1\), got -0.1"),
     ],

@@ -399,7 +399,7 @@ def test_samples_are_those_of_their_conditions(trained_run: Path) -> None:
     rows = [condition_row(known, dict(PLAIN_VIEW) | conditions) for conditions in asked]
     condition = torch.stack([*rows, *[rows[-1]] * (64 - len(rows))])
     generator = torch.Generator().manual_seed(batch_seed(0, 0))
-    images, _ = PixelCNNInferer(AncestralSampler(autoguidance=0.3)).sample(
+    images, _ = PixelCNNInferer(AncestralSampler(temperature=0.9, autoguidance=0.3)).sample(
         prior, vqvae, 64, generator, return_codes=True, condition=condition
     )
     for number, image in enumerate(images[: len(table), 0].numpy(), start=1):

@@ -48,11 +48,11 @@ class PriorBatch:
     Args:
         swapped: share of the input codes to replace, in [0, 1).
         hidden: probability that a condition is dropped, and again that all are, in [0, 1).
-        alone: probability that the previous slice is dropped, in [0, 1).
+        alone: probability that the previous slice is dropped, in [0, 1]; 1 leaves it out.
         early: ask the prior for the logits of its early exit too.
 
     Raises:
-        ValueError: if one of the shares is not in [0, 1).
+        ValueError: if one of the shares is out of its range.
     """
 
     def __init__(
@@ -63,9 +63,11 @@ class PriorBatch:
         *,
         early: bool = False,
     ) -> None:
-        for name, share in {"swapped": swapped, "hidden": hidden, "alone": alone}.items():
+        for name, share in {"swapped": swapped, "hidden": hidden}.items():
             if not 0 <= share < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {share}")
+        if not 0 <= alone <= 1:
+            raise ValueError(f"alone must lie in [0, 1], got {alone}")
         self.swapped, self.hidden, self.alone, self.early = swapped, hidden, alone, early
 
     def __call__(
@@ -96,7 +98,7 @@ class PriorBatch:
             hide = torch.rand(condition.shape) < self.hidden
             hide |= torch.rand(len(condition), 1) < self.hidden
             given["condition"] = condition.masked_fill(hide, torch.nan)
-        if "neighbour" in batch:
+        if "neighbour" in batch and self.alone < 1:
             hide = torch.rand(len(codes), *[1] * (codes.ndim - 1)) < self.alone
             given["neighbour"] = batch["neighbour"].long().masked_fill(hide, -1)
         inputs, codes = (t.to(device, non_blocking=non_blocking) for t in (inputs, codes))

@@ -28,10 +28,11 @@ class TrainingBudget:
         optimizer: its learning rates are set; the present ones are the maximum.
         minutes: the budget, or None for the trainer's `max_epochs`.
         warmup: share of the budget during which the rate rises linearly from 0.
+        restart: share of the budget after which the schedule starts again; None for never.
         what: the progress bar's label; None for no bar.
 
     Raises:
-        ValueError: if minutes is not positive or warmup not in [0, 1).
+        ValueError: if minutes is not positive, warmup not in [0, 1) or restart not in (0, 1).
     """
 
     def __init__(
@@ -40,11 +41,15 @@ class TrainingBudget:
         minutes: float | None = None,
         warmup: float = 0.02,
         what: str | None = "training",
+        restart: float | None = None,
     ) -> None:
         if minutes is not None and not minutes > 0:
             raise ValueError(f"minutes must be positive, got {minutes}")
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup must lie in [0, 1), got {warmup}")
+        if restart is not None and not 0 < restart < 1:
+            raise ValueError(f"restart must lie in (0, 1), got {restart}")
+        self.restart = restart
         self.optimizer = optimizer
         self.minutes = minutes
         self.warmup = warmup
@@ -90,6 +95,9 @@ class TrainingBudget:
 
     def _set_rate(self, engine: Engine) -> None:
         done = self.fraction(engine)
+        if self.restart is not None:
+            first = done < self.restart
+            done = done / self.restart if first else (done - self.restart) / (1 - self.restart)
         if done < self.warmup:
             factor = done / self.warmup
         else:

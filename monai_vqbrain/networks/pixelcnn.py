@@ -28,8 +28,8 @@ class PixelCNN(nn.Module):
     the absolute position speaks.
 
     What is known of a slice (`conditions`) becomes one vector, which shifts every block; the codes
-    of the slice before it in the volume (`neighbour`) become features that both stacks begin with.
-    Each may be missing.
+    of the slice before it in the volume (`neighbour`) become features that are added where both
+    stacks begin. Each may be missing.
 
     With `likeness`, similar codes share statistical strength: each code's embedding and its row of
     the head are the sum of a free part and of a part that is linear in the code's features, which
@@ -74,7 +74,7 @@ class PixelCNN(nn.Module):
         self,
         num_codes: int = 512,
         grid: Sequence[int] = (32, 32),
-        channels: int = 112,
+        channels: int = 64,
         layers: int = 6,
         dropout: float = 0.0,
         scan: str = "rows",
@@ -164,6 +164,12 @@ class PixelCNN(nn.Module):
         parts = (self.above, self.left, self.blocks, self.join, self.neighbour)
         hidden = (part.parameters() for part in parts if part is not None)
         return [parameter for part in hidden for parameter in part if parameter.ndim > 1]
+
+    @torch.jit.unused
+    def late_parameters(self) -> list[nn.Parameter]:
+        """Those of the parts that change nothing in slices by themselves: see LateParts."""
+        parts = (part for part in (self.neighbour, self.early) if part is not None)
+        return [parameter for part in parts for parameter in part.parameters()]
 
     @property
     def raster(self) -> tuple[int, int]:
@@ -268,15 +274,14 @@ class PixelCNN(nn.Module):
         return vector
 
     def neighbour_features(self, neighbour: Tensor | None) -> list[Tensor] | None:
-        """What the slice before gives to both stacks: (B or 1, C, rows, columns), if taken."""
+        """What the slice before gives to both stacks: (B, C, rows, columns), 0 for none."""
         if self.neighbour is None:
             if neighbour is not None:
                 raise ValueError("this prior was trained without neighbouring slices: give none")
             return None
         if neighbour is None:
-            shape = [1, self.groups, self.height, self.width]
-            neighbour = torch.full(shape, -1, device=self.position_vertical.device)
-        elif neighbour.dim() == 3:
+            return None
+        if neighbour.dim() == 3:
             neighbour = neighbour[:, None]
         raster = self.to_raster(neighbour.long())
         known = raster[:, :1] >= 0
@@ -405,22 +410,23 @@ class NeighbourEncoder(nn.Module):
 
     def __init__(self, width: int, channels: int, horizontal_channels: int) -> None:
         super().__init__()
-        self.missing = nn.Parameter(torch.randn(width, 1, 1))
         self.first = nn.Conv2d(width, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         self.out = nn.Conv2d(channels, channels + horizontal_channels, 1)
         self.widths = [channels, horizontal_channels]
+        for parameter in self.out.parameters():  # it begins by saying nothing
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, known: Tensor) -> list[Tensor]:
         """Features for the vertical and the horizontal stack, (B, its C, rows, columns).
 
         Args:
             x: embedded codes, (B, width, rows, columns).
-            known: (B, 1, rows, columns) bool; where not, x says nothing.
+            known: (B, 1, rows, columns) bool; where not, the features are 0.
         """
-        x = self.first(torch.where(known, x, self.missing))
+        x = self.first(x)
         x = x + self.second(F.gelu(x))
-        return list(self.out(F.gelu(x)).split(self.widths, dim=1))
+        return list((self.out(F.gelu(x)) * known).split(self.widths, dim=1))
 
 
 def _check(

@@ -25,6 +25,7 @@ from monai_vqbrain.runs.stage_folder import leave_stage
 
 logger = logging.getLogger(__name__)
 
+TEMPERATURE = 0.9  # chosen on validation participants, see docs/samples.md
 AUTOGUIDANCE = 0.3  # chosen on validation participants, see docs/samples.md
 
 
@@ -38,7 +39,7 @@ class SampleOptions:
 
     number: int = 16
     seed: int = 0
-    temperature: float = 1.0
+    temperature: float = TEMPERATURE
     top_p: float = 1.0
     guidance: float = 1.0
     autoguidance: float = AUTOGUIDANCE
@@ -69,7 +70,7 @@ def sample(
     *,
     number: int = 16,
     seed: int = 0,
-    temperature: float = 1.0,
+    temperature: float = TEMPERATURE,
     top_p: float = 1.0,
     guidance: float = 1.0,
     autoguidance: float = AUTOGUIDANCE,
@@ -86,7 +87,7 @@ def sample(
         run: the run folder, with a trained prior.
         number: number of images, or of volumes.
         seed: the same seed gives the same images.
-        temperature: above 0; values below 1 favour likely codes.
+        temperature: above 0; 1 draws from the prior itself, values below 1 favour likely codes.
         top_p: in (0, 1]; draw from the likeliest codes with this total probability.
         guidance: weight of classifier-free guidance, 0 or more; values above 1 strengthen the
             conditions. Any value but 1 doubles the time.

@@ -1,0 +1,195 @@
+"""What makes samples pass for brains? Variants of the prior, judged on validation participants.
+
+    python benchmarks/realism_ablation.py --run run --set network_def#channels=112
+
+A variant is what `vqbrain train prior --set` takes; without one it is the recipe as it ships. The
+prior is trained on the codes of a run (prepared, VQ-VAE trained, encoded) for a fixed number of
+CPU-seconds of this process on one thread, validation included. Each sampling option gives a row:
+samples are drawn as `vqbrain sample` draws them and compared with validation participants by the
+protocol of `vqbrain evaluate`; test participants are left out. KID and coverage use the features of
+the random network, all samples, and as many samples as there are validation slices, 20 times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from cohort_size import cpu_budgets, decoded
+from standings import aligned, command_line, keep, machine, short
+
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.inferers import AncestralSampler
+from monai_vqbrain.metrics.bootstrap import balanced
+from monai_vqbrain.metrics.detectability import detectability
+from monai_vqbrain.metrics.distribution import kernel_sums, neighbours
+from monai_vqbrain.options import json_or_text
+from monai_vqbrain.runs.codes import read_codes
+from monai_vqbrain.runs.conditions import position_column
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.networks import load_network
+from monai_vqbrain.runs.sampling import condition_rows, draw_conditions, sample_size
+from monai_vqbrain.runs.tables import in_split
+from monai_vqbrain.stages.evaluate import decoder
+from monai_vqbrain.stages.reporting import ruler
+from monai_vqbrain.stages.reporting.anatomy import measure_anatomy_of
+from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet
+from monai_vqbrain.stages.train import train_prior
+from monai_vqbrain.tables import read_table
+
+BATCH = 64
+REPEATS = 20  # subsets of samples for coverage
+DETECTORS = (0, 1, 2, 3, 4)  # seeds
+COLUMNS = (
+    "bits", "detectability", "kid", "kid_floor", "coverage", "coverage_floor", "implausible",
+    "implausible_real", "mirrored", "mirrored_real", "cpu_per_image",
+)  # fmt: skip
+Figures = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the variant, unless that is done, judge each sampling, print the table."""
+    args = parse(arguments)
+    torch.set_num_threads(1)
+    run = RunFolder(args.work)
+    steps, bits = trained(run, args)
+    prior: Any = load_network(run.prior)
+    found: dict[str, Figures] = {}
+    for temperature in args.temperature:
+        for autoguidance in args.autoguidance:
+            sampler = AncestralSampler(temperature=temperature, autoguidance=autoguidance)
+            name = f"temperature {temperature:g}, autoguidance {autoguidance:g}"
+            found[name] = {"bits": bits} | judged(run, prior, sampler, args)
+    print(f"\n{' '.join(args.set) or 'as shipped'}: {steps} steps in {args.cpu_seconds:g} CPU-s")
+    print(
+        aligned([["", *COLUMNS], *([n, *(short(f[c]) for c in COLUMNS)] for n, f in found.items())])
+    )
+    print(machine())
+    settings = {"set": args.set, "cpu_seconds": args.cpu_seconds, "seed": args.seed}
+    keep({"rows": found, "steps": steps, "machine": machine()} | settings, args.json)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = command_line(__doc__ or "")
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="a run with codes; it is left as it is")
+    add("--work", type=Path, default=Path("realism-ablation"), help="where the prior is kept")
+    add("--set", action="append", default=[], metavar="ID=VALUE", help="of the variant")
+    add("--cpu-seconds", type=float, default=500, help="of the prior's training")
+    add("--temperature", type=float, nargs="+", default=[1.0], help="of each sampling")
+    add("--autoguidance", type=float, nargs="+", default=[0.0], help="of each sampling")
+    add("--number", type=int, default=512, help="samples")
+    add("--seed", type=int, default=0, help="of training and samples")
+    return parser.parse_args(arguments)
+
+
+def trained(run: RunFolder, args: argparse.Namespace) -> tuple[int, float]:
+    """Steps, and bits per code of validation participants, of the prior; trained unless it is."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    for folder in ("2-slices", "3-vqvae", "4-codes"):
+        link = run.path / folder
+        if not link.exists():
+            link.symlink_to((args.run / folder).resolve())
+    pairs = (text.partition("=") for text in args.set)
+    overrides = {name: json_or_text(value) for name, _, value in pairs}
+    with cpu_budgets():
+        train_prior(
+            run.path, minutes=args.cpu_seconds / 60, device="cpu", seed=args.seed,
+            overrides=overrides,
+        )  # fmt: skip
+    table = read_table(run.prior / "metrics.tsv")
+    return int(table["iteration"].iloc[-1]), float(table["bits_per_code"].min())
+
+
+def judged(run: RunFolder, prior: Any, sampler: AncestralSampler, args: Any) -> Figures:
+    """The figures of samples that are drawn now."""
+    decode = decoder(load_network(run.vqvae), sample_size(run.path))
+    began = time.process_time()
+    codes, about = drawn(run, prior, sampler, args)
+    seconds = (time.process_time() - began) / args.number
+    sets = comparison(run, decode, ImageSet(decoded(codes, decode), about))
+    found = detectability(
+        sets.training.images, sets.held_out.images, sets.held_out.participants,
+        sets.synthetic.images, DETECTORS,
+    )  # fmt: skip
+    anatomy = measure_anatomy_of(sets)
+    return {
+        "detectability": found.auc.value,
+        "detectability_by_seed": list(found.by_seed),
+        **distribution(sets),
+        "implausible": anatomy["implausible_share"],
+        "implausible_real": anatomy["implausible_share_real"],
+        "mirrored": anatomy.get("mirrored_share"),
+        "mirrored_real": anatomy.get("mirrored_share_real"),
+        **spread(sets),
+        "cpu_per_image": seconds,
+    }
+
+
+def drawn(
+    run: RunFolder, prior: Any, sampler: AncestralSampler, args: Any
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Code grids (N, G, w, h), and a table of what each was drawn for."""
+    options = {"number": args.number, "seed": args.seed, "condition": {}, "volume": False}
+    conditions = draw_conditions(run.path, prior, options)
+    rows = condition_rows(run.path, prior, options | {"guidance": 1}, conditions)["condition"]
+    generator = torch.Generator().manual_seed(args.seed)
+    grids = [sampler(prior, len(part), generator, part) for part in rows.split(BATCH)]
+    codes = torch.cat(grids).reshape(len(rows), prior.groups, *grids[0].shape[-2:])
+    about = pd.DataFrame(conditions)
+    about["position"] = about.get(position_column(run), np.nan)
+    return codes.numpy(), about.assign(participant_id=[f"sample-{i}" for i in range(len(rows))])
+
+
+def comparison(run: RunFolder, decode: Decode, synthetic: ImageSet) -> Comparison:
+    """Training and validation slices as the VQ-VAE returns them, and samples."""
+    codes, rows, _ = read_codes(run)
+    about = rows.assign(position=rows[position_column(run)]).reset_index(drop=True)
+    sets = [in_split(about, split) for split in ("training", "validation")]
+    real = [
+        ImageSet(decoded(codes[one], decode), about[one].reset_index(drop=True)) for one in sets
+    ]
+    return Comparison(*real, synthetic)
+
+
+def distribution(sets: Comparison) -> Figures:
+    """KID and coverage of the random network's features, and what training slices have."""
+    features = ruler._standardised(ruler.SPACES["random"], sets.training.images)  # noqa: SLF001
+    training, held_out, synthetic = (features(one.images) for one in sets.sets)
+    count, rng = len(held_out), np.random.default_rng(0)
+    some = [rng.choice(len(synthetic), count, replace=False) for _ in range(REPEATS)]
+    people = [balanced(sets.training.participants, count, seed) for seed in range(REPEATS)]
+    return {
+        "kid": float(kernel_sums(held_out, synthetic).kid()[0]),
+        "kid_floor": float(kernel_sums(held_out, training).kid()[0]),
+        "coverage": float(np.mean([neighbours(held_out, synthetic[i]).coverage for i in some])),
+        "coverage_floor": float(
+            np.mean([neighbours(held_out, training[i]).coverage for i in people])
+        ),
+    }
+
+
+def spread(sets: Comparison) -> Figures:
+    """Standard deviation of the centre of mass along both axes, in pixels, over images."""
+    found = {}
+    for name, images in zip(("training", "validation", "samples"), sets.sets, strict=True):
+        weights = images.images.astype(float)
+        for axis, letter in ((1, "x"), (2, "y")):
+            sums = weights.sum(axis=3 - axis)
+            centres = sums @ np.arange(sums.shape[1]) / sums.sum(axis=1).clip(min=1)
+            found[f"centre_{letter}_sd_{name}"] = float(centres.std())
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except VQBrainError as error:
+        raise SystemExit(str(error)) from None

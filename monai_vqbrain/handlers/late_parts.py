@@ -1,0 +1,54 @@
+"""The order in which a prior learns: slices by themselves first, its late parts at last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from monai_vqbrain.handlers.budget import TrainingBudget
+
+ALONE = 0.5  # share of slices without the one before, while the late parts are trained
+
+
+class LateParts:
+    """Trains a prior without its late parts first, and then these with all other weights frozen.
+
+    The late parts are what reads the slice before, and the early exit. Slices by themselves are
+    learnt as if there were none: they cost no time in the first steps, and change nothing in the
+    last ones.
+
+    Args:
+        network: the prior.
+        prepare_batch: the trainer's PriorBatch, whose `alone` and `early` are set.
+        budget: of the training.
+        share: of the budget for the late parts, in (0, 1).
+
+    Raises:
+        ValueError: if share is not in (0, 1).
+    """
+
+    def __init__(
+        self, network: Any, prepare_batch: Any, budget: TrainingBudget, share: float = 0.2
+    ) -> None:
+        if not 0 < share < 1:
+            raise ValueError(f"share must lie in (0, 1), got {share}")
+        self.network, self.prepare_batch = network, prepare_batch
+        self.budget, self.share = budget, share
+        self._late: bool | None = None  # neither, before the first step
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, after the handler that resumes."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Choose which weights the step trains, and on what."""
+        late = self.budget.fraction(engine) >= 1 - self.share
+        if late == self._late:
+            return
+        self._late = late
+        self.prepare_batch.alone, self.prepare_batch.early = (ALONE if late else 1.0), late
+        own = {id(parameter) for parameter in self.network.late_parameters()}
+        for parameter in self.network.parameters():
+            parameter.requires_grad_((id(parameter) in own) == late)
+            parameter.grad = None  # an optimizer moves what has a gradient, be it 0

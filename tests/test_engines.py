@@ -347,6 +347,38 @@ def test_prior_evaluator_refuses_an_inferer_without_a_likelihood() -> None:
         evaluator_of(PriorEvaluator, prior(), [], SimpleInferer())
 
 
+class SometimesBlank:
+    """As bright as the row that it was given, but in the first calls blank from some image on."""
+
+    def __init__(self, blank: int, first: int) -> None:
+        self.blank, self.first, self.calls = blank, first, 0
+
+    def sample(self, *_: Any, condition: torch.Tensor, **__: Any) -> tuple[torch.Tensor, ...]:
+        self.calls += 1
+        images = condition[:, :, None, None].expand(-1, 1, 4, 4).clone()
+        if self.calls <= self.blank:
+            images[self.first :] = 0
+        return images, torch.full((len(images), 2, 2), self.calls)
+
+
+@pytest.mark.parametrize(
+    ("blank", "first", "codes"), [(0, 1, [1, 1, 1]), (2, 1, [1, 2, 3]), (9, 0, [6, 6, 6])]
+)
+def test_images_without_a_brain_are_drawn_again_under_their_own_conditions(
+    blank: int, first: int, codes: list[int]
+) -> None:
+    inferer = SometimesBlank(blank, first)
+    rows = {"condition": torch.tensor([[0.2], [0.4], [0.6]])}
+    engine = SamplingEngine(
+        "cpu", [0], prior(), vqvae(), inferer, batch_size=3, rows=rows, least_brain=0.05
+    )
+    engine.run()
+    output = engine.state.output
+    assert output["codes"][:, 0, 0].tolist() == codes  # which call each is of
+    expected = [0, 0, 0] if first == 0 else [0.2, 0.4, 0.6]
+    assert output["pred"].amax((1, 2, 3)).tolist() == pytest.approx(expected)
+
+
 def test_sampling_engine_refuses_a_sampler_without_a_decoder() -> None:
     with pytest.raises(ValueError, match="SamplingEngine calls sample of its inferer, and Ancestr"):
         SamplingEngine("cpu", [0], prior(), vqvae(), AncestralSampler())

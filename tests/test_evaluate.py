@@ -231,6 +231,12 @@ def test_a_prior_of_other_codes_is_refused(tmp_path: Path) -> None:
         stage.evaluate(run.path)
 
 
+def test_folds_need_samples(tmp_path: Path) -> None:
+    run = make_run(tmp_path, samples=False)
+    with pytest.raises(UsageError, match="folds needs samples: first run: vqbrain sample"):
+        stage.evaluate(run.path, folds=2)
+
+
 def test_samples_of_other_networks_are_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -411,16 +411,17 @@ def test_a_volume_is_a_stack_of_slices_in_the_cohorts_space(
     trained_run: Path, tmp_path: Path
 ) -> None:
     run = copy_of(trained_run, tmp_path)
-    draw_samples(run, SampleOptions(number=2, volume=True, condition={"sex": "F"}))
+    draw_samples(run, SampleOptions(number=2, volume=True, condition={"sex": "F"}, name="women"))
     stack = nib.load(next((run / "2-slices/stacks").glob("*_T1w.nii")))
     for name in ("sample-0001", "sample-0002"):
-        volume = nib.load(run / f"6-samples/default/{name}.nii.gz")
+        volume = nib.load(run / f"6-samples/women/{name}.nii.gz")
         assert volume.shape == stack.shape
         np.testing.assert_allclose(volume.affine[:3, :3], stack.affine[:3, :3])
     evaluate(run)
     numbers = json.loads((run / "7-report/metrics.json").read_text())
-    assert numbers["samples"]["compared"] == 2 * stack.shape[2]
-    assert numbers["volumes"]["compared"] == 2
+    assert numbers["samples"]["compared"] == 5  # slices of the default set
+    assert (numbers["volumes"]["set"], numbers["volumes"]["compared"]) == ("women", 2)
+    assert numbers["other_sets"]["women"]["images"]["synthetic"] == 2 * stack.shape[2]
     for near in numbers["volumes"]["distances"].values():
         assert all(0 < near[kind] < 1 for kind in ("sampled", "real", "strangers"))
     assert Image.open(run / "7-report/cuts.png").width > 700

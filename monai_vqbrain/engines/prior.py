@@ -14,6 +14,9 @@ from torch import nn
 from monai_vqbrain.engines.workflow import check_inferer, completed, enabled
 from monai_vqbrain.inferers import PixelCNNInferer
 
+DARK = 0.1  # brighter pixels are brain
+REDRAWS = 5  # of images without a brain
+
 
 class CodeBitsLoss(nn.Module):
     """Cross entropy of codes in bits: the mean of -log2 p(code) over batch and grid.
@@ -178,6 +181,8 @@ class SamplingEngine(Evaluator):
         seed: of all batches together, at least 0.
         given: further arguments of the inferer's `sample` by name, such as `known`; tensors.
         rows: likewise, with one entry per image, such as `condition`: each batch takes its own.
+        least_brain: images in which less than this share of the pixels is brighter than `DARK` are
+            drawn again, a few times at most. No prior learns from such slices, so they are errors.
         decollate: split the output into a list of items after each iteration. The handlers of this
             package read whole batches.
         kwargs: those of MONAI's Evaluator; `val_handlers` may contain None, which is left out.
@@ -198,6 +203,7 @@ class SamplingEngine(Evaluator):
         *,
         given: Mapping[str, torch.Tensor] | None = None,
         rows: Mapping[str, torch.Tensor] | None = None,
+        least_brain: float = 0.0,
         decollate: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -209,21 +215,30 @@ class SamplingEngine(Evaluator):
         self.inferer = inferer
         self.batch_size = batch_size
         self.seed = seed
+        self.least_brain = least_brain
         self.given = {name: tensor.to(device) for name, tensor in (given or {}).items()}
         self.rows = {name: tensor.to(device) for name, tensor in (rows or {}).items()}
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:
         generator = torch.Generator().manual_seed(batch_seed(self.seed, batchdata))
         networks = (self.network, self.decoder)
-        with engine.mode(*networks):
+        rows = {name: self._of_batch(rows, batchdata) for name, rows in self.rows.items()}
+        with engine.mode(*networks), torch.inference_mode():
             images, codes = self.inferer.sample(
-                *networks,
-                self.batch_size,
-                generator,
-                return_codes=True,
-                **self.given,
-                **{name: self._of_batch(rows, batchdata) for name, rows in self.rows.items()},
+                *networks, self.batch_size, generator, return_codes=True, **self.given, **rows
             )
+            for _ in range(REDRAWS if self.least_brain else 0):
+                empty = (images > DARK).flatten(1).float().mean(1) < self.least_brain
+                if not empty.any():
+                    break
+                images[empty], codes[empty] = self.inferer.sample(
+                    *networks,
+                    int(empty.sum()),
+                    generator,
+                    return_codes=True,
+                    **self.given,
+                    **{name: part[empty] for name, part in rows.items()},
+                )
         return completed(engine, {"batch": batchdata, "codes": codes, "pred": images})
 
     def _of_batch(self, rows: torch.Tensor, batch: int) -> torch.Tensor:

@@ -34,7 +34,7 @@ def current_sets(run: RunFolder) -> dict[str, list[Path]]:
     return {
         name: sorted(run.sample_set(name).glob("sample-*.nii.gz"))
         for name, record in records.items()
-        if all(record["made_from"].get(model) == entry for model, entry in now.items())
+        if all(record.get("made_from", {}).get(model) == entry for model, entry in now.items())
     }
 
 

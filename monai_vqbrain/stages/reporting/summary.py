@@ -14,7 +14,7 @@ from monai_vqbrain.cohorts.splits import SPLITS, check_splits
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sample_sets import main_set, read_samples
+from monai_vqbrain.runs.sample_sets import current_sets, main_set, read_samples
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.stages.reporting.coherence import Decode, compare_volumes
@@ -65,10 +65,17 @@ def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[
         if decode is not None and files:
             summary["set"] = name
             summary["samples"] = compare_samples(run, files, work, decode)
-            if read_samples(files[:1]).shape[0] > 1:
-                figure = work / "cuts.png"
-                summary["volumes"] = compare_volumes(run, files, decode, figure)
+            summary |= first_volumes(run, work, decode)
     return summary
+
+
+def first_volumes(run: RunFolder, work: Path, decode: Decode) -> dict[str, Any]:
+    """`volumes`, the coherence of the first set of sampled volumes; empty if there is none."""
+    for name, files in current_sets(run).items():
+        if read_samples(files[:1]).shape[0] > 1:
+            found = compare_volumes(run, files, decode, work / "cuts.png")
+            return {"volumes": {"set": name} | found}
+    return {}
 
 
 def codebook_use(run: RunFolder) -> dict[str, Any]:

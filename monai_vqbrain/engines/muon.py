@@ -15,7 +15,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 class MuonAdamW(torch.optim.AdamW):
     """An optimizer that orthogonalises the updates of kernels.
 
-    Kernels are taken as matrices, (out, all other dimensions). The update of a kernel is its
+    Kernels are taken as matrices, (out, all other dimensions). A kernel moves along its
     momentum with all singular values brought near 1, so that rare directions of the gradient are
     learnt as quickly as frequent ones. Biases, embeddings, positions and the last layer follow
     AdamW, as the method's author advises.

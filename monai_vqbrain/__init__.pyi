@@ -1,6 +1,7 @@
 # The public names: read by type checkers, and by lazy_loader when one is first used.
 from .engines import (
     CodeBitsLoss as CodeBitsLoss,
+    MuonAdamW as MuonAdamW,
     PriorBatch as PriorBatch,
     PriorEvaluator as PriorEvaluator,
     PriorTrainer as PriorTrainer,
@@ -19,6 +20,7 @@ from .handlers import (
     CollectCodes as CollectCodes,
     EngineCallbacks as EngineCallbacks,
     ImagePanel as ImagePanel,
+    LateParts as LateParts,
     MetricsTable as MetricsTable,
     MLflowRun as MLflowRun,
     ParticipantMean as ParticipantMean,

@@ -110,12 +110,14 @@ def test_cross_fitted_bits_are_those_of_the_folds_priors(run: Path) -> None:
     found = measure_cross_fitted(folder, folds, "cpu")
     priors = [load_network(fold.prior) for fold in folds]
     saved: dict[str, list[float]] = {}
-    for item in code_items(folder.path, "training", None, priors[0].settings["conditions"]):
+    own = [code_items(folder.path, "training", None, p.settings["conditions"]) for p in priors]
+    for items in zip(*own, strict=True):  # each prior has ranges of its own
+        item = items[0]
         table = pd.read_csv(folds[0].codes / "codes.tsv", sep="\t")
         seen = set(table.loc[table["split"] == "training", "participant_id"])
         both = [
-            float(code_bits(prior, item["codes"][None], item["condition"][None]).sum())
-            for prior in priors
+            float(code_bits(prior, one["codes"][None], one["condition"][None]).sum())
+            for prior, one in zip(priors, items, strict=True)
         ]
         first_saw_it = item["participant_id"] in seen
         saved.setdefault(item["participant_id"], []).append(

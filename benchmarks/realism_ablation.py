@@ -127,7 +127,7 @@ def judged(run: RunFolder, prior: Any, sampler: AncestralSampler, args: Any) -> 
         "implausible": anatomy["implausible_share"],
         "implausible_real": anatomy["implausible_share_real"],
         "mirrored": anatomy.get("mirrored_share"),
-        "mirrored_real": anatomy.get("mirrored_share_real"),
+        "mirrored_real": anatomy.get("mirrored_real_share"),
         **spread(sets),
         "cpu_per_image": seconds,
     }

@@ -52,7 +52,9 @@ def add_everything(run: RunFolder) -> None:
     metrics = json.loads(path.read_text())
     metrics["fidelity"]["test"]["ms_ssim_whole"] = mean(0.97)
     metrics["fidelity"]["groups"] = groups()
-    path.write_text(json.dumps(metrics | sample_metrics() | {"cohort": cohort()}))
+    few = {"images": {"synthetic": 3}, "not_measured": "samples are measured with at least 10"}
+    sets = {"other_sets": {"AD-75": sample_metrics(), "few": few}}
+    path.write_text(json.dumps(metrics | sample_metrics() | sets | {"cohort": cohort()}))
     for name in ("panel", "worst", "closest"):
         shutil.copy(run.report / "nearest.png", run.report / f"{name}.png")
 
@@ -118,6 +120,15 @@ def test_it_can_be_read_aloud(page: str, request: pytest.FixtureRequest) -> None
     assert all(after <= before + 1 for before, after in pairwise([0, *levels]))
 
 
+def test_sets_of_samples_stand_side_by_side(full: str) -> None:
+    table = re.search(r'<section id="sets">.*?</table>', full)
+    assert table is not None
+    rows = re.findall(r"<tr.*?</tr>", table[0])[1:]
+    assert [re.sub(r"<.*?>", " ", row).split()[0] for row in rows] == ["default", "AD-75", "few"]
+    assert "0.54 (0.36 to 0.72)" in rows[0]
+    assert "samples are measured with at least 10" in rows[2]
+
+
 TERMS = ("Images", "Participants", "Unit", "Range", "Mask", "Feature space", "Interval", "Protocol")
 
 
@@ -125,7 +136,7 @@ def test_every_section_with_figures_says_how_they_were_computed(full: str) -> No
     sections = dict(re.findall(r'<section id="(\w+)">(.*?)</section>', full))
     without = {"scorecard", "glance", "methods", "claims", "provenance"}
     assert sections.keys() - without == {
-        "samples", "detectability", "distribution", "anatomy", "privacy", "utility",
+        "samples", "sets", "detectability", "distribution", "anatomy", "privacy", "utility",
         "participants", "reconstruction", "codebook", "prior", "cohort",
     }  # fmt: skip
     for name in sections.keys() - without:

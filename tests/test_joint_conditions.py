@@ -60,9 +60,9 @@ def test_what_is_asked_for_is_what_is_given() -> None:
     assert set(found["age"]) == {61.5}
     assert set(found["sex"]) == {"F"}
     assert found["diagnosis"].notna().all()
-    nobody = drawn(50, diagnosis="AD", age=58)  # nobody in training was both
-    assert set(nobody["diagnosis"]) == {"AD"}
-    assert set(nobody["age"]) == {58}
+    unseen = drawn(50, diagnosis="AD", age=58)  # no training participant has both
+    assert set(unseen["diagnosis"]) == {"AD"}
+    assert set(unseen["age"]) == {58}
 
 
 def test_any_leaves_a_condition_out() -> None:

@@ -108,7 +108,7 @@ def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "")
 def views(vqvae: Any, slices: Slices) -> Codes:
     """The codes of slices in the views of `vqbrain encode`, view after view."""
     view = ViewSliced("image")
-    every = slice_views(MAX_VIEWS, sagittal=False)
+    every = slice_views(MAX_VIEWS)
     grids = [encoded(vqvae, torch.stack([view({"image": image, **about})["image"]
              for image in slices.images])) for about in every]  # fmt: skip
     return Codes(torch.cat(grids), slices.people * len(every))

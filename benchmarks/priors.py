@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from coded import Codes, Cohort
@@ -181,8 +180,13 @@ def fit(racer: PriorRacer, cohort: Cohort, seconds: float) -> tuple[nn.Module, i
 def bits_of(network: nn.Module, codes: Codes) -> float:
     """Bits a code in float32, a mean over a person's slices, then over people."""
     network.eval()
-    means: list[float] = []
-    for grids in codes.grids.split(16):
-        nats = F.cross_entropy(network(grids), grids, reduction="none")
-        means += (nats.mean((1, 2)) / np.log(2)).tolist()
+    parts = [bits_by_slice(network, grids) for grids in codes.grids.split(16)]
+    means = (torch.cat(parts) / math.prod(codes.grids.shape[1:])).tolist()
     return metrics.over_participants(means, codes.people).mean
+
+
+@torch.inference_mode()
+def bits_by_slice(network: nn.Module, grids: torch.Tensor) -> torch.Tensor:
+    """Bits of each whole slice, (B,), of a network in evaluation mode."""
+    nats = F.cross_entropy(network(grids), grids, reduction="none")
+    return nats.sum((1, 2)) / math.log(2)

@@ -6,8 +6,7 @@ A variant is what `vqbrain train prior --set` takes; without one it is the recip
 prior is trained on the codes of a run (prepared, VQ-VAE trained, encoded) for a fixed number of
 CPU-seconds of this process on one thread, validation included. Each sampling option gives a row:
 samples are drawn as `vqbrain sample` draws them and compared with validation participants by the
-protocol of `vqbrain evaluate`; test participants are left out. KID and coverage use the features of
-the random network, all samples, and as many samples as there are validation slices, 20 times.
+protocol of `vqbrain evaluate`; test participants are left out (see realism_judge.py).
 """
 
 from __future__ import annotations
@@ -22,35 +21,29 @@ import numpy as np
 import pandas as pd
 import torch
 from cohort_size import cpu_budgets, decoded
+from realism_judge import Figures, judged, membership_auc
 from standings import aligned, command_line, keep, machine, short
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.inferers import AncestralSampler
-from monai_vqbrain.metrics.bootstrap import balanced
-from monai_vqbrain.metrics.detectability import detectability
-from monai_vqbrain.metrics.distribution import kernel_sums, neighbours
 from monai_vqbrain.options import json_or_text
-from monai_vqbrain.runs.codes import read_codes
+from monai_vqbrain.runs.codes import code_items, read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.runs.sampling import condition_rows, draw_conditions, sample_size
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.evaluate import decoder
-from monai_vqbrain.stages.reporting import ruler
-from monai_vqbrain.stages.reporting.anatomy import measure_anatomy_of
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet
+from monai_vqbrain.stages.reporting.membership_audit import bits_of_items
 from monai_vqbrain.stages.train import train_prior
 from monai_vqbrain.tables import read_table
 
 BATCH = 64
-REPEATS = 20  # subsets of samples for coverage
-DETECTORS = (0, 1, 2, 3, 4)  # seeds
 COLUMNS = (
     "bits", "detectability", "kid", "kid_floor", "coverage", "coverage_floor", "implausible",
-    "implausible_real", "mirrored", "mirrored_real", "cpu_per_image",
+    "implausible_real", "mirrored", "mirrored_real", "cpu_per_image", "membership",
 )  # fmt: skip
-Figures = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,12 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = RunFolder(args.work)
     steps, bits = trained(run, args)
     prior: Any = load_network(run.prior)
+    privacy = {"membership": membership_of(run, prior, "validation")}
     found: dict[str, Figures] = {}
     for temperature in args.temperature:
         for autoguidance in args.autoguidance:
             sampler = AncestralSampler(temperature=temperature, autoguidance=autoguidance)
             name = f"temperature {temperature:g}, autoguidance {autoguidance:g}"
-            found[name] = {"bits": bits} | judged(run, prior, sampler, args)
+            found[name] = {"bits": bits} | privacy | judged_samples(run, prior, sampler, args)
     print(f"\n{' '.join(args.set) or 'as shipped'}: {steps} steps in {args.cpu_seconds:g} CPU-s")
     print(
         aligned([["", *COLUMNS], *([n, *(short(f[c]) for c in COLUMNS)] for n, f in found.items())])
@@ -108,36 +102,22 @@ def trained(run: RunFolder, args: argparse.Namespace) -> tuple[int, float]:
     return int(table["iteration"].iloc[-1]), float(table["bits_per_code"].min())
 
 
-def judged(run: RunFolder, prior: Any, sampler: AncestralSampler, args: Any) -> Figures:
+def judged_samples(run: RunFolder, prior: Any, sampler: AncestralSampler, args: Any) -> Figures:
     """The figures of samples that are drawn now."""
     decode = decoder(load_network(run.vqvae), sample_size(run.path))
     began = time.process_time()
     codes, about = drawn(run, prior, sampler, args)
     seconds = (time.process_time() - began) / args.number
-    sets = comparison(run, decode, ImageSet(decoded(codes, decode), about))
-    found = detectability(
-        sets.training.images, sets.held_out.images, sets.held_out.participants,
-        sets.synthetic.images, DETECTORS,
-    )  # fmt: skip
-    anatomy = measure_anatomy_of(sets)
-    return {
-        "detectability": found.auc.value,
-        "detectability_by_seed": list(found.by_seed),
-        **distribution(sets),
-        "implausible": anatomy["implausible_share"],
-        "implausible_real": anatomy["implausible_share_real"],
-        "mirrored": anatomy.get("mirrored_share"),
-        "mirrored_real": anatomy.get("mirrored_real_share"),
-        **spread(sets),
-        "cpu_per_image": seconds,
-    }
+    sets = comparison(run, decode, ImageSet(decoded(codes, decode), about), "validation")
+    return judged(sets) | {"cpu_per_image": seconds}
 
 
 def drawn(
-    run: RunFolder, prior: Any, sampler: AncestralSampler, args: Any
+    run: RunFolder, prior: Any, sampler: AncestralSampler, args: Any, anybody: bool = False
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Code grids (N, G, w, h), and a table of what each was drawn for."""
-    options = {"number": args.number, "seed": args.seed, "condition": {}, "volume": False}
+    asked = dict.fromkeys(prior.settings["conditions"], "any") if anybody else {}
+    options = {"number": args.number, "seed": args.seed, "condition": asked, "volume": False}
     conditions = draw_conditions(run.path, prior, options)
     rows = condition_rows(run.path, prior, options | {"guidance": 1}, conditions)["condition"]
     generator = torch.Generator().manual_seed(args.seed)
@@ -148,44 +128,31 @@ def drawn(
     return codes.numpy(), about.assign(participant_id=[f"sample-{i}" for i in range(len(rows))])
 
 
-def comparison(run: RunFolder, decode: Decode, synthetic: ImageSet) -> Comparison:
-    """Training and validation slices as the VQ-VAE returns them, and samples."""
+def comparison(run: RunFolder, decode: Decode, synthetic: ImageSet, split: str) -> Comparison:
+    """Training slices and those of a split as the VQ-VAE returns them, and samples."""
     codes, rows, _ = read_codes(run)
     about = rows.assign(position=rows[position_column(run)]).reset_index(drop=True)
-    sets = [in_split(about, split) for split in ("training", "validation")]
+    sets = [in_split(about, name) for name in ("training", split)]
     real = [
         ImageSet(decoded(codes[one], decode), about[one].reset_index(drop=True)) for one in sets
     ]
-    return Comparison(*real, synthetic)
+    return Comparison(real[0], real[1], synthetic)
 
 
-def distribution(sets: Comparison) -> Figures:
-    """KID and coverage of the random network's features, and what training slices have."""
-    features = ruler._standardised(ruler.SPACES["random"], sets.training.images)  # noqa: SLF001
-    training, held_out, synthetic = (features(one.images) for one in sets.sets)
-    count, rng = len(held_out), np.random.default_rng(0)
-    some = [rng.choice(len(synthetic), count, replace=False) for _ in range(REPEATS)]
-    people = [balanced(sets.training.participants, count, seed) for seed in range(REPEATS)]
-    return {
-        "kid": float(kernel_sums(held_out, synthetic).kid()[0]),
-        "kid_floor": float(kernel_sums(held_out, training).kid()[0]),
-        "coverage": float(np.mean([neighbours(held_out, synthetic[i]).coverage for i in some])),
-        "coverage_floor": float(
-            np.mean([neighbours(held_out, training[i]).coverage for i in people])
-        ),
+def membership_of(run: RunFolder, prior: Any, split: str) -> float:
+    """How well bits tell training slices from those of a split, an AUC."""
+    known, device = prior.settings["conditions"], torch.device("cpu")
+    sets = [code_items(run.path, name, None, known) for name in ("training", split)]
+    given, plain = (
+        [bits_of_items(prior, items, device, conditions=asked) for items in sets]
+        for asked in (True, False)
+    )
+    scores = {
+        "bits": (given[0], given[1]),
+        "bits less unconditional": (given[0] - plain[0], given[1] - plain[1]),
     }
-
-
-def spread(sets: Comparison) -> Figures:
-    """Standard deviation of the centre of mass along both axes, in pixels, over images."""
-    found = {}
-    for name, images in zip(("training", "validation", "samples"), sets.sets, strict=True):
-        weights = images.images.astype(float)
-        for axis, letter in ((1, "x"), (2, "y")):
-            sums = weights.sum(axis=3 - axis)
-            centres = sums @ np.arange(sums.shape[1]) / sums.sum(axis=1).clip(min=1)
-            found[f"centre_{letter}_sd_{name}"] = float(centres.std())
-    return found
+    names = [[str(item["participant_id"]) for item in items] for items in sets]
+    return membership_auc(scores, (names[0], names[1]))
 
 
 if __name__ == "__main__":

@@ -342,7 +342,7 @@ def test_minutes_are_carried_over(monkeypatch: pytest.MonkeyPatch) -> None:
     first.attach(engine)
     engine.run(range(4), max_epochs=1)
     saved = first.state_dict()
-    assert saved == {"seconds": 4.0}
+    assert saved["seconds"] == 4.0
     clock.now += 3600  # the time between two processes does not count
     second, engine = TrainingBudget(optimizer(1.0), minutes=6 / 60, what=None), Engine(clock.tick)
     second.attach(engine)
@@ -420,7 +420,8 @@ def scored(scores: list[float]) -> Evaluator:
 )
 def test_training_stops_without_progress(scores: list[float], share: float, epochs: int) -> None:
     validator, engine = scored(scores), Engine(lambda *_: None)
-    stop = StopWithoutProgress(validator, 2, SimpleNamespace(fraction=lambda _: share))  # type: ignore[arg-type]
+    budget = SimpleNamespace(fraction=lambda _: share, restart=None)
+    stop = StopWithoutProgress(validator, 2, budget)  # type: ignore[arg-type]
     for handler in (ValidationHandler(1, validator), stop):
         handler.attach(engine)
     completed = []

@@ -103,27 +103,22 @@ def test_codes_come_back_with_their_slices(run: RunFolder) -> None:
     assert [item["index"] for item in thin] == [test[0]["index"], test[-1]["index"]]
 
 
-@pytest.mark.parametrize("axis", ["axial", "sagittal"])
-def test_views_are_of_training_slices_and_mirrored_where_anatomy_allows(
-    run: RunFolder, axis: str
-) -> None:
-    items = [item | {"axis": axis} for item in items_of(run) if item["split"] == "training"]
+def test_views_are_of_training_slices_and_each_has_its_own_shift(run: RunFolder) -> None:
+    items = [item for item in items_of(run) if item["split"] == "training"]
     lists = {"training": items, "validation": items[:1], "test": items[:1]}
     (run.slices / "datalist.json").write_text(json.dumps(lists))
     views = run_datalist.view_items(run.slices, most=10 * len(items) + 1)
     assert [item["view"] for item in views[:: len(items)]] == list(range(10))
     assert len(run_datalist.view_items(run.slices, most=1)) == len(items)
-    assert len(run_datalist.view_items(run.slices)) == slice_views.MAX_VIEWS * len(items)
-    assert any(item["mirrored"] for item in views) == (axis == "axial")
-    assert not all(item["mirrored"] for item in views)
-    if axis == "axial":
-        assert (views[0]["mirrored"], views[0]["shift"]) == (True, [0, 0])
-    for one, other in itertools.pairwise(views):  # a view is one for all slices
-        if one["view"] == other["view"]:
-            assert (one["mirrored"], one["shift"]) == (other["mirrored"], other["shift"])
-    shifts = np.array([item["shift"] for item in views])
-    assert np.abs(shifts).max() <= slice_views.MAX_SHIFT
-    assert len(np.unique(shifts, axis=0)) > 5
+    every = run_datalist.view_items(run.slices)
+    assert len(every) == slice_views.MAX_VIEWS * len(items)
+    assert not any(item.get("mirrored") for item in every)
+    for one, other in itertools.pairwise(every):  # a view is one for all slices
+        assert (one["view"] == other["view"]) == (one["shift"] == other["shift"])
+    shifts = np.array([item["shift"] for item in every])
+    assert np.abs(shifts).max() == slice_views.MAX_SHIFT
+    assert np.abs(shifts).sum(1).min() > 0
+    assert len(np.unique(shifts, axis=0)) == slice_views.MAX_VIEWS
 
 
 def test_views_come_back_with_their_own_neighbours(run: RunFolder) -> None:
@@ -153,24 +148,21 @@ def test_views_are_conditions_and_plain_slices_say_so(run: RunFolder) -> None:
     (run.vqvae / "config.json").write_text(json.dumps({"network_def": {"num_codes": 251}}))
     stage.write_codes(run.path, grids, items + views, stage.begin_codes(run.path), seconds=1.0)
     known = conditions.prior_conditions(run.path, "age", views=True)
-    assert set(known) == {"age", "mirrored", "shift_x", "shift_y"}
-    assert known["mirrored"] == ["no", "yes"]
+    assert set(known) == {"age", "shift_x", "shift_y"}
     assert known["shift_x"] == [-3.0, 3.0]
     rows = [i["condition"] for i in stage.code_items(run.path, "training", None, known, views=True)]
     found = torch.stack(rows).view(4, len(training), len(known))[:, 0]
     wanted = [dict(slice_views.PLAIN_VIEW)]
-    wanted += [slice_views.conditions_of_view(v) for v in slice_views.slice_views(3, False)]
-    for name in ("mirrored", "shift_x", "shift_y"):
-        values = [["no", "yes"].index(w[name]) if name == "mirrored" else w[name] for w in wanted]
-        assert found[:, list(known).index(name)].tolist() == values
+    wanted += [slice_views.conditions_of_view(view) for view in slice_views.slice_views(3)]
+    for name in ("shift_x", "shift_y"):
+        assert found[:, list(known).index(name)].tolist() == [one[name] for one in wanted]
     test = stage.code_items(run.path, "test", None, known)[0]["condition"]
-    assert test[list(known).index("mirrored")] == test[list(known).index("shift_x")] == 0
+    assert test[list(known).index("shift_x")] == 0
 
 
-def test_sagittal_views_are_never_mirrored() -> None:
-    known = slice_views.view_conditions(slice_views.slice_views(4, sagittal=True))
-    assert set(known) == {"shift_x", "shift_y"}
-    assert set(slice_views.view_conditions(slice_views.slice_views(1, False))) == {"mirrored"}
+def test_only_what_views_differ_in_is_a_condition() -> None:
+    assert set(slice_views.view_conditions([{"shift": [0, 2]}])) == {"shift_y"}
+    assert not slice_views.view_conditions([])
 
 
 def test_a_run_without_codes_has_the_default_shape(tmp_path: Path) -> None:

@@ -88,17 +88,17 @@ def test_each_sample_has_its_own_row_and_guidance_starts_without_what_was_asked(
 
 def test_samples_are_plain_views_unless_asked_otherwise(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", samples=False)
-    view = {"mirrored": ["no", "yes"], "shift_x": [-3.0, 3.0]}
+    view = {"shift_x": [-3.0, 3.0], "shift_y": [-3.0, 3.0]}
     known = {"position_rel": [0.0, 1.0], **view}
     prior = SimpleNamespace(settings={"conditions": known})
     drawn = draw_conditions(run.path, prior, asked())
-    assert {(row["mirrored"], row["shift_x"]) for row in drawn} == {("no", 0.0)}
+    assert {(row["shift_x"], row["shift_y"]) for row in drawn} == {(0.0, 0.0)}
     assert condition_texts(drawn)[0] == f"position_rel={drawn[0]['position_rel']}"
     rows = condition_rows(run.path, prior, asked(), drawn)["condition"]
     assert rows[:, 1:].tolist() == [[0, 0]] * 3
-    turned = draw_conditions(run.path, prior, asked(mirrored="yes", shift_x="any"))
-    assert {(row["mirrored"], row["shift_x"]) for row in turned} == {("yes", None)}
-    assert "mirrored=yes" in condition_texts(turned)[0]
+    moved = draw_conditions(run.path, prior, asked(shift_x="any", shift_y="2"))
+    assert {(row["shift_x"], row["shift_y"]) for row in moved} == {(None, "2")}
+    assert "shift_y=2" in condition_texts(moved)[0]
 
 
 def test_a_volume_is_told_the_position_of_each_slice(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ class TrainingBudget:
         self.warmup = warmup
         self.what = what
         self.seconds = 0.0  # spent before this process
+        self.skipped = 0.0  # share of the budget that was given up
+        self.restarted = False  # whether the part after the restart has begun
         self._started = 0.0
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._bar: tqdm[Any] | None = None
@@ -76,17 +78,28 @@ class TrainingBudget:
         """Share of the budget that is spent, in [0, 1]; with minutes, call it on all ranks."""
         if self.minutes is not None:
             seconds: Any = idist.broadcast(self.spent())
-            return min(1.0, seconds / (60 * self.minutes))
+            return min(1.0, self.skipped + seconds / (60 * self.minutes))
         total = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
-        return min(1.0, engine.state.iteration / total)
+        return min(1.0, self.skipped + engine.state.iteration / total)
 
-    def state_dict(self) -> dict[str, float]:
-        """The seconds spent."""
-        return {"seconds": self.spent()}
+    def skip_to_restart(self, engine: Engine) -> None:
+        """Give up what is left of the budget before the restart, if there is one."""
+        self.skipped += max(0.0, (self.restart or 0.0) - self.fraction(engine))
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Restore the seconds spent."""
-        self.seconds = state["seconds"]
+    def begin_restart(self, engine: Engine) -> bool:
+        """Whether the part after the restart begins now; True once."""
+        begins = self.restart is not None and not self.restarted
+        self.restarted |= begins and self.fraction(engine) >= (self.restart or 0.0)
+        return begins and self.restarted
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is spent and given up, and whether the schedule has started again."""
+        return {"seconds": self.spent(), "skipped": self.skipped, "restarted": self.restarted}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.seconds, self.skipped = state["seconds"], state["skipped"]
+        self.restarted = state["restarted"]
 
     def _start(self, engine: Engine) -> None:
         self._started = time.monotonic()
@@ -112,7 +125,7 @@ class TrainingBudget:
             self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
             self._bar.update(done - self._bar.n)
             self._shown = time.monotonic()
-        if self.minutes is not None and done >= 1:
+        if done >= 1 and (self.minutes is not None or self.skipped):
             engine.state.max_epochs = engine.state.epoch
             engine.terminate_epoch()
 

@@ -78,6 +78,14 @@ class ResumableCheckpoint:
         engine.add_event_handler(Events.STARTED, self._load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
+    def restore_best(self) -> None:
+        """Go back to the best epoch's weights; the next epoch is the best from there."""
+        if self.validator.state.best_metric_epoch >= 0:
+            weights = torch.load(self.folder / "model.pt", map_location="cpu", weights_only=True)
+            self.objects["network"].load_state_dict(weights)
+            self.best.load_state_dict(weights)
+        self.validator.state.best_metric_epoch = -1
+
     def _load(self, engine: Engine) -> None:
         if not self.resume:
             return
@@ -121,9 +129,10 @@ class StopWithoutProgress:
     """Ends training after a number of epochs without a better key metric (early stopping).
 
     It never does so in the first half of the budget: on a fast device twelve epochs take seconds,
-    and most of the gain of a cosine schedule comes late. A key metric that is not finite raises
-    at once, before that epoch is saved. Every rank decides the same, because key metric and
-    budget are the same on all ranks.
+    and most of the gain of a cosine schedule comes late. Before the restart of the schedule it ends
+    the first part alone: what is left of it is given up. A key metric that is not finite raises at
+    once, before that epoch is saved. Every rank decides the same, because key metric and budget
+    are the same on all ranks.
 
     Args:
         validator: the evaluator with the key metric.
@@ -146,10 +155,15 @@ class StopWithoutProgress:
         self.validator.add_event_handler(Events.COMPLETED, _check_finite)
 
     def __call__(self, engine: Engine) -> None:
-        """End training if the best epoch is too long ago."""
+        """End training, or its first part, if the best epoch is too long ago."""
         best_epoch = self.validator.state.best_metric_epoch
         stale = best_epoch >= 0 and engine.state.epoch - best_epoch >= self.patience
-        if stale and self.budget.fraction(engine) >= 0.5:
+        spent = self.budget.fraction(engine)
+        if not stale or spent < 0.5:
+            return
+        if spent < (self.budget.restart or 0):
+            self.budget.skip_to_restart(engine)
+        else:
             engine.terminate()
 
 

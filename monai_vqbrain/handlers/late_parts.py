@@ -7,6 +7,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from monai_vqbrain.handlers.budget import TrainingBudget
+from monai_vqbrain.handlers.checkpoint import ResumableCheckpoint
 
 ALONE = 0.5  # share of slices without the one before, while the late parts are trained
 
@@ -14,27 +15,27 @@ ALONE = 0.5  # share of slices without the one before, while the late parts are 
 class LateParts:
     """Trains a prior without its late parts first, and then these with all other weights frozen.
 
-    The late parts are what reads the slice before, and the early exit. Slices by themselves are
-    learnt as if there were none: they cost no time in the first steps, and change nothing in the
-    last ones.
+    The late parts are what reads the slice before, the conditions that tell participants apart, and
+    the early exit. Slices by themselves are learnt as if there were none: they cost no time in the
+    first steps, and change nothing in the last ones. These start from the best epoch of the first
+    steps, and the best epoch of the training is one of the last.
 
     Args:
         network: the prior.
         prepare_batch: the trainer's PriorBatch, whose `alone` and `early` are set.
-        budget: of the training.
-        share: of the budget for the late parts, in (0, 1).
-
-    Raises:
-        ValueError: if share is not in (0, 1).
+        budget: of the training; the late parts' turn is after its restart.
+        checkpoint: has the best epoch's weights.
     """
 
     def __init__(
-        self, network: Any, prepare_batch: Any, budget: TrainingBudget, share: float = 0.2
+        self,
+        network: Any,
+        prepare_batch: Any,
+        budget: TrainingBudget,
+        checkpoint: ResumableCheckpoint,
     ) -> None:
-        if not 0 < share < 1:
-            raise ValueError(f"share must lie in (0, 1), got {share}")
         self.network, self.prepare_batch = network, prepare_batch
-        self.budget, self.share = budget, share
+        self.budget, self.checkpoint = budget, checkpoint
         self._late: bool | None = None  # neither, before the first step
 
     def attach(self, engine: Engine) -> None:
@@ -43,7 +44,9 @@ class LateParts:
 
     def __call__(self, engine: Engine) -> None:
         """Choose which weights the step trains, and on what."""
-        late = self.budget.fraction(engine) >= 1 - self.share
+        if self.budget.begin_restart(engine):
+            self.checkpoint.restore_best()
+        late = self.budget.restarted
         if late == self._late:
             return
         self._late = late

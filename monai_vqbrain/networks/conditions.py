@@ -3,7 +3,7 @@
 # No postponed annotations here: TorchScript must see the buffer's type as a type.
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +12,26 @@ Values = Sequence[str | float]  # texts, or the two ends of a range
 Known = Mapping[str, Values]
 
 WAVES = 4  # of each number: half a wave over its range, a whole one, two and four
+LATE_WIDTH = 16  # channels of the late conditions' vector
 
 
 class ConditionEncoder(nn.Module):
     """Conditions of one slice as one vector; what is missing has a vector of its own.
 
-    Conditions travel as rows of numbers, (B, C) float32, one column a condition: a category as the
-    place of its value in the list, a number as it is, NaN for what is missing.
+    Conditions travel as rows of numbers, (B, C) float32, one column per condition: a category as
+    the place of its value in the list, a number as it is, NaN for what is missing.
+
+    Late conditions have a vector of their own, to which each adds its part: linear in a category's
+    embedding, in a number and in half a wave over its range, and 0 where the value is missing. Few
+    participants can be told apart by so little.
 
     Args:
         known: name -> the values that there are, as texts, or the two ends of a range of numbers.
         width: channels of the vector.
+        late: names of the late conditions, whose vector follows, of `LATE_WIDTH` channels.
 
     Raises:
-        ValueError: if a condition has no value, or its range no extent.
+        ValueError: if a condition has no value, or its range no extent, or a late one is not known.
 
     Example:
         >>> encoder = ConditionEncoder({"sex": ["F", "M"], "age": [55.0, 90.0]}, width=16)
@@ -36,28 +42,36 @@ class ConditionEncoder(nn.Module):
         torch.Size([1, 16])
     """
 
-    def __init__(self, known: Known, width: int) -> None:
+    def __init__(self, known: Known, width: int, late: Collection[str] = ()) -> None:
         super().__init__()
         self.known: dict[str, list[str | float]] = {n: list(values) for n, values in known.items()}
         for name, values in self.known.items():
             _check(name, values)
+        for name in late:
+            if name not in self.known:
+                raise ValueError(f"there is no condition {name} that could be late")
+        self.late = [name in late for name in self.known]
         self.encoders = nn.ModuleList(
-            _Category(len(values), width)
-            if _is_category(values)
-            else _Number(float(values[0]), float(values[1]), width)
-            for values in self.known.values()
+            _encoder(values, LATE_WIDTH, 1) if is_late else _encoder(values, width, WAVES)
+            for values, is_late in zip(self.known.values(), self.late, strict=True)
         )
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU())
+        self.width, self.late_width = width, LATE_WIDTH if late else 0
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(B, C) float, NaN for missing -> (B, width); ValueError for another C."""
+        """(B, C) float, NaN for missing -> (B, width + late width); ValueError for another C."""
         if rows.shape[1] != len(self.encoders):
             raise ValueError(f"rows of {rows.shape[1]} conditions: this prior has others")
-        total = torch.zeros(1, dtype=rows.dtype, device=rows.device)
+        total = torch.zeros(len(rows), self.width, dtype=rows.dtype, device=rows.device)
+        late = torch.zeros(len(rows), self.late_width, dtype=rows.dtype, device=rows.device)
         for column, encoder in enumerate(self.encoders):
-            total = total + encoder(rows[:, column])
+            vectors = encoder(rows[:, column])
+            if self.late[column]:
+                late = late + vectors * ~rows[:, column, None].isnan()
+            else:
+                total = total + vectors
         mixed: Tensor = self.mix(total)
-        return mixed
+        return torch.cat((mixed, late), dim=1)
 
     @torch.jit.unused
     def row(self, asked: Mapping[str, str | float | None]) -> Tensor:
@@ -83,8 +97,14 @@ def condition_row(known: Known, asked: Mapping[str, str | float | None]) -> Tens
     return torch.tensor(row, dtype=torch.float32)
 
 
+def _encoder(values: Values, width: int, waves: int) -> nn.Module:
+    if _is_category(values):
+        return _Category(len(values), width)
+    return _Number(float(values[0]), float(values[1]), width, waves)
+
+
 class _Category(nn.Module):
-    """One vector a value, the last for what is missing."""
+    """One vector per value, the last for what is missing."""
 
     def __init__(self, values: int, width: int) -> None:
         super().__init__()
@@ -102,12 +122,12 @@ class _Number(nn.Module):
 
     waves: Tensor
 
-    def __init__(self, low: float, high: float, width: int) -> None:
+    def __init__(self, low: float, high: float, width: int, waves: int) -> None:
         super().__init__()
         self.low, self.high = low, high
-        self.mix = nn.Linear(1 + 2 * WAVES, width)
+        self.mix = nn.Linear(1 + 2 * waves, width)
         self.missing = nn.Parameter(torch.randn(width))
-        self.register_buffer("waves", math.pi * 2.0 ** torch.arange(WAVES), persistent=False)
+        self.register_buffer("waves", math.pi * 2.0 ** torch.arange(waves), persistent=False)
 
     def forward(self, column: Tensor) -> Tensor:
         unknown = column.isnan()[:, None]

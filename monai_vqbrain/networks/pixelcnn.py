@@ -54,6 +54,7 @@ class PixelCNN(nn.Module):
         horizontal_channels: width of the horizontal stack; None for half of the other. A sampler
             steps it code by code, the other row by row: a narrow one is quick to sample from.
         early_exit: the number of blocks before the exit, below `layers`; 0 for no exit.
+        late_conditions: names of conditions whose part is learnt last, see ConditionEncoder.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -84,6 +85,7 @@ class PixelCNN(nn.Module):
         likeness: int = 0,
         horizontal_channels: int | None = None,
         early_exit: int = 0,
+        late_conditions: Sequence[str] = (),
     ) -> None:
         super().__init__()
         across = (channels + 1) // 2 if horizontal_channels is None else horizontal_channels
@@ -108,9 +110,12 @@ class PixelCNN(nn.Module):
             "likeness": likeness,
             "horizontal_channels": across,
             "early_exit": early_exit,
+            "late_conditions": list(late_conditions),
         }
-        self.conditions = ConditionEncoder(conditions, CONDITION_WIDTH) if conditions else None
-        width = CONDITION_WIDTH if conditions else 0
+        self.conditions = (
+            ConditionEncoder(conditions, CONDITION_WIDTH, late_conditions) if conditions else None
+        )
+        widths = (CONDITION_WIDTH, self.conditions.late_width) if self.conditions else (0, 0)
         self.embedding = nn.Embedding(self.groups * num_codes, CODE_WIDTH)
         self.neighbour = NeighbourEncoder(CODE_WIDTH, channels, across) if neighbour else None
         self.above = nn.Conv2d(CODE_WIDTH, channels, (3, 7), padding=(3, 3))
@@ -118,7 +123,7 @@ class PixelCNN(nn.Module):
         self.position_vertical = nn.Parameter(0.1 * torch.randn(channels, *self.raster))
         self.position_horizontal = nn.Parameter(0.1 * torch.randn(across, *self.raster))
         self.blocks = nn.ModuleList(
-            PixelCNNBlock(channels, across, dropout, width) for _ in range(layers)
+            PixelCNNBlock(channels, across, dropout, *widths) for _ in range(layers)
         )
         self.join = nn.Conv2d(across, channels, 1, bias=False)  # the head reads both stacks
         self.early_exit = early_exit
@@ -167,9 +172,16 @@ class PixelCNN(nn.Module):
 
     @torch.jit.unused
     def late_parameters(self) -> list[nn.Parameter]:
-        """Those of the parts that change nothing in slices by themselves: see LateParts."""
-        parts = (part for part in (self.neighbour, self.early) if part is not None)
-        return [parameter for part in parts for parameter in part.parameters()]
+        """Those of the parts that are learnt last, see LateParts.
+
+        Before they are learnt, all but the exit say nothing: the prior is the one without them.
+        """
+        parts: list[Any] = [self.neighbour, self.early]
+        if self.conditions is not None:
+            encoders = zip(self.conditions.encoders, self.conditions.late, strict=True)
+            parts += [encoder for encoder, late in encoders if late]
+            parts += [block.late_condition for block in self.blocks]
+        return [p for part in parts if part is not None for p in part.parameters()]
 
     @property
     def raster(self) -> tuple[int, int]:
@@ -262,7 +274,7 @@ class PixelCNN(nn.Module):
         return vectors.sum(1).permute(0, 3, 1, 2)  # of (B, G, rows, columns, CODE_WIDTH)
 
     def condition_vector(self, condition: Tensor | None) -> Tensor | None:
-        """What the conditions (B, C) say to every block: (B or 1, CONDITION_WIDTH), if anything."""
+        """What the conditions (B, C) say to every block: (B or 1, channels), if anything."""
         if self.conditions is None:
             if condition is not None and condition.shape[-1] > 0:
                 raise ValueError("this prior was trained without conditions: give none")
@@ -334,10 +346,16 @@ class PixelCNNBlock(nn.Module):
         horizontal_channels: width of the horizontal stack.
         dropout: probability of dropping a hidden unit, in training.
         condition_width: channels of the vector that shifts the block; 0 for none.
+        late_width: channels of the late conditions, which follow in that vector; 0 for none.
     """
 
     def __init__(
-        self, channels: int, horizontal_channels: int, dropout: float, condition_width: int = 0
+        self,
+        channels: int,
+        horizontal_channels: int,
+        dropout: float,
+        condition_width: int = 0,
+        late_width: int = 0,
     ) -> None:
         super().__init__()
         across = horizontal_channels
@@ -347,7 +365,13 @@ class PixelCNNBlock(nn.Module):
         self.link = nn.Conv2d(channels, across, 1, bias=False)
         self.horizontal_out = nn.Conv2d(across, across, 1)
         self.widths = [channels, across]
+        self.condition_widths = [condition_width, late_width]
         self.condition = nn.Linear(condition_width, channels + across) if condition_width else None
+        self.late_condition = (
+            nn.Linear(late_width, channels + across, bias=False) if late_width else None
+        )
+        if self.late_condition is not None:  # it begins by saying nothing
+            nn.init.zeros_(self.late_condition.weight)
         self.activation = nn.GELU()
         self.dropout = nn.Dropout(dropout)
 
@@ -359,7 +383,7 @@ class PixelCNNBlock(nn.Module):
         Args:
             vertical: features of the vertical stack.
             horizontal: features of the horizontal stack.
-            vector: of the conditions, (B, condition_width).
+            vector: of the conditions, (B, condition_width + late_width).
         """
         down = self.vertical(vertical)[:, :, : vertical.shape[2]]
         right = self.horizontal(horizontal)[:, :, :, : horizontal.shape[3]]
@@ -374,7 +398,11 @@ class PixelCNNBlock(nn.Module):
         """What the conditions add to both stacks' hidden units: (B, C, 1, 1), if anything."""
         if self.condition is None or vector is None:
             return None
-        return list(self.condition(vector)[:, :, None, None].split(self.widths, dim=1))
+        shared, late = vector.split(self.condition_widths, dim=1)
+        shift = self.condition(shared)
+        if self.late_condition is not None:
+            shift = shift + self.late_condition(late)
+        return list(shift[:, :, None, None].split(self.widths, dim=1))
 
 
 class EarlyExit(nn.Module):

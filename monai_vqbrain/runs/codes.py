@@ -143,7 +143,7 @@ def code_items(
     about: dict[int, dict[str, Any]] = {
         row: table.loc[row, list(SLICE_KEYS)].to_dict() for row in rows
     }
-    views_of = [conditions_of_view(view) for view in stored_views(run, table)] if others else []
+    views_of = [conditions_of_view(view) for view in stored_views(run)] if others else []
     items: list[dict[str, Any]] = []
     for grids, view in zip((plain, *others), (PLAIN_VIEW, *views_of), strict=True):
         for row in (row for row in rows if row in grids):

@@ -61,20 +61,19 @@ def prior_conditions(
             f"condition_on: {constant[0]} is the same or unknown for all training slices"
         )
     found = {name: values for name, values in values_of.items() if name not in constant}
-    return found | (view_conditions(stored_views(run, table)) if views else {})
+    return found | (view_conditions(stored_views(run)) if views else {})
 
 
-def stored_views(run: RunFolder, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The parameters of the views in codes.safetensors, see `slice_views`; empty for none.
+def of_participants(known: Known) -> list[str]:
+    """The names of conditions that describe a participant, and not a slice."""
+    return [name for name in known if name in (*CATEGORIES, "age")]
 
-    Args:
-        run: the run folder, encoded.
-        table: codes.tsv.
-    """
+
+def stored_views(run: RunFolder) -> list[dict[str, Any]]:
+    """The parameters of the views in codes.safetensors, see `slice_views`; empty for none."""
     with safe_open(run.codes / "codes.safetensors", framework="np") as file:
         there = "views" in file.keys()  # noqa: SIM118
-        number = file.get_slice("views").get_shape()[0] if there else 0
-    return slice_views(number, bool((table["axis"] == "sagittal").any())) if number else []
+        return slice_views(file.get_slice("views").get_shape()[0] if there else 0)
 
 
 def joint_conditions(run_dir: Path | str, known: Known) -> dict[str, Any]:

@@ -69,11 +69,9 @@ def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
 
 
 def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, Any]]:
-    """Mirrored and shifted views of the training items (augmentation), for `ViewSliced`.
+    """Shifted views of the training items (augmentation), for `ViewSliced`.
 
-    The first view is mirrored only; the others are shifted, and every second one is mirrored. A
-    shift of two pixels changes the code at every position, and a mirrored brain is nearly another
-    brain. Sagittal slices are never mirrored.
+    A shift of two pixels changes the code at every position.
 
     Args:
         dataset_dir: the folder of datalist.json.
@@ -84,8 +82,7 @@ def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, An
     """
     items = slice_items(dataset_dir, "training")
     number = max(1, min(MAX_VIEWS, most // len(items)))
-    views = slice_views(number, any(item["axis"] == "sagittal" for item in items))
-    return [item | view for view in views for item in items]
+    return [item | view for view in slice_views(number) for item in items]
 
 
 def whole_batches(items: Sequence[Any], batch_size: int) -> list[Any]:

@@ -44,14 +44,15 @@ class PriorBatch:
 
     A share of each input's codes is replaced by the code at the same position in another slice of
     the batch. On small cohorts this prevents memorisation of whole slices, and it trains the prior
-    to continue after an unlikely code, which sampling will draw. Conditions and previous slices are
-    dropped at random, so that they may be missing later; without any condition the prior serves as
-    the unconditional model of classifier-free guidance.
+    to continue after an unlikely code, which sampling will draw. Conditions, plans and previous
+    slices are dropped at random, so that they may be missing later; without any condition the prior
+    serves as the unconditional model of classifier-free guidance.
 
     Args:
         swapped: share of the input codes to replace, in [0, 1).
         hidden: probability that a condition is dropped, and again that all are, in [0, 1).
-        alone: probability that the previous slice is dropped, in [0, 1]; 1 leaves it out.
+        alone: probability that the previous slice is dropped, and that the plan is, in [0, 1]; 1
+            leaves both out.
         early: ask the prior for the logits of its early exit too.
 
     Raises:
@@ -84,7 +85,8 @@ class PriorBatch:
 
         Args:
             batch: `codes` (B, *grid), 0..K-1; optionally `condition` (B, C), NaN where a value is
-                missing, and `neighbour` (B, *grid), codes of the previous slices.
+                missing, `neighbour` (B, *grid), codes of the previous slices, and `plan`
+                (B, h, w), see PixelCNN.
             device: device of all results.
             non_blocking: copy asynchronously where possible.
 
@@ -104,6 +106,9 @@ class PriorBatch:
         if "neighbour" in batch and self.alone < 1:
             hide = torch.rand(len(codes), *[1] * (codes.ndim - 1)) < self.alone
             given["neighbour"] = batch["neighbour"].long().masked_fill(hide, -1)
+        if "plan" in batch and self.alone < 1:
+            hide = torch.rand(len(codes), 1, 1) < self.alone
+            given["plan"] = batch["plan"].float().masked_fill(hide, torch.nan)
         inputs, codes = (t.to(device, non_blocking=non_blocking) for t in (inputs, codes))
         given = {n: t.to(device, non_blocking=non_blocking) for n, t in given.items()}
         return inputs, codes, (), given | ({"early": True} if self.early else {})

@@ -32,6 +32,7 @@ class CachedLogits:
         batch_size: B, how many grids are walked at once.
         condition: (B, C) or (1, C), see PixelCNN.
         neighbour: codes of the slices before, see PixelCNN.
+        plan: of the slices, see PixelCNN.
         autoguidance: how far to go beyond the prior's logits, away from those of its early exit.
     """
 
@@ -41,6 +42,7 @@ class CachedLogits:
         batch_size: int,
         condition: Tensor | None = None,
         neighbour: Tensor | None = None,
+        plan: Tensor | None = None,
         autoguidance: float = 0.0,
     ) -> None:
         self.network = network
@@ -55,7 +57,7 @@ class CachedLogits:
         self.here = [self.row[:, column + 3] for column in range(columns)]
         self.over = network.above.weight.permute(2, 3, 1, 0).flatten(0, 2)
         self.taps = _as_matrix(network.left.weight)
-        self.neighbour = network.neighbour_features(neighbour)
+        self.context = network.context(neighbour, plan)
         vector = network.condition_vector(condition)
         blocks = [cast("PixelCNNBlock", block) for block in network.blocks]
         self.last = kept(batch_size, columns, network.left.out_channels)
@@ -95,9 +97,9 @@ class CachedLogits:
         vertical = network.position_vertical[:, row].T + cast("Tensor", network.above.bias)
         start = network.position_horizontal[:, row].T + cast("Tensor", network.left.bias)
         starts = start[:, None]  # (columns, 1, C)
-        if self.neighbour is not None:
-            vertical = vertical + self.neighbour[0][:, :, row].mT
-            starts = starts + self.neighbour[1][:, :, row].permute(2, 0, 1)
+        if self.context is not None:
+            vertical = vertical + self.context[0][:, :, row].mT
+            starts = starts + self.context[1][:, :, row].permute(2, 0, 1)
         self.starts = starts.expand(-1, len(self.last), -1).unbind()
         space.vertical.copy_(vertical)
         for part in space.parts:

@@ -32,10 +32,11 @@ class Walk(Protocol):
 class AncestralSampler:
     """Draw code grids from a PixelCNN, exactly, computing every feature once.
 
-    Each code is drawn by the inverse of its cumulative distribution from one uniform number. These
-    are taken from the generator at once, one for each code, so that what a generator yields later
-    does not depend on the prior. The same generator, batch size, machine and number of threads
-    give the same codes; another batch size may not (sums in float32 depend on it).
+    A prior with a plan has it drawn first. Each code is drawn by the inverse of its cumulative
+    distribution from one uniform number. These are taken from the generator at once, one for each
+    code, so that what a generator yields later does not depend on the codes. The same generator,
+    batch size, machine and number of threads give the same codes; another batch size may not (sums
+    in float32 depend on it).
 
     Args:
         temperature: above 0; divides the logits. Below 1 likelier codes become likelier still.
@@ -87,6 +88,7 @@ class AncestralSampler:
         neighbour: Tensor | None = None,
         known: Tensor | None = None,
         base: Tensor | None = None,
+        plan: Tensor | None = None,
     ) -> Tensor:
         """Draw a batch of code grids.
 
@@ -99,6 +101,8 @@ class AncestralSampler:
             known: codes as they are returned here, of which those of 0 and more are kept, and those
                 of -1 drawn; each drawn one is given those before it, known or not.
             base: conditions that guidance goes from, as `condition`; by default all are missing.
+            plan: of the slices, (B, h, w) as of the prior's `draw_plan`. By default it is drawn for
+                the conditions, but not where some codes are known: it would contradict them.
 
         Returns:
             (B, h, w) codes, or (B, G, h, w) with several groups, long, on the network's device.
@@ -131,7 +135,11 @@ class AncestralSampler:
                     f"{network.num_codes - 1}: use the codes of the VQ-VAE that it was trained for"
                 )
         with eval_mode(network), torch.inference_mode():
-            walk = self._begin(network, batch_size, (condition, base), neighbour)
+            if plan is None and known is None and condition is not None:
+                rows = condition.expand(batch_size, -1)
+                start = None if base is None else base.expand(batch_size, -1)
+                plan = network.draw_plan(rows, generator, start, self.guidance)
+            walk = self._begin(network, batch_size, (condition, base), neighbour, plan)
             self._fill(walk, codes, draws, all_free=known is None)
         codes = network.to_raster(codes)  # by columns: a transposition, and so its own inverse
         return codes[:, 0] if network.groups == 1 else codes
@@ -142,16 +150,19 @@ class AncestralSampler:
         batch_size: int,
         conditions: tuple[Tensor | None, Tensor | None],
         neighbour: Tensor | None,
+        plan: Tensor | None,
     ) -> Walk:
         condition, base = conditions
         if self.guidance == 1 or condition is None:
-            return self._walk(network, batch_size, condition, neighbour, self.autoguidance)
+            return self._walk(network, batch_size, condition, neighbour, plan, self.autoguidance)
         base = torch.full_like(condition, torch.nan) if base is None else base
         both = torch.cat([rows.expand(batch_size, -1) for rows in (condition, base)])
         if neighbour is not None:
             neighbour = neighbour.expand(batch_size, *neighbour.shape[1:])
             neighbour = torch.cat((neighbour, neighbour))
-        walk = self._walk(network, 2 * batch_size, both, neighbour, self.autoguidance)
+        if plan is not None:  # it has been guided itself
+            plan = torch.cat((plan, plan))
+        walk = self._walk(network, 2 * batch_size, both, neighbour, plan, self.autoguidance)
         return _Guided(walk, self.guidance)
 
     def _fill(self, walk: Walk, codes: Tensor, draws: Tensor, all_free: bool) -> None:
@@ -202,10 +213,11 @@ class _PlainLogits:
         batch_size: int,
         condition: Tensor | None,
         neighbour: Tensor | None,
+        plan: Tensor | None,
         autoguidance: float,
     ) -> None:
         self.network, self.row, self.autoguidance = network, 0, autoguidance
-        self.given = condition, neighbour
+        self.given, self.plan = (condition, neighbour), plan
         shape = (batch_size, network.groups, *network.raster)
         self.codes = torch.zeros(shape, dtype=torch.long, device=network.head.weight.device)
 
@@ -215,7 +227,7 @@ class _PlainLogits:
     def logits(self, column: int, group: int = 0) -> Tensor:
         network = self.network
         codes, early = network.to_raster(self.codes), self.autoguidance != 0
-        logits: Tensor = network(codes, *self.given, early=early)
+        logits: Tensor = network(codes, *self.given, early=early, plan=self.plan)
         if early:
             own, of_exit = logits.chunk(2)
             logits = own + self.autoguidance * (own - of_exit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from monai_vqbrain.progress import progress
 class VolumeSampler:
     """Draw volumes as stacks of consistent slices, from a prior conditioned on the previous slice.
 
-    The first slice is drawn without one. Each slice takes as long as a single one.
+    The first slice is drawn without one. A prior with a plan has one drawn per volume, which all
+    its slices follow. Each slice takes as long as a single one.
 
     Args:
         sampler: draws the slices of a batch of volumes.
@@ -63,14 +65,30 @@ class VolumeSampler:
                 "together: train it with neighbour"
             )
         asked = _by_slice(condition)
-        bases = [None] * len(asked) if base is None else _by_slice(base)
-        rows = list(zip(asked, bases, strict=True))
+        bases: list[Any] = [None] * len(asked) if base is None else _by_slice(base)
+        plans = self._plans(network, batch_size, generator, (condition, base))
+        rows = list(zip(asked, bases, plans, strict=True))
         slices: list[Tensor] = []
-        for row, start in progress(rows, "sample slices") if self.progress else rows:
+        for row, start, plan in progress(rows, "sample slices") if self.progress else rows:
             before = slices[-1] if slices else None
-            codes = self.sampler(network, batch_size, generator, row, before, base=start)
+            codes = self.sampler(network, batch_size, generator, row, before, base=start, plan=plan)
             slices.append(codes)
         return torch.stack(slices, dim=1)
+
+    def _plans(
+        self,
+        network: PixelCNN,
+        batch_size: int,
+        generator: torch.Generator,
+        conditions: tuple[Tensor, Tensor | None],
+    ) -> list[Tensor | None]:
+        """The plan of each slice, (B, h, w); None without one."""
+        rows, base = (
+            None if part is None else part.expand(batch_size, *part.shape[-2:])
+            for part in conditions
+        )
+        plan = network.draw_plan(rows, generator, base, self.sampler.guidance)
+        return [None] * conditions[0].shape[-2] if plan is None else list(plan.unbind(1))
 
 
 def _by_slice(rows: Tensor) -> list[Tensor]:

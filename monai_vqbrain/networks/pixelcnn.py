@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from monai_vqbrain.networks.conditions import ConditionEncoder, Known
 from monai_vqbrain.networks.likeness import CodeLikeness
+from monai_vqbrain.networks.plan import VolumePlan
 
 CODE_WIDTH = 32  # numbers that stand for one code; the codebook's own dimension is of that order
 CONDITION_WIDTH = 64
@@ -27,9 +28,9 @@ class PixelCNN(nn.Module):
     What a position sees ends `layers` + 3 codes away; beyond that only its learned embedding of
     the absolute position speaks.
 
-    What is known of a slice (`conditions`) becomes one vector, which shifts every block; the codes
-    of the slice before it in the volume (`neighbour`) become features that are added where both
-    stacks begin. Each may be missing.
+    What is known of a slice (`conditions`) becomes one vector, which shifts every block. The plan
+    of its volume (`plan`, a blurred version, see VolumePlan) and the codes of the slice before it
+    (`neighbour`) become features that are added where both stacks begin. Each may be missing.
 
     With `likeness`, similar codes share statistical strength: each code's embedding and its row of
     the head are the sum of a free part and of a part that is linear in the code's features, which
@@ -54,7 +55,10 @@ class PixelCNN(nn.Module):
         horizontal_channels: width of the horizontal stack; None for half of the other. A sampler
             steps it code by code, the other row by row: a narrow one is quick to sample from.
         early_exit: the number of blocks before the exit, below `layers`; 0 for no exit.
-        late_conditions: names of conditions whose part is learnt last, see ConditionEncoder.
+        late_conditions: names of conditions whose part is learnt last, see ConditionEncoder: those
+            that describe a participant.
+        plan: components of the plan; 0 for none, which it also is without a position among the
+            conditions.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -86,6 +90,7 @@ class PixelCNN(nn.Module):
         horizontal_channels: int | None = None,
         early_exit: int = 0,
         late_conditions: Sequence[str] = (),
+        plan: int = 0,
     ) -> None:
         super().__init__()
         across = (channels + 1) // 2 if horizontal_channels is None else horizontal_channels
@@ -111,13 +116,22 @@ class PixelCNN(nn.Module):
             "horizontal_channels": across,
             "early_exit": early_exit,
             "late_conditions": list(late_conditions),
+            "plan": plan,
         }
         self.conditions = (
             ConditionEncoder(conditions, CONDITION_WIDTH, late_conditions) if conditions else None
         )
         widths = (CONDITION_WIDTH, self.conditions.late_width) if self.conditions else (0, 0)
         self.embedding = nn.Embedding(self.groups * num_codes, CODE_WIDTH)
-        self.neighbour = NeighbourEncoder(CODE_WIDTH, channels, across) if neighbour else None
+        self.neighbour = ContextEncoder(CODE_WIDTH, channels, across) if neighbour else None
+        known = conditions or {}
+        position = next((name for name in known if name.startswith("position")), None)
+        self.plan: VolumePlan | None = None
+        self.plan_reader: ContextEncoder | None = None
+        if plan and position:
+            sides = [self.height, self.width]
+            self.plan = VolumePlan(plan, sides, known, late_conditions, position)
+            self.plan_reader = ContextEncoder(1, channels, across)
         self.above = nn.Conv2d(CODE_WIDTH, channels, (3, 7), padding=(3, 3))
         self.left = nn.Conv2d(CODE_WIDTH, across, (1, 3), padding=(0, 3))
         self.position_vertical = nn.Parameter(0.1 * torch.randn(channels, *self.raster))
@@ -166,7 +180,7 @@ class PixelCNN(nn.Module):
     @torch.jit.unused
     def hidden_kernels(self) -> list[nn.Parameter]:
         """The kernels between embedding and head, which MuonAdamW takes as matrices."""
-        parts = (self.above, self.left, self.blocks, self.join, self.neighbour)
+        parts = (self.above, self.left, self.blocks, self.join, self.neighbour, self.plan_reader)
         hidden = (part.parameters() for part in parts if part is not None)
         return [parameter for part in hidden for parameter in part if parameter.ndim > 1]
 
@@ -176,7 +190,7 @@ class PixelCNN(nn.Module):
 
         Before they are learnt, all but the exit say nothing: the prior is the one without them.
         """
-        parts: list[Any] = [self.neighbour, self.early]
+        parts: list[Any] = [self.neighbour, self.plan_reader, self.early]
         if self.conditions is not None:
             encoders = zip(self.conditions.encoders, self.conditions.late, strict=True)
             parts += [encoder for encoder, late in encoders if late]
@@ -194,6 +208,7 @@ class PixelCNN(nn.Module):
         condition: Tensor | None = None,
         neighbour: Tensor | None = None,
         early: bool = False,
+        plan: Tensor | None = None,
     ) -> Tensor:
         """Logits of every code given those before it, all positions at once.
 
@@ -205,6 +220,8 @@ class PixelCNN(nn.Module):
                 none, and None where no slice has.
             early: add the logits of the early exit, if there is one. Their gradient ends at the
                 exit's own weights.
+            plan: of the slices, (B, h, w) as of VolumePlan; NaN throughout for a slice without, and
+                None where no slice has one.
 
         Returns:
             (B, K, h, w) logits, or (B, K, G, h, w) with several groups; those at (i, j) do not
@@ -222,9 +239,9 @@ class PixelCNN(nn.Module):
         vertical = self.above(x)[:, :, :rows] + self.position_vertical
         horizontal = self.left(x)[:, :, :, :columns] + self.position_horizontal
         vector = self.condition_vector(condition)
-        near = self.neighbour_features(neighbour)
-        if near is not None:
-            vertical, horizontal = vertical + near[0], horizontal + near[1]
+        context = self.context(neighbour, plan)
+        if context is not None:
+            vertical, horizontal = vertical + context[0], horizontal + context[1]
         exits: list[Tensor] = []
         for done, block in enumerate(self.blocks):
             if self.early is not None and early and done == self.early_exit:
@@ -285,20 +302,37 @@ class PixelCNN(nn.Module):
         vector: Tensor = self.conditions(condition.to(self.position_vertical.dtype))
         return vector
 
-    def neighbour_features(self, neighbour: Tensor | None) -> list[Tensor] | None:
-        """What the slice before gives to both stacks: (B, C, rows, columns), 0 for none."""
-        if self.neighbour is None:
-            if neighbour is not None:
-                raise ValueError("this prior was trained without neighbouring slices: give none")
+    def context(self, neighbour: Tensor | None, plan: Tensor | None) -> list[Tensor] | None:
+        """What slice before and plan give to both stacks: (B, C, rows, columns), if anything."""
+        if neighbour is not None and self.neighbour is None:
+            raise ValueError("this prior was trained without neighbouring slices: give none")
+        if plan is not None and self.plan_reader is None:
+            raise ValueError("this prior was trained without a plan: give none")
+        found: list[Tensor] | None = None
+        if neighbour is not None and self.neighbour is not None:
+            if neighbour.dim() == 3:
+                neighbour = neighbour[:, None]
+            raster = self.to_raster(neighbour.long())
+            found = self.neighbour(self.embed(raster.clamp(min=0)), raster[:, :1] >= 0)
+        if plan is not None and self.plan_reader is not None:
+            x = self.to_raster(plan).to(self.position_vertical.dtype)
+            read: list[Tensor] = self.plan_reader(x.nan_to_num(), ~x.isnan())
+            found = read if found is None else [found[0] + read[0], found[1] + read[1]]
+        return found
+
+    @torch.jit.unused
+    def draw_plan(
+        self,
+        condition: Tensor | None,
+        generator: torch.Generator,
+        base: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> Tensor | None:
+        """Draw plans for conditions, see VolumePlan; None if there is no plan or no condition."""
+        if self.plan is None or condition is None or not self.plan.fitted:
             return None
-        if neighbour is None:
-            return None
-        if neighbour.dim() == 3:
-            neighbour = neighbour[:, None]
-        raster = self.to_raster(neighbour.long())
-        known = raster[:, :1] >= 0
-        features: list[Tensor] = self.neighbour(self.embed(raster.clamp(min=0)), known)
-        return features
+        drawn: Tensor = self.plan.draw(condition, generator, base, guidance)
+        return drawn
 
     def to_raster(self, codes: Tensor) -> Tensor:
         """(B, h, w) or (B, G, h, w) -> (B, G, rows, columns) as they are scanned."""
@@ -427,12 +461,12 @@ class EarlyExit(nn.Module):
         return features
 
 
-class NeighbourEncoder(nn.Module):
-    """The slice before, at once and from all sides: it is known as a whole.
+class ContextEncoder(nn.Module):
+    """The slice before or the plan, at once and from all sides: it is known as a whole.
 
     Args:
-        width: numbers that stand for a code.
-        channels: width of the vertical stack, and of what is made of the slice before.
+        width: numbers at each position.
+        channels: width of the vertical stack, and of what is made of the context.
         horizontal_channels: width of the horizontal stack.
     """
 
@@ -449,7 +483,7 @@ class NeighbourEncoder(nn.Module):
         """Features for the vertical and the horizontal stack, (B, its C, rows, columns).
 
         Args:
-            x: embedded codes, (B, width, rows, columns).
+            x: embedded codes or the plan, (B, width, rows, columns).
             known: (B, 1, rows, columns) bool; where not, the features are 0.
         """
         x = self.first(x)

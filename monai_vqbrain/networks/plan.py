@@ -1,0 +1,213 @@
+"""The plan of a volume: a blurred version of it, drawn before its codes."""
+
+# No postponed annotations here: TorchScript must see the buffer's type as a type.
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from monai_vqbrain.networks.conditions import Known
+
+LEVELS = 16  # heights at which a volume is described
+RIDGE = 0.1  # keeps effects finite where participants are few
+
+
+class VolumePlan(nn.Module):
+    """Blurred volumes of a cohort as a linear Gaussian model, given participants' conditions.
+
+    A plan is the cohort's mean plus a few principal components. Their coefficients are linear in
+    the participant's conditions, with a Gaussian remainder, so that ages and groups differ in plans
+    as they differ on average in the cohort. It is blurred so much that a plan shows how large the
+    ventricles are and where the corpus callosum lies, and no folds.
+
+    Before `fit` there is no plan: `fitted` is False.
+
+    Args:
+        components: K, how many principal components.
+        grid: (h, w) of a slice's plan: that of its codes.
+        known: the prior's conditions, see ConditionEncoder.
+        described: names of those that describe a participant.
+        position: name of the one that is the slice's position; its range is that of the levels.
+
+    Raises:
+        ValueError: if the position is no numeric condition.
+
+    Source:
+        Cootes, Edwards and Taylor, "Active Appearance Models" (1998), for the linear model of
+        images; Tipping and Bishop, "Probabilistic Principal Component Analysis" (1999).
+
+    Example:
+        >>> known = {"age": [50.0, 90.0], "position_rel": [0.0, 1.0]}
+        >>> plan = VolumePlan(2, (4, 6), known, ["age"], "position_rel")
+        >>> rows = torch.tensor([[60.0, 0.5], [80.0, 0.5], [70.0, 0.5]])
+        >>> plan.fit(torch.rand(3, LEVELS, 4, 6), rows)
+        >>> plan.draw(rows, torch.Generator().manual_seed(0)).shape
+        torch.Size([3, 4, 6])
+    """
+
+    mean: Tensor  # (LEVELS, h, w)
+    components: Tensor  # (K, LEVELS, h, w)
+    effects: Tensor  # (D, K): of the participant's conditions on the coefficients
+    centre: Tensor  # (D,): means of the conditions
+    spread: Tensor  # (K, K): a matrix square root of the remainder's covariance
+    scale: Tensor  # (1,): standard deviation of intensities
+
+    def __init__(
+        self,
+        components: int,
+        grid: Sequence[int],
+        known: Known,
+        described: Sequence[str],
+        position: str,
+    ) -> None:
+        super().__init__()
+        names = list(known)
+        if position not in names or isinstance(known[position][0], str):
+            raise ValueError(f"the position of a plan must be a numeric condition, got {position}")
+        self.column = names.index(position)
+        self.low, self.high = (float(end) for end in known[position])
+        # (column, number of values) of each category, (column, -1) of each number
+        self.described = [
+            (names.index(n), len(known[n]) if isinstance(known[n][0], str) else -1)
+            for n in described
+        ]
+        self.ranges = [
+            (0.0, 1.0) if count > 0 else (float(known[n][0]), float(known[n][1]))
+            for n, (_, count) in zip(described, self.described, strict=True)
+        ]
+        width = sum(max(1, count) for _, count in self.described)
+        shape = (LEVELS, *(int(side) for side in grid))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("components", torch.zeros(components, *shape))
+        self.register_buffer("effects", torch.zeros(width, components))
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("spread", torch.zeros(components, components))
+        self.register_buffer("scale", torch.zeros(1))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a plan."""
+        return bool(self.scale > 0)
+
+    @torch.jit.unused
+    def fit(self, volumes: Tensor, rows: Tensor) -> None:
+        """Fit mean, components, effects and remainder.
+
+        Args:
+            volumes: (M, LEVELS, h, w), blurred, of training participants.
+            rows: (M, C), their conditions, NaN for missing.
+
+        Raises:
+            ValueError: if there is only one volume, or all are alike.
+        """
+        flat = volumes.double().flatten(1)
+        centred = flat - flat.mean(0)
+        number = min(len(self.components), max(1, len(flat) // 3))
+        if not centred.any():
+            raise ValueError(f"a plan needs volumes that differ, got {len(flat)} of one kind")
+        _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+        directions = directions[:number]
+        found = centred @ directions.T
+        given = self._described(rows.double())
+        centre = given.nanmean(0).nan_to_num()
+        given = (given - centre).nan_to_num()
+        gram = given.T @ given + RIDGE * torch.eye(given.shape[1], dtype=given.dtype)
+        effects = torch.linalg.solve(gram, given.T @ found)
+        remainder = found - given @ effects
+        rank = int(torch.linalg.matrix_rank(given)) if given.shape[1] else 0
+        free = max(1, len(flat) - 1 - rank)
+        values, vectors = torch.linalg.eigh(remainder.T @ remainder / free)
+        root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+        self.mean.copy_(flat.mean(0).view_as(self.mean))
+        self.components.zero_()
+        self.components[:number] = directions.view_as(self.components[:number])
+        self.effects.zero_()
+        self.effects[:, :number] = effects
+        self.centre.copy_(centre)
+        self.spread.zero_()
+        self.spread[:number, :number] = root
+        self.scale.fill_(float(flat.std()))
+
+    @torch.jit.unused
+    def coefficients(self, volumes: Tensor) -> Tensor:
+        """Those of blurred volumes (M, LEVELS, h, w): (M, K)."""
+        return (volumes - self.mean).flatten(1) @ self.components.flatten(1).T
+
+    @torch.jit.unused
+    def draw(
+        self,
+        rows: Tensor,
+        generator: torch.Generator,
+        base: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Draw plans, one per participant.
+
+        Args:
+            rows: (B, C) conditions of one slice each, or (B, S, C) of the slices of volumes.
+            generator: the source of randomness, on any device.
+            base: conditions that guidance goes from, as `rows`; by default all are missing.
+            guidance: how far to go from the base's effects (0) to those of the rows (1), or beyond.
+
+        Returns:
+            (B, h, w) or (B, S, h, w), as `at` gives them.
+        """
+        first = rows if rows.ndim == 2 else rows[:, 0]
+        noise = torch.randn(
+            (len(first), len(self.spread)), generator=generator, device=generator.device
+        )
+        asked = self._expected(first)
+        if guidance != 1:
+            start = torch.zeros_like(asked)
+            if base is not None:
+                start = self._expected(base if base.ndim == 2 else base[:, 0])
+            asked = start + guidance * (asked - start)
+        coefficients = asked + noise.to(asked) @ self.spread
+        return self.at(coefficients, rows[..., self.column])
+
+    @torch.jit.unused
+    def at(self, coefficients: Tensor, positions: Tensor) -> Tensor:
+        """The plans of slices.
+
+        Args:
+            coefficients: (B, K).
+            positions: of slices, (B,), or (B, S) for several of each volume; NaN for unknown.
+
+        Returns:
+            (B, h, w) or (B, S, h, w), of mean about 0 and standard deviation about 1; NaN where the
+            position is unknown.
+        """
+        one = positions.ndim == 1
+        places = positions[:, None] if one else positions
+        level = (places - self.low) / (self.high - self.low) * (LEVELS - 1)
+        level = level.clamp(0, LEVELS - 1).to(coefficients)
+        below = level.nan_to_num().floor().clamp(max=LEVELS - 2).long()
+        part = level - below  # NaN where the position is
+        weights = torch.zeros(*places.shape, LEVELS).to(coefficients)
+        weights.scatter_(-1, below[..., None], (1 - part)[..., None])
+        weights.scatter_(-1, below[..., None] + 1, part[..., None])
+        unknown = places.isnan()[..., None, None]
+        volumes = self.mean + torch.einsum("bk,klhw->blhw", coefficients, self.components)
+        slices = torch.einsum("bsl,blhw->bshw", weights.nan_to_num(), volumes)
+        slices = (slices - self.mean.mean()) / self.scale
+        slices = slices.masked_fill(unknown, math.nan)
+        return slices[:, 0] if one else slices
+
+    def _expected(self, rows: Tensor) -> Tensor:
+        """The expected coefficients (B, K) of participants; missing conditions say nothing."""
+        given = self._described(rows.to(self.effects.dtype)) - self.centre
+        return given.nan_to_num() @ self.effects
+
+    def _described(self, rows: Tensor) -> Tensor:
+        """Conditions (B, C) as (B, D): a 1 in the place of a category, ranges from -1 to 1."""
+        parts: list[Tensor] = []
+        for (column, count), (low, high) in zip(self.described, self.ranges, strict=True):
+            values = rows[:, column, None]
+            if count > 0:
+                ones = (values == torch.arange(count, device=rows.device)).to(rows.dtype)
+                parts.append(ones.masked_fill(values.isnan(), math.nan))
+            else:
+                parts.append(2 * (values - low) / (high - low) - 1)
+        return torch.cat(parts, dim=1) if parts else rows.new_zeros(len(rows), 0)

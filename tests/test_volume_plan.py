@@ -1,0 +1,237 @@
+"""The plan of a volume: a linear Gaussian model of blurred volumes, read by the prior."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_run import FACTOR, SIZE, make_run
+from scipy import ndimage
+from skimage.measure import block_reduce
+from sklearn.decomposition import PCA
+
+from monai_vqbrain.inferers import AncestralSampler, PlainSampler, VolumeSampler
+from monai_vqbrain.networks import PixelCNN
+from monai_vqbrain.networks.plan import LEVELS, VolumePlan
+from monai_vqbrain.runs.codes import code_items
+from monai_vqbrain.runs.conditions import of_participants, prior_conditions
+from monai_vqbrain.runs.plans import _moved, blurred_volume, fit_plan, with_plans
+from monai_vqbrain.runs.stacks import read_slices
+from monai_vqbrain.runs.tables import read_slices_table
+
+KNOWN = {"diagnosis": ["AD", "CN"], "age": [55.0, 95.0], "position_rel": [0.2, 0.8]}
+WHO = ["diagnosis", "age"]
+GRID = (4, 6)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def cohort(number: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    """Volumes in which age darkens the first voxel, AD brightens the last, and noise does both."""
+    rows = torch.full((number, 3), 0.5)
+    rows[:, 0] = (torch.rand(number, generator=seeded(1)) < 0.5).float()
+    rows[:, 1] = 55 + 40 * torch.rand(number, generator=seeded(2))
+    volumes = torch.zeros(number, LEVELS, *GRID)
+    noise = torch.randn(number, 2, generator=seeded(3))
+    volumes[:, :, 0, 0] = (5 - 0.1 * rows[:, 1] + noise[:, 0])[:, None]
+    volumes[:, :, -1, -1] = (3 * (rows[:, 0] == 0) + noise[:, 1])[:, None]
+    return volumes, rows
+
+
+def fitted(components: int = 2, known: Any = KNOWN, who: list[str] = WHO) -> VolumePlan:
+    plan = VolumePlan(components, GRID, known, who, "position_rel")
+    plan.fit(*cohort())
+    return plan
+
+
+def original(plan: VolumePlan, drawn: torch.Tensor) -> torch.Tensor:
+    """Plans in the units of the volumes."""
+    return drawn * plan.scale + plan.mean.mean()
+
+
+def test_components_are_those_of_scikit_learn() -> None:
+    volumes, _ = cohort()
+    plan, theirs = fitted(), PCA(2).fit(volumes.flatten(1).numpy())
+    torch.testing.assert_close(plan.mean.flatten(), torch.from_numpy(theirs.mean_).float())
+    found = plan.coefficients(volumes).abs().numpy()
+    assert found == pytest.approx(np.abs(theirs.transform(volumes.flatten(1).numpy())), abs=1e-4)
+
+
+def test_plans_follow_age_and_diagnosis_as_the_cohort_does() -> None:
+    plan, (volumes, rows) = fitted(), cohort()
+    design = np.column_stack([rows[:, 0], rows[:, 1], np.ones(len(rows))])
+    wanted = np.linalg.lstsq(design, volumes[:, 0, 0, 0].numpy(), rcond=None)[0][1]
+    asked = torch.tensor([[math.nan, age, 0.5] for age in (60, 90)]).repeat_interleave(2000, 0)
+    young, old = original(plan, plan.draw(asked, seeded()))[:, 0, 0].split(2000)
+    assert float(old.mean() - young.mean()) / 30 == pytest.approx(wanted, rel=0.1)
+    group = np.linalg.lstsq(design, volumes[:, 0, -1, -1].numpy(), rcond=None)[0][0]
+    asked = torch.tensor([[who, math.nan, 0.5] for who in (0, 1)]).repeat_interleave(2000, 0)
+    ad, cn = original(plan, plan.draw(asked, seeded()))[:, -1, -1].split(2000)
+    assert float(cn.mean() - ad.mean()) == pytest.approx(group, rel=0.1)
+    assert float(cn.std()) == pytest.approx(1, abs=0.2)  # what conditions do not explain
+
+
+def test_guidance_goes_beyond_the_effects() -> None:
+    plan = fitted()
+    rows = torch.tensor([[0.0, 90.0, 0.5]])
+    nobody = torch.tensor([[math.nan, math.nan, 0.5]])
+    drawn = [plan.draw(rows, seeded(), guidance=g)[0, 0, 0] for g in (0.0, 1.0, 2.0)]
+    assert float(drawn[0]) == pytest.approx(float(plan.draw(nobody, seeded())[0, 0, 0]), abs=1e-5)
+    assert float(drawn[2] - drawn[1]) == pytest.approx(float(drawn[1] - drawn[0]), abs=1e-5)
+    base = torch.tensor([[0.0, math.nan, 0.5]])  # guided by age alone
+    same = [plan.draw(rows, seeded(), base, g)[0, -1, -1] for g in (1.0, 3.0)]
+    assert float(same[1] - same[0]) == pytest.approx(0, abs=0.1)
+    assert abs(float(drawn[1] - drawn[0])) > 0.1
+
+
+def test_a_plan_between_two_levels_is_between_theirs() -> None:
+    plan = fitted()
+    torch.nn.init.normal_(plan.mean)
+    where = torch.tensor([0.2, 0.43, 0.5, 0.8, 1.0, math.nan])
+    found = original(plan, plan.at(torch.zeros(1, 2), where[None])[0])
+    levels = np.linspace(0.2, 0.8, LEVELS)
+    wanted = [np.interp(x, levels, plan.mean[:, 1, 2].numpy()) for x in where[:5].numpy()]
+    assert found[:5, 1, 2].numpy() == pytest.approx(np.array(wanted), abs=1e-5)
+    assert found[5].isnan().all()
+
+
+def test_slices_of_a_volume_share_its_plan() -> None:
+    plan = fitted()
+    rows = torch.tensor([[0.0, 70.0, 0.2], [0.0, 70.0, 0.2]]).expand(3, 2, 3)
+    drawn = plan.draw(rows, seeded())
+    assert drawn.shape == (3, 2, *GRID)
+    assert torch.equal(drawn[:, 0], drawn[:, 1])
+    assert not torch.equal(drawn[0], drawn[1])
+
+
+def test_few_volumes_give_few_components() -> None:
+    plan = VolumePlan(8, GRID, KNOWN, WHO, "position_rel")
+    volumes, rows = cohort(9)
+    plan.fit(volumes + torch.rand(volumes.shape, generator=seeded()), rows)
+    assert plan.components.flatten(1).any(1).tolist() == [True] * 3 + [False] * 5
+
+
+def test_wrong_plans_are_named() -> None:
+    with pytest.raises(ValueError, match="must be a numeric condition, got diagnosis"):
+        VolumePlan(2, GRID, KNOWN, WHO, "diagnosis")
+    plan = VolumePlan(2, GRID, KNOWN, WHO, "position_rel")
+    assert not plan.fitted
+    with pytest.raises(ValueError, match="needs volumes that differ, got 4 of one kind"):
+        plan.fit(torch.ones(4, LEVELS, *GRID), cohort(4)[1])
+
+
+def prior(**settings: Any) -> PixelCNN:
+    """A small prior in float64 with a plan that matters to it."""
+    torch.manual_seed(0)
+    known = {"conditions": KNOWN, "late_conditions": WHO, "plan": 2, "neighbour": True}
+    network = PixelCNN(6, GRID, 8, 2, **known | settings)  # type: ignore[arg-type]
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    assert network.plan is not None
+    network.plan.fit(*cohort())
+    return network.double()
+
+
+ROWS = torch.tensor([[0.0, 60.0, 0.3], [1.0, 90.0, 0.7]]).double()
+
+
+@pytest.mark.parametrize("settings", [{}, {"scan": "columns"}, {"early_exit": 1}], ids=str)
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_cached_and_plain_draw_the_same_plans_and_codes(
+    settings: dict[str, Any], guidance: float
+) -> None:
+    network = prior(**settings)
+    options = {"guidance": guidance, "autoguidance": 0.4 if settings.get("early_exit") else 0.0}
+    cached = AncestralSampler(**options)(network, 2, seeded(), ROWS)
+    assert torch.equal(cached, PlainSampler(**options)(network, 2, seeded(), ROWS))
+
+
+def test_samples_follow_the_plan() -> None:
+    network, sampler = prior(), AncestralSampler()
+    plan = network.draw_plan(ROWS, seeded(7))
+    given = sampler(network, 2, seeded(), ROWS, plan=plan)
+    nothing = torch.full((2, *GRID), math.nan)
+    without = sampler(network, 2, seeded(), ROWS, plan=nothing)
+    assert not torch.equal(given, without)
+    known = torch.full((2, *GRID), -1)  # nothing is known, and no plan is drawn for what is
+    assert torch.equal(sampler(network, 2, seeded(), ROWS, known=known), without)
+
+
+def test_a_volume_has_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, drawn = prior(), []
+    assert network.plan is not None
+    draw = network.plan.draw
+
+    def noted(rows: torch.Tensor, *others: Any) -> torch.Tensor:
+        drawn.append(tuple(rows.shape))
+        return draw(rows, *others)
+
+    monkeypatch.setattr(network.plan, "draw", noted)
+    rows = ROWS[:1].repeat(3, 1)
+    assert VolumeSampler(AncestralSampler())(network, 2, seeded(), rows).shape == (2, 3, *GRID)
+    assert drawn == [(2, 3, 3)]
+
+
+def test_a_prior_without_a_plan_takes_none() -> None:
+    network = PixelCNN(6, GRID, 8, 2, conditions={"age": [55.0, 95.0]}, plan=2)
+    assert network.plan is None  # no position, no plan
+    assert network.draw_plan(torch.tensor([[60.0]]), seeded()) is None
+    with pytest.raises(ValueError, match="trained without a plan: give none"):
+        network(torch.zeros(1, *GRID, dtype=torch.long), plan=torch.zeros(1, *GRID))
+
+
+def run_prior(path: Path) -> tuple[Any, PixelCNN]:
+    run = make_run(path, samples=False)
+    known = prior_conditions(run.path)
+    side = SIZE // FACTOR
+    network = PixelCNN(
+        16, (side, side), 8, 2, conditions=known, late_conditions=of_participants(known), plan=2
+    )
+    return run, network
+
+
+def test_a_blurred_volume_is_the_mean_of_each_codes_pixels(tmp_path: Path) -> None:
+    run, network = run_prior(tmp_path / "run")
+    assert network.plan is not None
+    slices = read_slices_table(run)
+    part = slices[slices["stack"] == slices["stack"].iloc[0]]
+    network.plan.low, network.plan.high = (part["position_rel"].agg(end) for end in ("min", "max"))
+    found = blurred_volume(run, part, network)
+    first = block_reduce(read_slices(run, part)[0][0] / 255, (FACTOR, FACTOR), np.mean)
+    assert found[0].numpy() == pytest.approx(first, abs=1e-6)
+    backwards = blurred_volume(run, part.iloc[::-1], network)
+    assert torch.allclose(found, backwards)
+
+
+def test_training_slices_get_the_plan_of_their_own_volume(tmp_path: Path) -> None:
+    run, network = run_prior(tmp_path / "run")
+    items = code_items(run.path, "training", None, network.settings["conditions"])
+    assert with_plans(items, run.path, network) == items  # not fitted yet
+    fit_plan(network, run.path)
+    assert network.plan is not None
+    assert network.plan.fitted
+    planned = with_plans(items, run.path, network)
+    assert all(item["plan"].shape == (SIZE // FACTOR, SIZE // FACTOR) for item in planned)
+    brainless = [item["plan"].isnan().all() for item in planned]
+    assert 0 < sum(brainless) < len(planned) / 2
+    slices = read_slices_table(run)
+    part = slices[slices["stack"] == slices["stack"].iloc[0]]
+    own = network.plan.coefficients(blurred_volume(run, part, network)[None])
+    column = next(name for name in network.settings["conditions"] if name.startswith("position"))
+    wanted = network.plan.at(own, torch.tensor([float(part[column].iloc[0])]))[0]
+    torch.testing.assert_close(planned[0]["plan"], wanted)
+
+
+def test_a_views_plan_is_moved_with_it() -> None:
+    plan = torch.rand(8, 8, generator=seeded())
+    for shift in ((2.0, 0.0), (-0.5, 1.25)):
+        found = _moved(plan, torch.tensor(shift))
+        wanted = ndimage.shift(plan.numpy(), shift, order=1, mode="nearest")
+        assert found.numpy()[2:-2, 2:-2] == pytest.approx(wanted[2:-2, 2:-2], abs=1e-5)
+    assert _moved(plan, torch.zeros(2)) is plan

@@ -64,9 +64,9 @@ def prior_conditions(
     return found | (view_conditions(stored_views(run)) if views else {})
 
 
-def of_participants(known: Known) -> list[str]:
+def of_participants(known: Known | None) -> list[str]:
     """The names of conditions that describe a participant, and not a slice."""
-    return [name for name in known if name in (*CATEGORIES, "age")]
+    return [name for name in known or () if name in (*CATEGORIES, "age")]
 
 
 def stored_views(run: RunFolder) -> list[dict[str, Any]]:

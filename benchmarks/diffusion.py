@@ -49,6 +49,8 @@ class Settings:
         kl: weight of the Kullback-Leibler divergence.
         crop: pixels along each side of what the autoencoder learns from.
         unet: channels per level of the diffusion network; attention in all levels but the first.
+        heads: channels per head of attention.
+        groups: of the normalisation in both networks.
         lr: of Adam, the highest, of the diffusion network.
         batch: latent images per step of it, and crops per step of the autoencoder.
         average: momentum of the diffusion network's average weights.
@@ -63,6 +65,8 @@ class Settings:
     kl: float = 1e-6
     crop: int = 64
     unet: tuple[int, ...] = (32, 64, 128)
+    heads: int = 32
+    groups: int = 16
     lr: float = 0.001
     batch: int = 8
     average: float = 0.999
@@ -79,13 +83,13 @@ class LatentDiffusion:
         self.settings = settings
         self.autoencoder = AutoencoderKL(
             2, channels=levels, num_res_blocks=[2] * len(levels), latent_channels=settings.latent,
-            attention_levels=[False] * len(levels), norm_num_groups=min(levels),
+            attention_levels=[False] * len(levels), norm_num_groups=settings.groups,
             with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
         )  # fmt: skip
         self.unet = DiffusionModelUNet(
             2, settings.latent, settings.latent, channels=depth, num_res_blocks=[2] * len(depth),
             attention_levels=[level > 0 for level in range(len(depth))],
-            num_head_channels=[32] * len(depth),
+            num_head_channels=[settings.heads] * len(depth), norm_num_groups=settings.groups,
         )  # fmt: skip
         self.scale = 1.0
         self.shape: tuple[int, ...] = ()

@@ -1,0 +1,88 @@
+"""The studies of realism: what they draw, cut and count, on small made-up data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import benchmark_modules
+from sklearn.metrics import roc_auc_score
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[Any]:
+    """The scripts, as modules."""
+    with benchmark_modules("diffusion", "realism", "realism_judge", "volumes") as found:
+        yield found
+
+
+def test_latent_diffusion_learns_draws_and_scores(scripts: Any) -> None:
+    settings = scripts.diffusion.Settings(
+        autoencoder=(8, 8), unet=(8, 16), heads=8, groups=8, crop=16, batch=4, steps=3, views=1
+    )
+    model = scripts.diffusion.LatentDiffusion(settings, seed=0)
+    images = torch.rand(12, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    before = [p.clone() for p in model.autoencoder.parameters()]
+    model.fit(images, 1.0)
+    assert min(model.done.values()) > 0
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before, model.autoencoder.parameters(), strict=True)
+    )
+    drawn = model.sample(3, seed=1)
+    assert drawn.shape == (3, 1, 32, 32)
+    assert 0 <= drawn.min() <= drawn.max() <= 1
+    assert torch.equal(drawn, model.sample(3, seed=1))
+    assert not torch.equal(drawn, model.sample(3, seed=2))
+    assert model.reconstruct(images).shape == images.shape
+    scores = model.scores(images, seed=0)
+    assert scores.shape == (12,)
+    assert (scores > 0).all()
+
+
+def test_views_of_diffusion_are_the_priors(scripts: Any) -> None:
+    images = torch.rand(2, 1, 8, 8)
+    moved = scripts.diffusion.with_views(images, 2)
+    assert moved.shape == (6, 1, 8, 8)
+    assert torch.equal(moved[:2], images)
+    assert not torch.equal(moved[2:4], images)
+    assert scripts.diffusion.with_views(images, 0) is images
+
+
+def test_membership_is_scikit_learns_auc_of_the_better_score(scripts: Any) -> None:
+    rng = np.random.default_rng(0)
+    members, others = rng.normal(0, 1, 40), rng.normal(0.8, 1, 30)
+    names = [f"sub-{i}" for i in range(40)], [f"sub-x{i}" for i in range(30)]
+    useless = rng.normal(size=40), rng.normal(size=30)
+    found = scripts.realism_judge.membership_auc({"a": useless, "b": (members, others)}, names)
+    truth = np.r_[np.ones(40), np.zeros(30)]
+    assert found == pytest.approx(roc_auc_score(truth, -np.r_[members, others]))
+
+
+def test_cuts_run_through_the_middle_with_square_pixels(scripts: Any) -> None:
+    volume = np.zeros((1, 20, 30, 5), np.uint8)
+    volume[0, 10, :, 2] = 200
+    found = scripts.volumes.cuts(volume, 0, (1.8, 3.6))
+    assert found.shape == (3, scripts.volumes.SIDE, scripts.volumes.SIDE)
+    assert [int(cut.any()) for cut in found] == [0, 1, 0]
+    rows, columns = np.nonzero(found[1])
+    assert (rows.max(), columns.min(), columns.max()) == (29, 4, 5)  # two pixels per slice
+
+
+def test_figures_have_plain_names_and_stand_beside_ours(scripts: Any) -> None:
+    one = dict.fromkeys(scripts.realism.FIGURES.values(), 0.5) | {"steps": 10}
+    found = {"ours": one, "monai_ldm": one | {"detectability": 1.0}}
+    flat = scripts.realism.flat(found)
+    assert flat["auc_ours"] == 0.5
+    assert flat["auc_monai_ldm"] == 1.0
+    assert {"kid_ratio_ours", "coverage_ours", "implausible_ours", "membership_ours"} <= set(flat)
+    last = scripts.realism.table(found).strip().splitlines()[-1].split()
+    assert last[:4] == ["monai_ldm", "/", "ours", "2.000"]
+
+
+def test_unknown_settings_are_named(capsys: pytest.CaptureFixture[str], scripts: Any) -> None:
+    with pytest.raises(SystemExit):
+        scripts.realism.parse(["--run", "run", "--ldm", "depth=3"])
+    assert "give NAME=VALUE, the names being autoencoder, latent" in capsys.readouterr().err

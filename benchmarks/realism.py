@@ -64,7 +64,7 @@ ADAMW = (
 BEFORE = (
     "batch_size=8",
     "network_def#channels=112",
-    "network_def#early_exit=0",
+    "network_def#plan=0",
     "network_def#late_conditions=[]",
     "conditions=$conditions.prior_conditions(@run_dir, @condition_on)",
     ADAMW,
@@ -185,7 +185,7 @@ def changed(settings: Any, words: Sequence[str], parser: argparse.ArgumentParser
 
 def ours(bench: Bench) -> Generated:
     """Our prior and sampler as they ship."""
-    return of_prior(bench, "ours", (), AncestralSampler(temperature=0.9, autoguidance=0.3))
+    return of_prior(bench, "ours", (), AncestralSampler(temperature=0.9))
 
 
 def before(bench: Bench) -> Generated:

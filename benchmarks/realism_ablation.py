@@ -56,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     privacy = {"membership": membership_of(run, prior, "validation")}
     found: dict[str, Figures] = {}
     for temperature in args.temperature:
-        for autoguidance in args.autoguidance:
-            sampler = AncestralSampler(temperature=temperature, autoguidance=autoguidance)
-            name = f"temperature {temperature:g}, autoguidance {autoguidance:g}"
-            found[name] = {"bits": bits} | privacy | judged_samples(run, prior, sampler, args)
+        sampler = AncestralSampler(temperature=temperature)
+        found[f"temperature {temperature:g}"] = (
+            {"bits": bits} | privacy | judged_samples(run, prior, sampler, args)
+        )
     print(f"\n{' '.join(args.set) or 'as shipped'}: {steps} steps in {args.cpu_seconds:g} CPU-s")
     print(
         aligned([["", *COLUMNS], *([n, *(short(f[c]) for c in COLUMNS)] for n, f in found.items())])
@@ -77,8 +77,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--work", type=Path, default=Path("realism-ablation"), help="where the prior is kept")
     add("--set", action="append", default=[], metavar="ID=VALUE", help="of the variant")
     add("--cpu-seconds", type=float, default=500, help="of the prior's training")
-    add("--temperature", type=float, nargs="+", default=[1.0], help="of each sampling")
-    add("--autoguidance", type=float, nargs="+", default=[0.0], help="of each sampling")
+    add("--temperature", type=float, nargs="+", default=[0.9], help="of each sampling")
     add("--number", type=int, default=512, help="samples")
     add("--seed", type=int, default=0, help="of training and samples")
     return parser.parse_args(arguments)

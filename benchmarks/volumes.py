@@ -73,7 +73,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--number", type=int, default=32, help="volumes to draw")
     add("--seed", type=int, default=0, help="of the volumes")
     add("--temperature", type=float, default=0.9, help="as of vqbrain sample")
-    add("--autoguidance", type=float, default=0.3, help="as of vqbrain sample")
     return parser.parse_args(arguments)
 
 
@@ -102,9 +101,7 @@ def drawn(run: RunFolder, decode: Any, args: argparse.Namespace) -> Volumes:
     options = {"number": args.number, "seed": args.seed, "condition": {}, "volume": True}
     conditions = draw_conditions(run.path, prior, options)
     rows = condition_rows(run.path, prior, options | {"guidance": 1}, conditions)["condition"]
-    sampler = VolumeSampler(
-        AncestralSampler(temperature=args.temperature, autoguidance=args.autoguidance)
-    )
+    sampler = VolumeSampler(AncestralSampler(temperature=args.temperature))
     generator = torch.Generator().manual_seed(args.seed)
     found = []
     for part in rows.split(BATCH):

@@ -223,9 +223,6 @@ def encode(run: Path, device: str, show_command: bool) -> None:
 @conditions_option
 @click.option("--guidance", type=click.FloatRange(0), default=1.0, show_default=True, metavar="G",
               help="Above 1: the conditions weigh more, at twice the time.")  # fmt: skip
-@click.option("--autoguidance", type=click.FloatRange(0), default=0.3, show_default=True,
-              metavar="W", help="0: draw from the prior itself. Above: away from a worse version "
-              "of it, which gives more plausible slices.")  # fmt: skip
 @click.option("--volume", is_flag=True,
               help="Draw whole volumes, slice after slice, each given the one before.")  # fmt: skip
 @click.option("--known", type=click.Path(), metavar="IMAGE",

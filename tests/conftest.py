@@ -93,8 +93,7 @@ def tiny_vqvae(**options: Any) -> TrainOptions:
 
 def tiny_prior(**options: Any) -> TrainOptions:
     """A few steps of a tiny prior."""
-    network = {"network_def#channels": 8, "network_def#layers": 2, "network_def#early_exit": 1}
-    overrides = {"slices_per_epoch": 32, **network}
+    overrides = {"slices_per_epoch": 32, "network_def#channels": 8, "network_def#layers": 1}
     return TrainOptions(**{"epochs": 2, "overrides": overrides, **options})
 
 

@@ -58,7 +58,7 @@ class Best:
 
 
 def test_late_parts_are_trained_last_and_nothing_else_is() -> None:
-    network = prior(neighbour=True, early_exit=1)
+    network = prior(neighbour=True)
     batch, budget, best = PriorBatch(), Budget(network), Best()
     handler = LateParts(network, batch, budget, best)  # type: ignore[arg-type]
     optimizer = MuonAdamW(network.parameters(), network.hidden_kernels(), weight_decay=0.3)
@@ -71,7 +71,7 @@ def test_late_parts_are_trained_last_and_nothing_else_is() -> None:
             step(network, batch, optimizer)
         moved[share] = {n for n, p in values(network).items() if not torch.equal(p, before[n])}
     names = {name for name, p in network.named_parameters() if p.numel() and "missing" not in name}
-    late = {name for name in names if name.startswith(("neighbour", "early")) or "late_" in name}
+    late = {name for name in names if name.startswith("neighbour") or "late_" in name}
     late |= {n for n in names if n.startswith(("conditions.encoders.0", "conditions.encoders.1"))}
     assert moved[0.0] - {"conditions.encoders.2.missing"} == names - late
     assert moved[0.74] - {"conditions.encoders.2.missing"} == names - late

@@ -168,11 +168,6 @@ def test_the_evaluation_is_told(words: str) -> None:
     assert words in evaluation_paragraph({"fidelity": FIDELITY, **sample_metrics()}, SAMPLED)
 
 
-def test_autoguidance_is_told_and_cited() -> None:
-    text = evaluation_paragraph(sample_metrics(), SAMPLED | {"autoguidance": 0.3})
-    assert "guidance 1.5, autoguidance 0.3 [@autoguidance], seed 0)" in text
-
-
 def test_an_evaluation_without_samples_claims_none() -> None:
     text = evaluation_paragraph({"fidelity": {"test": {"ssim_brain": interval(0.8)}}}, {})
     assert re.findall(r"\[@(\w+)\]", text) == ["ssim"]

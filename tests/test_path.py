@@ -325,7 +325,6 @@ def test_resuming_nothing_is_refused(prepared_run: Path, tmp_path: Path) -> None
         ({"temperature": 0.0}, "temperature must be above 0, got 0"),
         ({"top_p": 1.5}, r"top_p must lie in \(0, 1\], got 1.5"),
         ({"guidance": -1.0}, "guidance must be 0 or more, got -1"),
-        ({"autoguidance": -1.0}, "autoguidance must be 0 or more, got -1"),
         ({"name": "../AD"}, "name '../AD': give 1 to 64 letters, digits, hyphens or underscores"),
         ({"name": ""}, "name '': give 1 to 64 letters"),
         ({"guidance": 2.0}, "guidance 2 needs a condition to guide to"),
@@ -403,7 +402,7 @@ def test_samples_are_those_of_their_conditions(trained_run: Path) -> None:
     rows = [condition_row(known, dict(PLAIN_VIEW) | conditions) for conditions in asked]
     condition = torch.stack([*rows, *[rows[-1]] * (64 - len(rows))])
     generator = torch.Generator().manual_seed(batch_seed(0, 0))
-    images, _ = PixelCNNInferer(AncestralSampler(temperature=0.9, autoguidance=0.3)).sample(
+    images, _ = PixelCNNInferer(AncestralSampler(temperature=0.9)).sample(
         prior, vqvae, 64, generator, return_codes=True, condition=condition
     )
     for number, image in enumerate(images[: len(table), 0].numpy(), start=1):

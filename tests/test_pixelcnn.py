@@ -159,7 +159,7 @@ def test_takes_what_verify_net_in_out_feeds() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"likeness": 3, "early_exit": 1},
+        {"likeness": 3},
         {"scan": "columns", "conditions": KNOWN, "neighbour": True, "horizontal_channels": 5},
         {"grid": (2, 5, 7)},
     ],
@@ -233,7 +233,6 @@ def test_says_which_codes_it_knows(code: int) -> None:
         ({"channels": 0}, "channels is 0 and layers 6: both must be at least 1"),
         ({"horizontal_channels": 0}, "channels is 0 and layers 6: both must be at least 1"),
         ({"layers": 0}, "channels is 32 and layers 0: both must be at least 1"),
-        ({"early_exit": 6}, "early_exit is 6: give a number of blocks below 6, or 0"),
         ({"dropout": 1.0}, r"dropout is 1.0: give a probability in \[0, 1\)"),
     ],
 )

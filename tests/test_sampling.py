@@ -69,10 +69,8 @@ PRIORS: list[dict[str, Any]] = [
     {"grid": (2, 4, 3)},
     {"likeness": 3},
     {"horizontal_channels": 5},
-    {"early_exit": 1},
-    {"early_exit": 2, "scan": "columns", "conditions": CONDITIONS, "likeness": 3},
     {"grid": (2, 3, 4), "scan": "columns", "conditions": CONDITIONS, "neighbour": True}
-    | {"likeness": 3, "horizontal_channels": 5, "early_exit": 2},
+    | {"likeness": 3, "horizontal_channels": 5},
 ]
 
 
@@ -87,23 +85,11 @@ def test_cached_logits_are_the_networks(settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("settings", PRIORS, ids=str)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"temperature": 2.0, "top_p": 0.6},
-        {"guidance": 1.5},
-        {"autoguidance": 0.4},
-        {"autoguidance": 0.4, "guidance": 1.5, "temperature": 0.9},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options", [{}, {"temperature": 2.0, "top_p": 0.6}, {"guidance": 1.5}])
 def test_cached_and_plain_draw_the_same(settings: dict[str, Any], options: dict[str, Any]) -> None:
     network = prior(**settings)
     if "guidance" in options and network.conditions is None:
         pytest.skip("guidance needs conditions")
-    if "autoguidance" in options and network.early is None:
-        pytest.skip("autoguidance needs an early exit")
     one, two = seeded(), seeded()
     cached = AncestralSampler(**options)(network, 4, one, **given(network, 4))
     plain = PlainSampler(**options)(network, 4, two, **given(network, 4))
@@ -119,23 +105,6 @@ def test_cached_and_plain_draw_the_same_on_a_grid_of_22_by_26() -> None:
     ask = network.conditions.row({"age": 70})[None]
     cached = AncestralSampler(guidance=1.5)(network, 2, seeded(), ask)
     assert torch.equal(cached, PlainSampler(guidance=1.5)(network, 2, seeded(), ask))
-
-
-@torch.no_grad()
-def test_autoguided_logits_are_the_priors_less_those_of_its_exit() -> None:
-    network = prior((2, 3, 4), early_exit=2, likeness=3).eval()
-    codes = torch.randint(6, (3, 2, 3, 4), generator=seeded())
-    own, of_exit = network(codes, early=True).chunk(2)
-    assert torch.equal(own, network(codes))
-    walk = CachedLogits(network, 3, autoguidance=0.4)
-    walk.begin_row(0)
-    found = walk.logits(0)
-    torch.testing.assert_close(found, (1.4 * own - 0.4 * of_exit)[:, :, 0, 0, 0])
-
-
-def test_autoguidance_needs_an_exit() -> None:
-    with pytest.raises(ValueError, match=r"autoguidance is 0.3, and this prior has no early exit"):
-        AncestralSampler(autoguidance=0.3)(prior(), 2, seeded())
 
 
 def test_guidance_goes_from_no_condition_to_the_condition_and_beyond() -> None:
@@ -300,7 +269,6 @@ def test_on_a_gpu_the_draws_are_those_of_the_generator() -> None:
         ({"top_p": 0.0}, "top_p is 0.0: it must be above 0 and at most 1"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"guidance": -0.5}, "guidance is -0.5: it must be 0 or more"),
-        ({"autoguidance": -0.5}, "autoguidance is -0.5: it must be 0 or more"),
     ],
 )
 def test_refuses_options_by_their_values(options: dict[str, float], words: str) -> None:

@@ -141,15 +141,14 @@ def prior(**settings: Any) -> PixelCNN:
 ROWS = torch.tensor([[0.0, 60.0, 0.3], [1.0, 90.0, 0.7]]).double()
 
 
-@pytest.mark.parametrize("settings", [{}, {"scan": "columns"}, {"early_exit": 1}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"scan": "columns"}], ids=str)
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
 def test_cached_and_plain_draw_the_same_plans_and_codes(
     settings: dict[str, Any], guidance: float
 ) -> None:
     network = prior(**settings)
-    options = {"guidance": guidance, "autoguidance": 0.4 if settings.get("early_exit") else 0.0}
-    cached = AncestralSampler(**options)(network, 2, seeded(), ROWS)
-    assert torch.equal(cached, PlainSampler(**options)(network, 2, seeded(), ROWS))
+    cached = AncestralSampler(guidance=guidance)(network, 2, seeded(), ROWS)
+    assert torch.equal(cached, PlainSampler(guidance=guidance)(network, 2, seeded(), ROWS))
 
 
 def test_samples_follow_the_plan() -> None:

@@ -19,22 +19,10 @@ REDRAWS = 5  # of images without a brain
 
 
 class CodeBitsLoss(nn.Module):
-    """Cross entropy of codes in bits: the mean of -log2 p(code) over batch and grid.
-
-    Where logits of an early exit follow the prior's own, their gradient is added, and not their
-    value, so that the loss remains the prior's bits per code.
-    """
+    """Cross entropy of codes in bits: the mean of -log2 p(code) over batch and grid."""
 
     def forward(self, logits: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Logits (B or 2 * B, K, *grid) against codes (B, *grid), 0..K-1: a scalar."""
-        own, *exits = logits.split(len(codes))
-        loss = self._bits(own, codes)
-        for early in exits:
-            bits = self._bits(early, codes)
-            loss = loss + bits - bits.detach()
-        return loss
-
-    def _bits(self, logits: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K, *grid) against codes (B, *grid), 0..K-1: a scalar, bits per code."""
         flat = logits.movedim(1, -1).flatten(0, -2)  # an eighth faster than channels first
         return F.cross_entropy(flat, codes.flatten()) / math.log(2)
 
@@ -53,26 +41,18 @@ class PriorBatch:
         hidden: probability that a condition is dropped, and again that all are, in [0, 1).
         alone: probability that the previous slice is dropped, and that the plan is, in [0, 1]; 1
             leaves both out.
-        early: ask the prior for the logits of its early exit too.
 
     Raises:
         ValueError: if one of the shares is out of its range.
     """
 
-    def __init__(
-        self,
-        swapped: float = 0.0,
-        hidden: float = 0.0,
-        alone: float = 0.0,
-        *,
-        early: bool = False,
-    ) -> None:
+    def __init__(self, swapped: float = 0.0, hidden: float = 0.0, alone: float = 0.0) -> None:
         for name, share in {"swapped": swapped, "hidden": hidden}.items():
             if not 0 <= share < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {share}")
         if not 0 <= alone <= 1:
             raise ValueError(f"alone must lie in [0, 1], got {alone}")
-        self.swapped, self.hidden, self.alone, self.early = swapped, hidden, alone, early
+        self.swapped, self.hidden, self.alone = swapped, hidden, alone
 
     def __call__(
         self,
@@ -80,7 +60,7 @@ class PriorBatch:
         device: torch.device,
         non_blocking: bool = False,
         **_: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, Any]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, torch.Tensor]]:
         """Input codes, target codes, no positional and all keyword arguments of the prior.
 
         Args:
@@ -111,7 +91,7 @@ class PriorBatch:
             given["plan"] = batch["plan"].float().masked_fill(hide, torch.nan)
         inputs, codes = (t.to(device, non_blocking=non_blocking) for t in (inputs, codes))
         given = {n: t.to(device, non_blocking=non_blocking) for n, t in given.items()}
-        return inputs, codes, (), given | ({"early": True} if self.early else {})
+        return inputs, codes, (), given
 
 
 class PriorTrainer(SupervisedTrainer):

@@ -15,14 +15,14 @@ ALONE = 0.3  # share of slices without the one before, and without a plan, in th
 class LateParts:
     """Trains a prior without its late parts first, and then these with all other weights frozen.
 
-    The late parts are what reads the slice before and the plan, the conditions that describe
-    participants, and the early exit. Slices by themselves are learnt as if there were none: they
-    cost no time in the first steps, and change nothing in the last ones. These start from the best
-    epoch of the first steps, and the best epoch of the training is one of the last.
+    The late parts are what reads the slice before and the plan, and the conditions that describe
+    participants. Slices by themselves are learnt as if there were none: they cost no time in the
+    first steps, and change nothing in the last ones. These start from the best epoch of the first
+    steps, and the best epoch of the training is one of the last.
 
     Args:
         network: the prior.
-        prepare_batch: the trainer's PriorBatch, whose `alone` and `early` are set.
+        prepare_batch: the trainer's PriorBatch, whose `alone` is set.
         budget: of the training; the late parts' turn is after its restart.
         checkpoint: has the best epoch's weights.
     """
@@ -50,7 +50,7 @@ class LateParts:
         if late == self._late:
             return
         self._late = late
-        self.prepare_batch.alone, self.prepare_batch.early = (ALONE if late else 1.0), late
+        self.prepare_batch.alone = ALONE if late else 1.0
         own = {id(parameter) for parameter in self.network.late_parameters()}
         for parameter in self.network.parameters():
             parameter.requires_grad_((id(parameter) in own) == late)

@@ -33,7 +33,6 @@ class CachedLogits:
         condition: (B, C) or (1, C), see PixelCNN.
         neighbour: codes of the slices before, see PixelCNN.
         plan: of the slices, see PixelCNN.
-        autoguidance: how far to go beyond the prior's logits, away from those of its early exit.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class CachedLogits:
         condition: Tensor | None = None,
         neighbour: Tensor | None = None,
         plan: Tensor | None = None,
-        autoguidance: float = 0.0,
     ) -> None:
         self.network = network
         self.embedding = network.embedding_weight()
@@ -66,17 +64,11 @@ class CachedLogits:
         # A layer's output biases are left out of both stacks and added once, where they end up.
         missing = [kept(vertical.shape[-1]), kept(self.last.shape[-1])]
         self.layers: list[_Layer] = []
-        early_missing = missing
         for block in blocks:
-            if len(self.layers) == network.early_exit:
-                early_missing = missing
             self.layers.append(_Layer(block, self.space, missing, block.shifts(vector)))
             missing = [of + bias for of, bias in zip(missing, _biases(block), strict=True)]
         self.join = _square(network.join.weight)
         self.missing = missing[0] + missing[1] @ self.join
-        self.early = None
-        if autoguidance != 0:
-            self.early = _Early(network, self.space.vertical, early_missing, autoguidance)
         self.verticals = self.space.vertical.unbind(1)
         self.features = self.verticals[0]  # of no position yet
         rows = [*(layer.row[:, 1:] for layer in self.layers), self.last]
@@ -107,9 +99,7 @@ class CachedLogits:
             for place, above in enumerate(self.sevens):
                 seen[:, :, place] = above[part]
             _flat(space.vertical[part]).addmm_(_flat(seen), self.over)
-        for done, layer in enumerate(self.layers):
-            if self.early is not None and done == network.early_exit:
-                self.early.begin_row()
+        for layer in self.layers:
             layer.begin_row()
 
     def logits(self, column: int, group: int = 0) -> Tensor:
@@ -122,11 +112,8 @@ class CachedLogits:
             self.features = torch.addmm(self.verticals[column], slots[-1], self.join)
             if self.network.groups > 1:
                 self.features = self.features + self.missing
-            if self.early is not None:
-                self.early.step(column, slots[self.network.early_exit])
         features = self.network.activate(self.features)
-        logits = torch.addmm(self.biases[group], features, self.heads[group])
-        return logits if self.early is None else self.early.guide(logits, group)
+        return torch.addmm(self.biases[group], features, self.heads[group])
 
     def write(self, column: int, codes: Tensor, group: int = 0) -> None:
         """Settle the (B,) codes of a group at `column` of this row."""
@@ -137,48 +124,7 @@ class CachedLogits:
         codes = codes + group * network.num_codes
         self.here[column].add_(self.embedding.index_select(0, codes))
         if group + 1 < network.groups:
-            within = network.within(codes)
-            self.features = self.features + within
-            if self.early is not None:
-                self.early.features = self.early.features + within
-
-
-class _Early:
-    """The logits of the early exit, position by position.
-
-    Args:
-        network: the prior, with an early exit.
-        vertical: where a row's vertical features go, (B, columns, C).
-        missing: what all values of the vertical and of the horizontal stack lack at the exit.
-        autoguidance: how far to go beyond the prior's own logits.
-    """
-
-    def __init__(
-        self, network: PixelCNN, vertical: Tensor, missing: list[Tensor], autoguidance: float
-    ) -> None:
-        assert network.early is not None  # the sampler has checked it
-        self.network, self.weight = network, 1 + autoguidance
-        self.vertical, self.row = vertical, torch.empty_like(vertical)
-        self.join = _square(network.early.join.weight)
-        self.missing = missing[0] + missing[1] @ self.join
-        self.columns = self.row.unbind(1)
-        self.features = self.columns[0]  # of no position yet
-        self.heads = _square(network.early.head.weight).split(network.num_codes, dim=1)
-        self.biases = cast("Tensor", network.early.head.bias).split(network.num_codes)
-
-    def begin_row(self) -> None:
-        """Take the row's vertical features, at the exit."""
-        torch.add(self.vertical, self.missing, out=self.row)
-
-    def step(self, column: int, horizontal: Tensor) -> None:
-        """Take the (B, C) horizontal features at one position."""
-        self.features = torch.addmm(self.columns[column], horizontal, self.join)
-
-    def guide(self, logits: Tensor, group: int) -> Tensor:
-        """From the exit's (B, K) logits of a group to the prior's, and beyond."""
-        features = self.network.activate(self.features)
-        early = torch.addmm(self.biases[group], features, self.heads[group])
-        return torch.lerp(early, logits, self.weight)
+            self.features = self.features + network.within(codes)
 
 
 class _Space:

@@ -43,8 +43,6 @@ class AncestralSampler:
         top_p: in (0, 1]; keep the fewest likeliest codes that together reach this probability.
         guidance: at least 0; how far to go from the logits without conditions, or with those of a
             base (0), to those with them (1), or beyond. Values other than 1 double the time.
-        autoguidance: at least 0; how far to go beyond the prior's logits, away from those of its
-            early exit. Above 0 what the whole prior knows better than its first blocks weighs more.
         progress: show a progress bar, one step per row.
 
     Raises:
@@ -52,9 +50,7 @@ class AncestralSampler:
 
     Source:
         Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020), for `top_p`; Ho and
-        Salimans, "Classifier-Free Diffusion Guidance" (2022), for `guidance`; Karras et al.,
-        "Guiding a Diffusion Model with a Bad Version of Itself" (2024), for `autoguidance`, here
-        with an exit in place of a second network.
+        Salimans, "Classifier-Free Diffusion Guidance" (2022), for `guidance`.
 
     Example:
         >>> prior = PixelCNN(num_codes=16, grid=(4, 6), channels=8, layers=1)
@@ -65,7 +61,6 @@ class AncestralSampler:
     temperature: float = 1.0
     top_p: float = 1.0
     guidance: float = 1.0
-    autoguidance: float = 0.0
     progress: bool = False
     _walk: ClassVar[Callable[..., Walk]] = CachedLogits
 
@@ -76,8 +71,6 @@ class AncestralSampler:
             raise ValueError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
         if not self.guidance >= 0:
             raise ValueError(f"guidance is {self.guidance}: it must be 0 or more")
-        if not self.autoguidance >= 0:
-            raise ValueError(f"autoguidance is {self.autoguidance}: it must be 0 or more")
 
     def __call__(
         self,
@@ -108,19 +101,13 @@ class AncestralSampler:
             (B, h, w) codes, or (B, G, h, w) with several groups, long, on the network's device.
 
         Raises:
-            ValueError: if `batch_size` is below 1, guidance is given no condition, the prior has no
-                early exit for autoguidance, or a known code or the width of a condition does not
-                fit the prior.
+            ValueError: if `batch_size` is below 1, guidance is given no condition, or a known
+                code or the width of a condition does not fit the prior.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
         if self.guidance != 1 and condition is None:
             raise ValueError(f"guidance is {self.guidance}, and no condition is given to guide to")
-        if self.autoguidance != 0 and network.early_exit == 0:
-            raise ValueError(
-                f"autoguidance is {self.autoguidance}, and this prior has no early exit: give 0, "
-                "or train one with early_exit"
-            )
         shape = (batch_size, network.groups, *network.raster)
         device = network.head.weight.device
         # In (0, 1]: a code of probability 0 can then never be drawn.
@@ -154,7 +141,7 @@ class AncestralSampler:
     ) -> Walk:
         condition, base = conditions
         if self.guidance == 1 or condition is None:
-            return self._walk(network, batch_size, condition, neighbour, plan, self.autoguidance)
+            return self._walk(network, batch_size, condition, neighbour, plan)
         base = torch.full_like(condition, torch.nan) if base is None else base
         both = torch.cat([rows.expand(batch_size, -1) for rows in (condition, base)])
         if neighbour is not None:
@@ -162,7 +149,7 @@ class AncestralSampler:
             neighbour = torch.cat((neighbour, neighbour))
         if plan is not None:  # it has been guided itself
             plan = torch.cat((plan, plan))
-        walk = self._walk(network, 2 * batch_size, both, neighbour, plan, self.autoguidance)
+        walk = self._walk(network, 2 * batch_size, both, neighbour, plan)
         return _Guided(walk, self.guidance)
 
     def _fill(self, walk: Walk, codes: Tensor, draws: Tensor, all_free: bool) -> None:
@@ -214,10 +201,9 @@ class _PlainLogits:
         condition: Tensor | None,
         neighbour: Tensor | None,
         plan: Tensor | None,
-        autoguidance: float,
     ) -> None:
-        self.network, self.row, self.autoguidance = network, 0, autoguidance
-        self.given, self.plan = (condition, neighbour), plan
+        self.network, self.row = network, 0
+        self.given = condition, neighbour, plan
         shape = (batch_size, network.groups, *network.raster)
         self.codes = torch.zeros(shape, dtype=torch.long, device=network.head.weight.device)
 
@@ -226,11 +212,7 @@ class _PlainLogits:
 
     def logits(self, column: int, group: int = 0) -> Tensor:
         network = self.network
-        codes, early = network.to_raster(self.codes), self.autoguidance != 0
-        logits: Tensor = network(codes, *self.given, early=early, plan=self.plan)
-        if early:
-            own, of_exit = logits.chunk(2)
-            logits = own + self.autoguidance * (own - of_exit)
+        logits: Tensor = network(network.to_raster(self.codes), *self.given)
         if network.groups == 1:
             logits = logits[:, :, None]
         if network.by_columns:
@@ -251,7 +233,6 @@ class PlainSampler(AncestralSampler):
         temperature: as there.
         top_p: as there.
         guidance: as there.
-        autoguidance: as there.
         progress: as there.
     """
 

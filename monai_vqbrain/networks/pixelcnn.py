@@ -37,10 +37,6 @@ class PixelCNN(nn.Module):
     `set_code_features` computes from the codebook (see CodeLikeness). On a small cohort, where a
     code occurs a few hundred times, this saves a quarter of a bit per code.
 
-    With `early_exit`, a second head reads the features after that many blocks. The logits of this
-    exit are those of a worse version of the prior, at hardly any cost, and a sampler goes from them
-    to the prior's own and beyond (autoguidance). Training the exit leaves all other weights alone.
-
     Args:
         num_codes: K, the size of the codebook.
         grid: (h, w), the code grid's shape, h its first spatial dimension; (G, h, w) with G codes
@@ -54,7 +50,6 @@ class PixelCNN(nn.Module):
         likeness: how many features of each code are known; 0 for none.
         horizontal_channels: width of the horizontal stack; None for half of the other. A sampler
             steps it code by code, the other row by row: a narrow one is quick to sample from.
-        early_exit: the number of blocks before the exit, below `layers`; 0 for no exit.
         late_conditions: names of conditions whose part is learnt last, see ConditionEncoder: those
             that describe a participant.
         plan: components of the plan; 0 for none, which it also is without a position among the
@@ -66,8 +61,7 @@ class PixelCNN(nn.Module):
     Source:
         van den Oord et al., "Conditional Image Generation with PixelCNN Decoders" (2016): the two
         stacks, and conditions as biases. GELU and residual links in both stacks in place of its
-        gates. Karras et al., "Guiding a Diffusion Model with a Bad Version of Itself" (2024): what
-        the exit is for.
+        gates.
 
     Example:
         >>> prior = PixelCNN(num_codes=512, grid=(8, 6), channels=16, layers=2)
@@ -88,17 +82,12 @@ class PixelCNN(nn.Module):
         neighbour: bool = False,
         likeness: int = 0,
         horizontal_channels: int | None = None,
-        early_exit: int = 0,
         late_conditions: Sequence[str] = (),
         plan: int = 0,
     ) -> None:
         super().__init__()
         across = (channels + 1) // 2 if horizontal_channels is None else horizontal_channels
         _check(num_codes, grid, min(channels, across), layers, dropout, scan)
-        if not 0 <= early_exit < layers:
-            raise ValueError(
-                f"early_exit is {early_exit}: give a number of blocks below {layers}, or 0"
-            )
         self.num_codes = num_codes
         self.groups = int(grid[0]) if len(grid) == 3 else 1
         self.height, self.width = (int(side) for side in grid[-2:])
@@ -114,7 +103,6 @@ class PixelCNN(nn.Module):
             "neighbour": neighbour,
             "likeness": likeness,
             "horizontal_channels": across,
-            "early_exit": early_exit,
             "late_conditions": list(late_conditions),
             "plan": plan,
         }
@@ -140,9 +128,6 @@ class PixelCNN(nn.Module):
             PixelCNNBlock(channels, across, dropout, *widths) for _ in range(layers)
         )
         self.join = nn.Conv2d(across, channels, 1, bias=False)  # the head reads both stacks
-        self.early_exit = early_exit
-        codes = self.groups * num_codes
-        self.early = EarlyExit(channels, across, codes) if early_exit else None
         # what the codes before it at the same position say to each group but the first
         self.within = nn.Embedding((self.groups - 1) * num_codes, channels)
         self.head = nn.Conv2d(channels, self.groups * num_codes, 1)
@@ -188,9 +173,9 @@ class PixelCNN(nn.Module):
     def late_parameters(self) -> list[nn.Parameter]:
         """Those of the parts that are learnt last, see LateParts.
 
-        Before they are learnt, all but the exit say nothing: the prior is the one without them.
+        Before they are learnt they say nothing: the prior is the one without them.
         """
-        parts: list[Any] = [self.neighbour, self.plan_reader, self.early]
+        parts: list[Any] = [self.neighbour, self.plan_reader]
         if self.conditions is not None:
             encoders = zip(self.conditions.encoders, self.conditions.late, strict=True)
             parts += [encoder for encoder, late in encoders if late]
@@ -207,7 +192,6 @@ class PixelCNN(nn.Module):
         codes: Tensor,
         condition: Tensor | None = None,
         neighbour: Tensor | None = None,
-        early: bool = False,
         plan: Tensor | None = None,
     ) -> Tensor:
         """Logits of every code given those before it, all positions at once.
@@ -218,15 +202,12 @@ class PixelCNN(nn.Module):
             condition: (B, C) rows as of `conditions.row`, NaN for what is missing; None: all is.
             neighbour: codes of the slice before, as `codes`; -1 throughout for a slice that has
                 none, and None where no slice has.
-            early: add the logits of the early exit, if there is one. Their gradient ends at the
-                exit's own weights.
             plan: of the slices, (B, h, w) as of VolumePlan; NaN throughout for a slice without, and
                 None where no slice has one.
 
         Returns:
             (B, K, h, w) logits, or (B, K, G, h, w) with several groups; those at (i, j) do not
             depend on the codes at (i, j) and later, but for the groups before at the position.
-            With those of the early exit, in the same order after them, (2 * B, ...).
 
         Raises:
             ValueError: if the shape is not the grid's, or (on a CPU) a code is out of range.
@@ -242,41 +223,22 @@ class PixelCNN(nn.Module):
         context = self.context(neighbour, plan)
         if context is not None:
             vertical, horizontal = vertical + context[0], horizontal + context[1]
-        exits: list[Tensor] = []
-        for done, block in enumerate(self.blocks):
-            if self.early is not None and early and done == self.early_exit:
-                features = self.early.features(vertical.detach(), horizontal.detach())
-                within = self.within.weight.detach()
-                weight, bias = self.early.head.weight, self.early.head.bias
-                exits.append(self.logits(features, raster, within, weight, bias))
+        for block in self.blocks:
             vertical, horizontal = block(vertical, horizontal, vector)
-        features = vertical + self.join(horizontal)
-        weight = self.head_weight()[:, :, None, None]
-        logits = self.logits(features, raster, self.within.weight, weight, self.head.bias)
-        if len(exits) > 0:
-            logits = torch.cat((logits, exits[0]))
-        return self.from_raster(logits)
+        return self.from_raster(self.logits(vertical + self.join(horizontal), raster))
 
-    def logits(
-        self, features: Tensor, raster: Tensor, within: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        """Logits (B, K, G, rows, columns) of a head.
-
-        Args:
-            features: that the head reads, (B, channels, rows, columns).
-            raster: the codes themselves, (B, G, rows, columns).
-            within: what they say to the groups after them, ((G - 1) * K, channels).
-            weight: of the head, (G * K, channels, 1, 1).
-            bias: of the head, (G * K,).
-        """
+    def logits(self, features: Tensor, raster: Tensor) -> Tensor:
+        """Logits (B, K, G, rows, columns) of the last features and of the codes themselves."""
         k = self.num_codes
-        assert bias is not None  # for TorchScript and mypy
+        weight = self.head_weight()[:, :, None, None]
         found: list[Tensor] = []
         for group in range(self.groups):
             if group > 0:
-                before = F.embedding(raster[:, group - 1] + (group - 1) * k, within)
+                before = self.within(raster[:, group - 1] + (group - 1) * k)
                 features = features + before.permute(0, 3, 1, 2)
             part = slice(group * k, (group + 1) * k)
+            bias = self.head.bias
+            assert bias is not None  # for TorchScript and mypy
             found.append(F.conv2d(self.activate(features), weight[part], bias[part]))
         return torch.stack(found, dim=2)
 
@@ -437,28 +399,6 @@ class PixelCNNBlock(nn.Module):
         if self.late_condition is not None:
             shift = shift + self.late_condition(late)
         return list(shift[:, :, None, None].split(self.widths, dim=1))
-
-
-class EarlyExit(nn.Module):
-    """A head that reads the features of both stacks after some blocks.
-
-    Args:
-        channels: width of the vertical stack.
-        horizontal_channels: width of the horizontal stack.
-        codes: G * K, how many logits there are for each position.
-    """
-
-    def __init__(self, channels: int, horizontal_channels: int, codes: int) -> None:
-        super().__init__()
-        self.join = nn.Conv2d(horizontal_channels, channels, 1, bias=False)
-        self.head = nn.Conv2d(channels, codes, 1)
-        for parameter in self.head.parameters():  # as of the prior's head
-            nn.init.normal_(parameter, std=0.01)
-
-    def features(self, vertical: Tensor, horizontal: Tensor) -> Tensor:
-        """What the head reads, (B, channels, rows, columns)."""
-        features: Tensor = vertical + self.join(horizontal)
-        return features
 
 
 class ContextEncoder(nn.Module):

@@ -53,7 +53,6 @@ def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, A
         "seed": options["seed"],
         "volume": options["volume"],
         "guidance": options["guidance"],
-        "autoguidance": options["autoguidance"],
         "temperature": options["temperature"],
         "top_p": options["top_p"],
         "vqvae_sha256": sha256(run.vqvae / "model.pt"),

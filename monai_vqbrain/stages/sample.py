@@ -26,7 +26,6 @@ from monai_vqbrain.runs.stage_folder import leave_stage
 logger = logging.getLogger(__name__)
 
 TEMPERATURE = 0.9  # chosen on validation participants, see docs/samples.md
-AUTOGUIDANCE = 0.3  # chosen on validation participants, see docs/samples.md
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,6 @@ class SampleOptions:
     temperature: float = TEMPERATURE
     top_p: float = 1.0
     guidance: float = 1.0
-    autoguidance: float = AUTOGUIDANCE
     condition: Mapping[str, str] = field(default_factory=dict)
     volume: bool = False
     known: str | None = None
@@ -73,7 +71,6 @@ def sample(
     temperature: float = TEMPERATURE,
     top_p: float = 1.0,
     guidance: float = 1.0,
-    autoguidance: float = AUTOGUIDANCE,
     condition: Mapping[str, str] | None = None,
     volume: bool = False,
     known: Path | str | None = None,
@@ -91,8 +88,6 @@ def sample(
         top_p: in (0, 1]; draw from the likeliest codes with this total probability.
         guidance: weight of classifier-free guidance, 0 or more; values above 1 strengthen the
             conditions. Any value but 1 doubles the time.
-        autoguidance: 0 or more; how far to go beyond the prior's logits, away from those of its
-            early exit. 0 draws from the prior itself.
         condition: name -> value, such as `{"diagnosis": "AD", "age": "75"}`. What is not named is
             drawn for each sample from the training slices' distribution, given what is named; the
             value "any" leaves a condition out.
@@ -111,7 +106,7 @@ def sample(
         VQBrainError: if the networks are inconsistent, or an image cannot be used.
     """
     options = SampleOptions(
-        number, seed, temperature, top_p, guidance, autoguidance, condition or {}, volume,
+        number, seed, temperature, top_p, guidance, condition or {}, volume,
         None if known is None else str(known), None if mask is None else str(mask), name,
     )  # fmt: skip
     return draw_samples(run, options, device)
@@ -168,8 +163,6 @@ def _check_ranges(options: SampleOptions) -> None:
         raise UsageError(f"temperature must be above 0, got {options.temperature:g}")
     if not options.guidance >= 0:
         raise UsageError(f"guidance must be 0 or more, got {options.guidance:g}")
-    if not options.autoguidance >= 0:
-        raise UsageError(f"autoguidance must be 0 or more, got {options.autoguidance:g}")
     if options.guidance != 1 and all(value == ANY for value in options.condition.values()):
         raise UsageError(f"guidance {options.guidance:g} needs a condition to guide to")
     if not 0 < options.top_p <= 1:

@@ -107,12 +107,10 @@ def _bits(metrics: Record) -> Iterator[str]:
 
 
 def _sampling(options: Record) -> str:
-    weight = options.get("autoguidance", 0)
-    away = f"autoguidance {weight:g} [@autoguidance], " if weight else ""
     return (
         f"{options['number']:,} {'volumes' if options.get('volume') else 'slices'} were sampled "
         f"(temperature {options['temperature']:g}, top-p {options['top_p']:g}, guidance "
-        f"{options['guidance']:g}, {away}seed {options['seed']})"
+        f"{options['guidance']:g}, seed {options['seed']})"
     )
 
 

@@ -114,11 +114,6 @@ REFERENCES = {
         "Asilomar Conference on Signals, Systems and Computers", 2003,
         doi="10.1109/ACSSC.2003.1292216",
     ),
-    "autoguidance": Reference(
-        "Karras, T and Aittala, M and Kynkäänniemi, T and Lehtinen, J and Aila, T and Laine, S",
-        "Guiding a diffusion model with a bad version of itself",
-        "Advances in Neural Information Processing Systems", 2024,
-    ),
     "c2st": Reference(
         "Lopez-Paz, D and Oquab, M",
         "Revisiting classifier two-sample tests",

@@ -140,6 +140,14 @@ def test_models(codes: dict[str, str], prior: dict[str, object], words: str) -> 
     assert ("PixelCNN" in text) is bool(prior)
 
 
+def test_the_plan_is_told_and_cited() -> None:
+    codes = {"quantizer": "CodebookQuantizer", "num_codes": "512", "grid": "32x32"}
+    without = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS)
+    text = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS, 10)
+    assert "appearance model [@appearance] of 10 principal components." in text
+    assert "appearance" not in without
+
+
 def test_models_of_unknown_codes_are_not_described() -> None:
     assert models_paragraph({}, TRAINED, TRAINED, (), VERSIONS) == ""
 

@@ -30,7 +30,10 @@ from monai_vqbrain.stages.reporting.sets_table import set_rows
 from monai_vqbrain.tables import write_table
 
 TEMPLATE = "report.html.j2"
-CONDITIONS = {"position_rel": "slice position", "position_mm": "slice position"}
+CONDITIONS = {
+    "position_rel": "slice position", "position_mm": "slice position",
+    "shift_x": "shift", "shift_y": "shift",
+}  # fmt: skip
 
 
 def report(run: Path | str, *, show_ids: bool = False) -> Path:
@@ -107,7 +110,9 @@ def _methods(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any]) -> 
     return number_citations({
         "Image processing": methods.slicing_paragraph(rows, options, pixel, versions),
         "Participants": methods.split_paragraph(options, participants, given),
-        "Models": models_paragraph(codes, vqvae, prior, _conditions(run), versions),
+        "Models": models_paragraph(
+            codes, vqvae, prior, _conditions(run), versions, _definition(run).get("plan", 0)
+        ),
         "Evaluation": evaluation_paragraph(metrics, samples.get("options", {})),
     })  # fmt: skip
 
@@ -165,10 +170,15 @@ def _stages(run: RunFolder, work: Path, labels: Mapping[str, str]) -> list[dict[
 
 
 def _conditions(run: RunFolder) -> list[str]:
-    """Names of the prior's conditions, in words."""
+    """Names of the prior's conditions, in words; the shifts of views are one."""
+    known = _definition(run).get("conditions") or ()
+    return list(dict.fromkeys(CONDITIONS.get(name, name) for name in known))
+
+
+def _definition(run: RunFolder) -> dict[str, Any]:
+    """The prior's settings; empty without a prior."""
     path = run.prior / "config.json"
-    definition = json.loads(path.read_text())["network_def"] if path.is_file() else {}
-    return [CONDITIONS.get(name, name) for name in definition.get("conditions") or ()]
+    return dict(json.loads(path.read_text())["network_def"]) if path.is_file() else {}
 
 
 def _id_replacer(labels: Mapping[str, str]) -> Callable[[str], str]:

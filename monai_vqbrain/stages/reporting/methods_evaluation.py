@@ -18,7 +18,12 @@ CODEBOOKS = {
 
 
 def models_paragraph(
-    codes: Record, vqvae: Record, prior: Record, conditions: Sequence[str], versions: Versions
+    codes: Record,
+    vqvae: Record,
+    prior: Record,
+    conditions: Sequence[str],
+    versions: Versions,
+    components: int = 0,
 ) -> str:
     """What was trained, as a paragraph for a paper's methods.
 
@@ -28,6 +33,7 @@ def models_paragraph(
         prior: 5-prior/provenance.json; empty if there is no prior.
         conditions: what the prior is conditioned on, in words.
         versions: package -> version.
+        components: of the prior's plan, see VolumePlan; 0 for none.
 
     Returns:
         Text with citations, `[@key]`; empty if it is not recorded what the codes are.
@@ -45,6 +51,11 @@ def models_paragraph(
             "The distribution of the codes was modelled by an autoregressive network with the "
             "vertical and horizontal stacks of the gated PixelCNN [@pixelcnn], with GELU in place "
             f"of the gates{given}{_steps(prior)}"
+        )
+    if prior and components:
+        sentences.append(
+            "It was further conditioned on a blurred version of the whole volume, drawn from a "
+            f"linear Gaussian appearance model [@appearance] of {components} principal components"
         )
     monai, torch, ours = (versions.get(name) for name in ("monai", "torch", "monai-vqbrain"))
     sentences.append(

@@ -114,6 +114,12 @@ REFERENCES = {
         "Asilomar Conference on Signals, Systems and Computers", 2003,
         doi="10.1109/ACSSC.2003.1292216",
     ),
+    "appearance": Reference(
+        "Cootes, T F and Edwards, G J and Taylor, C J",
+        "Active appearance models",
+        "European Conference on Computer Vision", 1998, pages="484-498",
+        doi="10.1007/BFb0054760",
+    ),
     "c2st": Reference(
         "Lopez-Paz, D and Oquab, M",
         "Revisiting classifier two-sample tests",

@@ -11,10 +11,11 @@ in --vqvae-seconds + --cpu-seconds: give the seconds that the run's VQ-VAE took.
 three times as many.
 
 - ours: as it ships.
-- before: the prior before it was changed for its samples: 112 channels, AdamW, batches of 8, views
-  not told apart, half of the steps with the slice before; drawn of anybody at temperature 1.
+- before: as the prior was before it was changed for its samples, but for mirrored views: 112
+  channels, AdamW, batches of 8, views not told apart, half of the steps with the slice before, no
+  plan; drawn of anybody at temperature 1.
 - monai_transformer: DecoderOnlyTransformer, tuned on validation participants (priors.py), drawn
-  with keys and values kept.
+  with keys and values kept at --transformer-temperature.
 - monai_ldm: AutoencoderKL and DiffusionModelUNet, tuned likewise (diffusion.py), drawn by DDIM.
 
 Membership is the AUC of telling training from held-out slices by bits, or by errors of denoising.
@@ -167,6 +168,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--number", type=int, default=512, help="samples")
     add("--seed", type=int, default=0, help="of trainings and samples")
     add("--ldm", nargs="+", default=[], metavar="NAME=VALUE", help="other settings of diffusion")
+    add("--transformer-temperature", type=float, default=0.9, help="of its samples")
     add("--transformer", nargs="+", default=[], metavar="NAME=VALUE", help="of the transformer")
     args = parser.parse_args(arguments)
     args.ldm = changed(diffusion.Settings(), args.ldm, parser)
@@ -202,11 +204,11 @@ def of_prior(
     steps, _ = trained(run, args)
     prior: Any = load_network(run.prior)
     began = time.process_time()
-    codes, about = drawn(run, prior, sampler, args, anybody=bool(overrides))
+    codes, _ = drawn(run, prior, sampler, args, anybody=bool(overrides))
     images = decoded(codes, bench.decode)
     seconds = (time.process_time() - began) / args.number
     return Generated(
-        bench.compared(bench.decoded, ImageSet(images, about)),
+        bench.compared(bench.decoded, of_anybody(images)),
         membership_of(run, prior, args.split), steps, seconds,
     )  # fmt: skip
 
@@ -225,8 +227,9 @@ def monai_transformer(bench: Bench) -> Generated:
     images = []
     for start in torch.full((args.number, 1), cohort.num_codes).split(BATCH):
         batch = inferer.sample(
-            (height, width), start, bench.vqvae, transformer.transformer, order, verbose=False
-        )
+            (height, width), start, bench.vqvae, transformer.transformer, order, verbose=False,
+            temperature=args.transformer_temperature,
+        )  # fmt: skip
         images.append(to_uint8(batch[:, 0].numpy()))
     seconds = (time.process_time() - began) / args.number
     members, others = (
@@ -292,7 +295,7 @@ def bits_of_slices(network: Any, grids: torch.Tensor) -> np.ndarray:
 
 
 def of_anybody(images: np.ndarray) -> ImageSet:
-    """Samples that were asked for nothing."""
+    """Samples without positions, which not all generators know: all are measured alike."""
     names = [f"sample-{number}" for number in range(len(images))]
     return ImageSet(images, pd.DataFrame({"participant_id": names, "position": np.nan}))
 

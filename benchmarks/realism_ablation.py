@@ -5,8 +5,9 @@
 A variant is what `vqbrain train prior --set` takes; without one it is the recipe as it ships. The
 prior is trained on the codes of a run (prepared, VQ-VAE trained, encoded) for a fixed number of
 CPU-seconds of this process on one thread, validation included. Each sampling option gives a row:
-samples are drawn as `vqbrain sample` draws them and compared with validation participants by the
-protocol of `vqbrain evaluate`; test participants are left out (see realism_judge.py).
+samples are drawn as `vqbrain sample` draws them, but for blank ones, which are not drawn again, and
+compared with validation participants by the protocol of `vqbrain evaluate` (see realism_judge.py);
+test participants are left out.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from monai_vqbrain.runs.codes import code_items, read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network
+from monai_vqbrain.runs.plans import plan_residuals
 from monai_vqbrain.runs.sampling import condition_rows, draw_conditions, sample_size
 from monai_vqbrain.runs.tables import in_split
+from monai_vqbrain.runs.training import kept_epoch
 from monai_vqbrain.stages.evaluate import decoder
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet
 from monai_vqbrain.stages.reporting.membership_audit import bits_of_items
@@ -98,7 +101,7 @@ def trained(run: RunFolder, args: argparse.Namespace) -> tuple[int, float]:
             overrides=overrides,
         )  # fmt: skip
     table = read_table(run.prior / "metrics.tsv")
-    return int(table["iteration"].iloc[-1]), float(table["bits_per_code"].min())
+    return int(table["iteration"].iloc[-1]), float(kept_epoch(table)["bits_per_code"])
 
 
 def judged_samples(run: RunFolder, prior: Any, sampler: AncestralSampler, args: Any) -> Figures:
@@ -146,11 +149,14 @@ def membership_of(run: RunFolder, prior: Any, split: str) -> float:
         [bits_of_items(prior, items, device, conditions=asked) for items in sets]
         for asked in (True, False)
     )
-    scores = {
+    scores: dict[str, Any] = {
         "bits": (given[0], given[1]),
         "bits less unconditional": (given[0] - plain[0], given[1] - plain[1]),
     }
     names = [[str(item["participant_id"]) for item in items] for items in sets]
+    if prior.plan is not None and prior.plan.fitted:
+        lacking = plan_residuals(run, prior, ("training", split))
+        scores["plan"] = tuple(np.array([lacking[name] for name in side]) for side in names)
     return membership_auc(scores, (names[0], names[1]))
 
 

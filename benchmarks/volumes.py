@@ -7,9 +7,10 @@ ones as the VQ-VAE returns them. Held out are the participants of --split.
 
 - detectability: a network learns to tell sagittal (and coronal) cuts through sampled volumes from
   those through real training volumes, as `vqbrain evaluate` does for slices; AUC on cuts of
-  held-out participants. Three cuts per volume: the middle, and one 9 mm to each side of it.
+  held-out participants. A mean over three places, the middle and 9 mm to each side of it, each with
+  networks of its own, so that no volume is both learnt from and scored.
 - ventricles: volume in ml, its standard deviation over participants, and the correlation of the
-  areas in slices next to each other, over all pairs, of what is left of the mean of each slice.
+  areas in slices next to each other, over all pairs, less each slice's own mean over volumes.
 - SSIM inside the brain of slices 1, 2, 4 and 8 apart.
 """
 
@@ -32,9 +33,15 @@ from monai_vqbrain.inferers import AncestralSampler, VolumeSampler
 from monai_vqbrain.metrics.anatomy import fit_tissues, measure_anatomy
 from monai_vqbrain.metrics.detectability import detectability
 from monai_vqbrain.runs.codes import read_codes
+from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network
-from monai_vqbrain.runs.sampling import condition_rows, draw_conditions, sample_size
+from monai_vqbrain.runs.sampling import (
+    condition_rows,
+    draw_conditions,
+    sample_size,
+    slice_positions,
+)
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.evaluate import decoder
 from monai_vqbrain.stages.reporting.coherence import DISTANCES, slice_ssim
@@ -54,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     vqvae: Any = load_network(run.vqvae)
     decode = decoder(vqvae, sample_size(run.path))
     codes, rows, _ = read_codes(run)
-    training, _ = stacks(codes, rows, "training", decode)
-    held_out, participants = stacks(codes, rows, args.split, decode)
+    training, _ = stacks(run, codes, rows, "training", decode)
+    held_out, participants = stacks(run, codes, rows, args.split, decode)
     sampled = drawn(run, decode, args)
     found = figures(training, held_out, participants, sampled, spacing(run, rows))
     print(table(found))
@@ -83,14 +90,18 @@ def spacing(run: RunFolder, rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def stacks(
-    codes: np.ndarray, rows: pd.DataFrame, split: str, decode: Any
+    run: RunFolder, codes: np.ndarray, rows: pd.DataFrame, split: str, decode: Any
 ) -> tuple[Volumes, list[str]]:
-    """The whole stacks of a split as the VQ-VAE returns them, and whose they are."""
-    chosen = in_split(rows, split)
+    """Stacks of a split that have every slice of a sampled volume, as the VQ-VAE returns them.
+
+    Returns:
+        The volumes, and whose they are.
+    """
+    wanted = list(slice_positions(run, position_column(run)).index)
+    chosen = in_split(rows, split) & rows["index"].isin(wanted).to_numpy()
     images, about = decoded(codes[chosen], decode), rows[chosen].reset_index(drop=True)
     groups = [group.sort_values("index") for _, group in about.groupby("stack")]
-    most = max(len(group) for group in groups)
-    whole = [group for group in groups if len(group) == most]
+    whole = [group for group in groups if group["index"].tolist() == wanted]
     volumes = [np.moveaxis(images[group.index.to_numpy()], 0, -1) for group in whole]
     return np.stack(volumes), [str(group["participant_id"].iloc[0]) for group in whole]
 
@@ -122,20 +133,20 @@ def figures(
     """All figures of sampled volumes beside real ones."""
     found: dict[str, Any] = {}
     for axis, name in enumerate(("sagittal", "coronal")):
-        of_training, of_held_out, of_samples = (
-            cuts(volumes, axis, millimetres) for volumes in (training, held_out, sampled)
-        )
-        auc = detectability(
-            of_training, of_held_out, np.repeat(participants, len(CUTS)).tolist(), of_samples,
-            DETECTORS,
-        ).auc  # fmt: skip
-        ends = {f"auc_{name}_low": auc.low, f"auc_{name}_high": auc.high}
-        found |= {f"auc_{name}": auc.value} | ends
+        aucs = [
+            detectability(
+                cuts(training, axis, offset, millimetres),
+                cuts(held_out, axis, offset, millimetres), participants,
+                cuts(sampled, axis, offset, millimetres), DETECTORS,
+            ).auc.value
+            for offset in CUTS
+        ]  # fmt: skip
+        found |= {f"auc_{name}": float(np.mean(aucs)), f"auc_{name}_by_cut": aucs}
     areas = [ventricle_areas(part, training, millimetres[0]) for part in (held_out, sampled)]
     for name, area in zip(("real", "sampled"), areas, strict=True):
         ml = area.sum(1) * millimetres[1] / 1000
         found |= {f"ventricle_ml_{name}": float(ml.mean()), f"ventricle_sd_{name}": float(ml.std())}
-        rest = area - areas[0].mean(0)
+        rest = area - area.mean(0)
         pairs = np.corrcoef(rest[:, :-1].ravel(), rest[:, 1:].ravel())[0, 1]
         found[f"ventricle_continuity_{name}"] = float(pairs)
     for distance in (d for d in DISTANCES if d < sampled.shape[-1]):
@@ -145,13 +156,13 @@ def figures(
     return found
 
 
-def cuts(volumes: Volumes, axis: int, millimetres: tuple[float, float]) -> np.ndarray:
-    """Cuts across slices near the middle, of square pixels: (N * 3, SIDE, SIDE) uint8."""
+def cuts(
+    volumes: Volumes, axis: int, offset: float, millimetres: tuple[float, float]
+) -> np.ndarray:
+    """Cuts across slices, so many mm from the middle, of square pixels: (N, SIDE, SIDE) uint8."""
     across = round(millimetres[1] / millimetres[0])
-    middle = volumes.shape[1 + axis] // 2
-    places = [middle + round(offset / millimetres[0]) for offset in CUTS]
-    found = np.stack([np.take(volumes, place, axis=1 + axis) for place in places], axis=1)
-    found = found.repeat(across, axis=-1).reshape(-1, found.shape[2], found.shape[3] * across)
+    place = volumes.shape[1 + axis] // 2 + round(offset / millimetres[0])
+    found = np.take(volumes, place, axis=1 + axis).repeat(across, axis=-1)
     padded = np.zeros((len(found), SIDE, SIDE), np.uint8)
     padded[:, : found.shape[1], : found.shape[2]] = found[:, :SIDE, :SIDE]
     return padded

@@ -64,10 +64,11 @@ def test_membership_is_scikit_learns_auc_of_the_better_score(scripts: Any) -> No
 def test_cuts_run_through_the_middle_with_square_pixels(scripts: Any) -> None:
     volume = np.zeros((1, 20, 30, 5), np.uint8)
     volume[0, 10, :, 2] = 200
-    found = scripts.volumes.cuts(volume, 0, (1.8, 3.6))
-    assert found.shape == (3, scripts.volumes.SIDE, scripts.volumes.SIDE)
+    offsets = scripts.volumes.CUTS
+    found = [scripts.volumes.cuts(volume, 0, offset, (1.8, 3.6)) for offset in offsets]
+    assert found[0].shape == (1, scripts.volumes.SIDE, scripts.volumes.SIDE)
     assert [int(cut.any()) for cut in found] == [0, 1, 0]
-    rows, columns = np.nonzero(found[1])
+    rows, columns = np.nonzero(found[1][0])
     assert (rows.max(), columns.min(), columns.max()) == (29, 4, 5)  # two pixels per slice
 
 

@@ -124,7 +124,7 @@ def test_views_are_of_training_slices_and_each_has_its_own_shift(run: RunFolder)
 def test_views_come_back_with_their_own_neighbours(run: RunFolder) -> None:
     items = [item for item in items_of(run) if item["participant_id"] != "sub-secret01"]
     training = [item for item in items if item["split"] == "training"]
-    views = [item | {"view": view} for view in (0, 1) for item in training]
+    views = [item | view for view in slice_views.slice_views(2) for item in training]
     grids = torch.arange(len(items) + len(views))[:, None, None].expand(-1, 2, 3)
     (run.vqvae / "config.json").write_text(json.dumps({"network_def": {"num_codes": 251}}))
     sources = stage.begin_codes(run.path)
@@ -143,7 +143,7 @@ def test_views_come_back_with_their_own_neighbours(run: RunFolder) -> None:
 def test_views_are_conditions_and_plain_slices_say_so(run: RunFolder) -> None:
     items = [item for item in items_of(run) if item["participant_id"] != "sub-secret01"]
     training = [item for item in items if item["split"] == "training"]
-    views = [item | {"view": view} for view in range(3) for item in training]
+    views = [item | view for view in slice_views.slice_views(3) for item in training]
     grids = torch.zeros(len(items) + len(views), 2, 3, dtype=torch.long)
     (run.vqvae / "config.json").write_text(json.dumps({"network_def": {"num_codes": 251}}))
     stage.write_codes(run.path, grids, items + views, stage.begin_codes(run.path), seconds=1.0)

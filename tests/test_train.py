@@ -78,7 +78,7 @@ def test_the_command_alone_starts_nothing(run: RunFolder) -> None:
     ("table", "words"),
     [
         ("epoch\tssim_brain\n1\t0.5\n2\t0.7\n3\t0.6\n", "ssim_brain 0.7000"),
-        ("epoch\tbits_per_code\n1\t5\n2\t3\n3\t4\n", "bits_per_code 3.0000"),
+        ("epoch\tbits\tbits_per_code\n1\t5\t5\n2\t4\t3\n3\t3\t4\n", "bits_per_code 4.0000"),
     ],
 )
 def test_the_best_score_is_said_with_the_place(

@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 
 from monai_vqbrain.inferers import AncestralSampler, PlainSampler, VolumeSampler
 from monai_vqbrain.networks import PixelCNN
-from monai_vqbrain.networks.plan import LEVELS, VolumePlan
+from monai_vqbrain.networks.plan import LEVELS, SMOOTHING, VolumePlan
 from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.conditions import of_participants, prior_conditions
 from monai_vqbrain.runs.plans import _moved, blurred_volume, fit_plan, with_plans
@@ -33,14 +33,14 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def cohort(number: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
-    """Volumes in which age darkens the first voxel, AD brightens the last, and noise does both."""
+    """Volumes in which age darkens one voxel, AD brightens another, and noise does both."""
     rows = torch.full((number, 3), 0.5)
     rows[:, 0] = (torch.rand(number, generator=seeded(1)) < 0.5).float()
     rows[:, 1] = 55 + 40 * torch.rand(number, generator=seeded(2))
     volumes = torch.zeros(number, LEVELS, *GRID)
     noise = torch.randn(number, 2, generator=seeded(3))
-    volumes[:, :, 0, 0] = (5 - 0.1 * rows[:, 1] + noise[:, 0])[:, None]
-    volumes[:, :, -1, -1] = (3 * (rows[:, 0] == 0) + noise[:, 1])[:, None]
+    volumes[:, :, 1, 1] = (5 - 0.1 * rows[:, 1] + noise[:, 0])[:, None]
+    volumes[:, :, 2, 4] = (3 * (rows[:, 0] == 0) + noise[:, 1])[:, None]
     return volumes, rows
 
 
@@ -55,25 +55,38 @@ def original(plan: VolumePlan, drawn: torch.Tensor) -> torch.Tensor:
     return drawn * plan.scale + plan.mean.mean()
 
 
-def test_components_are_those_of_scikit_learn() -> None:
+def test_components_are_those_of_smooth_volumes_by_scikit_learn() -> None:
     volumes, _ = cohort()
-    plan, theirs = fitted(), PCA(2).fit(volumes.flatten(1).numpy())
-    torch.testing.assert_close(plan.mean.flatten(), torch.from_numpy(theirs.mean_).float())
-    found = plan.coefficients(volumes).abs().numpy()
-    assert found == pytest.approx(np.abs(theirs.transform(volumes.flatten(1).numpy())), abs=1e-4)
+    plan = fitted()
+    torch.testing.assert_close(plan.mean, volumes.mean(0))
+    sigma = (0, 0, GRID[0] / SMOOTHING, GRID[1] / SMOOTHING)
+    smooth = ndimage.gaussian_filter(
+        (volumes - volumes.mean(0)).numpy(), sigma, mode="constant", truncate=4
+    ).reshape(len(volumes), -1)
+    theirs = PCA(2).fit_transform(smooth)
+    found = plan.coefficients(volumes).numpy()
+    for column in range(2):
+        assert abs(np.corrcoef(found[:, column], theirs[:, column])[0, 1]) > 0.999
+        # MONAI's kernel is blurred a little more than SciPy's, which samples the Gaussian
+        assert found[:, column].std() == pytest.approx(theirs[:, column].std(), rel=0.12)
+    # what no plan has is what the components leave
+    kept = (theirs**2).sum(1) / (smooth**2).sum(1)
+    assert plan.residuals(volumes).numpy() == pytest.approx(1 - kept, abs=0.02)
 
 
 def test_plans_follow_age_and_diagnosis_as_the_cohort_does() -> None:
     plan, (volumes, rows) = fitted(), cohort()
     design = np.column_stack([rows[:, 0], rows[:, 1], np.ones(len(rows))])
-    wanted = np.linalg.lstsq(design, volumes[:, 0, 0, 0].numpy(), rcond=None)[0][1]
+    wanted = np.linalg.lstsq(design, volumes[:, 0, 1, 1].numpy(), rcond=None)[0][1]
     asked = torch.tensor([[math.nan, age, 0.5] for age in (60, 90)]).repeat_interleave(2000, 0)
-    young, old = original(plan, plan.draw(asked, seeded()))[:, 0, 0].split(2000)
-    assert float(old.mean() - young.mean()) / 30 == pytest.approx(wanted, rel=0.1)
-    group = np.linalg.lstsq(design, volumes[:, 0, -1, -1].numpy(), rcond=None)[0][0]
+    young, old = original(plan, plan.draw(asked, seeded()))[:, 1, 1].split(2000)
+    assert float(old.mean() - young.mean()) / 30 == pytest.approx(
+        wanted, rel=0.2
+    )  # blurred: a little less
+    group = np.linalg.lstsq(design, volumes[:, 0, 2, 4].numpy(), rcond=None)[0][0]
     asked = torch.tensor([[who, math.nan, 0.5] for who in (0, 1)]).repeat_interleave(2000, 0)
-    ad, cn = original(plan, plan.draw(asked, seeded()))[:, -1, -1].split(2000)
-    assert float(cn.mean() - ad.mean()) == pytest.approx(group, rel=0.1)
+    ad, cn = original(plan, plan.draw(asked, seeded()))[:, 2, 4].split(2000)
+    assert float(cn.mean() - ad.mean()) == pytest.approx(group, rel=0.2)
     assert float(cn.std()) == pytest.approx(1, abs=0.2)  # what conditions do not explain
 
 
@@ -81,11 +94,11 @@ def test_guidance_goes_beyond_the_effects() -> None:
     plan = fitted()
     rows = torch.tensor([[0.0, 90.0, 0.5]])
     nobody = torch.tensor([[math.nan, math.nan, 0.5]])
-    drawn = [plan.draw(rows, seeded(), guidance=g)[0, 0, 0] for g in (0.0, 1.0, 2.0)]
-    assert float(drawn[0]) == pytest.approx(float(plan.draw(nobody, seeded())[0, 0, 0]), abs=1e-5)
+    drawn = [plan.draw(rows, seeded(), guidance=g)[0, 1, 1] for g in (0.0, 1.0, 2.0)]
+    assert float(drawn[0]) == pytest.approx(float(plan.draw(nobody, seeded())[0, 1, 1]), abs=1e-5)
     assert float(drawn[2] - drawn[1]) == pytest.approx(float(drawn[1] - drawn[0]), abs=1e-5)
     base = torch.tensor([[0.0, math.nan, 0.5]])  # guided by age alone
-    same = [plan.draw(rows, seeded(), base, g)[0, -1, -1] for g in (1.0, 3.0)]
+    same = [plan.draw(rows, seeded(), base, g)[0, 2, 4] for g in (1.0, 3.0)]
     assert float(same[1] - same[0]) == pytest.approx(0, abs=0.1)
     assert abs(float(drawn[1] - drawn[0])) > 0.1
 
@@ -112,9 +125,18 @@ def test_slices_of_a_volume_share_its_plan() -> None:
 
 def test_few_volumes_give_few_components() -> None:
     plan = VolumePlan(8, GRID, KNOWN, WHO, "position_rel")
-    volumes, rows = cohort(9)
+    volumes, rows = cohort(59)
     plan.fit(volumes + torch.rand(volumes.shape, generator=seeded()), rows)
     assert plan.components.flatten(1).any(1).tolist() == [True] * 3 + [False] * 5
+    assert len(plan.draw(rows, seeded())) == 59
+
+
+def test_conditions_explain_little_of_noise() -> None:
+    plan, rows = VolumePlan(1, GRID, KNOWN, WHO, "position_rel"), cohort(15)[1]
+    volumes = torch.randn(15, LEVELS, *GRID, generator=seeded())
+    plan.fit(volumes, rows)
+    expected = plan._expected(rows)[:, 0].var() / plan.coefficients(volumes)[:, 0].var()
+    assert expected < 0.5
 
 
 def test_wrong_plans_are_named() -> None:
@@ -122,8 +144,10 @@ def test_wrong_plans_are_named() -> None:
         VolumePlan(2, GRID, KNOWN, WHO, "diagnosis")
     plan = VolumePlan(2, GRID, KNOWN, WHO, "position_rel")
     assert not plan.fitted
-    with pytest.raises(ValueError, match="needs volumes that differ, got 4 of one kind"):
-        plan.fit(torch.ones(4, LEVELS, *GRID), cohort(4)[1])
+    with pytest.raises(ValueError, match="needs volumes that differ, got 15 of one kind"):
+        plan.fit(torch.ones(15, LEVELS, *GRID), cohort(15)[1])
+    with pytest.raises(ValueError, match="needs at least 15 volumes, got 9"):
+        plan.fit(*cohort(9))
 
 
 def prior(**settings: Any) -> PixelCNN:
@@ -181,6 +205,8 @@ def test_a_prior_without_a_plan_takes_none() -> None:
     network = PixelCNN(6, GRID, 8, 2, conditions={"age": [55.0, 95.0]}, plan=2)
     assert network.plan is None  # no position, no plan
     assert network.draw_plan(torch.tensor([[60.0]]), seeded()) is None
+    with pytest.raises(ValueError, match="rows of 2 conditions: this prior has others"):
+        prior().draw_plan(ROWS[:, :2], seeded())
     with pytest.raises(ValueError, match="trained without a plan: give none"):
         network(torch.zeros(1, *GRID, dtype=torch.long), plan=torch.zeros(1, *GRID))
 
@@ -208,12 +234,18 @@ def test_a_blurred_volume_is_the_mean_of_each_codes_pixels(tmp_path: Path) -> No
     assert torch.allclose(found, backwards)
 
 
-def test_training_slices_get_the_plan_of_their_own_volume(tmp_path: Path) -> None:
+def test_training_slices_get_the_plan_of_their_own_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, network = run_prior(tmp_path / "run")
     items = code_items(run.path, "training", None, network.settings["conditions"])
     assert with_plans(items, run.path, network) == items  # not fitted yet
     fit_plan(network, run.path)
     assert network.plan is not None
+    assert not network.plan.fitted  # too few volumes
+    monkeypatch.setattr("monai_vqbrain.networks.plan.PARTICIPANTS", 3)
+    monkeypatch.setattr("monai_vqbrain.runs.plans.PARTICIPANTS", 3)
+    fit_plan(network, run.path)
     assert network.plan.fitted
     planned = with_plans(items, run.path, network)
     assert all(item["plan"].shape == (SIZE // FACTOR, SIZE // FACTOR) for item in planned)
@@ -225,6 +257,15 @@ def test_training_slices_get_the_plan_of_their_own_volume(tmp_path: Path) -> Non
     column = next(name for name in network.settings["conditions"] if name.startswith("position"))
     wanted = network.plan.at(own, torch.tensor([float(part[column].iloc[0])]))[0]
     torch.testing.assert_close(planned[0]["plan"], wanted)
+
+
+def test_members_of_a_plan_are_told_by_what_it_lacks(tmp_path: Path) -> None:
+    plan = VolumePlan(2, GRID, KNOWN, WHO, "position_rel")
+    members, rows = cohort(30)
+    members = members + 0.5 * torch.randn(members.shape, generator=seeded(4))
+    others = cohort(60)[0][30:] + 0.5 * torch.randn(members.shape, generator=seeded(5))
+    plan.fit(members, rows)
+    assert plan.residuals(members).mean() < plan.residuals(others).mean()
 
 
 def test_a_views_plan_is_moved_with_it() -> None:

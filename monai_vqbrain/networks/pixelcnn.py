@@ -113,7 +113,7 @@ class PixelCNN(nn.Module):
         self.embedding = nn.Embedding(self.groups * num_codes, CODE_WIDTH)
         self.neighbour = ContextEncoder(CODE_WIDTH, channels, across) if neighbour else None
         known = conditions or {}
-        position = next((name for name in known if name.startswith("position")), None)
+        position = next((n for n in ("position_mm", "position_rel") if n in known), None)
         self.plan: VolumePlan | None = None
         self.plan_reader: ContextEncoder | None = None
         if plan and position:
@@ -175,7 +175,8 @@ class PixelCNN(nn.Module):
 
         Before they are learnt they say nothing: the prior is the one without them.
         """
-        parts: list[Any] = [self.neighbour, self.plan_reader]
+        fitted = self.plan is not None and self.plan.fitted
+        parts: list[Any] = [self.neighbour, self.plan_reader if fitted else None]
         if self.conditions is not None:
             encoders = zip(self.conditions.encoders, self.conditions.late, strict=True)
             parts += [encoder for encoder, late in encoders if late]
@@ -293,6 +294,8 @@ class PixelCNN(nn.Module):
         """Draw plans for conditions, see VolumePlan; None if there is no plan or no condition."""
         if self.plan is None or condition is None or not self.plan.fitted:
             return None
+        if condition.shape[-1] != len(self.settings["conditions"]):
+            raise ValueError(f"rows of {condition.shape[-1]} conditions: this prior has others")
         drawn: Tensor = self.plan.draw(condition, generator, base, guidance)
         return drawn
 

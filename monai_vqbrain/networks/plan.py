@@ -6,26 +6,30 @@ import math
 from collections.abc import Sequence
 
 import torch
+from monai.networks.layers import GaussianFilter
 from torch import Tensor, nn
 
 from monai_vqbrain.networks.conditions import Known
 
 LEVELS = 16  # heights at which a volume is described
-RIDGE = 0.1  # keeps effects finite where participants are few
+SMOOTHING = 20  # a slice's sides to the standard deviation of the components' blurring
+PARTICIPANTS = 15  # per component
+RIDGE = 1.0  # takes effects back where participants are few
 
 
 class VolumePlan(nn.Module):
     """Blurred volumes of a cohort as a linear Gaussian model, given participants' conditions.
 
-    A plan is the cohort's mean plus a few principal components. Their coefficients are linear in
-    the participant's conditions, with a Gaussian remainder, so that ages and groups differ in plans
-    as they differ on average in the cohort. It is blurred so much that a plan shows how large the
-    ventricles are and where the corpus callosum lies, and no folds.
+    A plan is the cohort's mean plus a few principal components of what differs from it. Their
+    coefficients are linear in the participant's conditions, with a Gaussian remainder, so that ages
+    and groups differ in plans as they differ on average in the cohort. Components are smoother than
+    the mean, and there is one per 15 volumes at most: with more, and finer ones, a volume's
+    distance from the space of plans would tell whether its participant was trained on.
 
     Before `fit` there is no plan: `fitted` is False.
 
     Args:
-        components: K, how many principal components.
+        components: K, how many principal components at most.
         grid: (h, w) of a slice's plan: that of its codes.
         known: the prior's conditions, see ConditionEncoder.
         described: names of those that describe a participant.
@@ -42,7 +46,7 @@ class VolumePlan(nn.Module):
         >>> known = {"age": [50.0, 90.0], "position_rel": [0.0, 1.0]}
         >>> plan = VolumePlan(2, (4, 6), known, ["age"], "position_rel")
         >>> rows = torch.tensor([[60.0, 0.5], [80.0, 0.5], [70.0, 0.5]])
-        >>> plan.fit(torch.rand(3, LEVELS, 4, 6), rows)
+        >>> plan.fit(torch.rand(30, LEVELS, 4, 6), rows.repeat(10, 1))
         >>> plan.draw(rows, torch.Generator().manual_seed(0)).shape
         torch.Size([3, 4, 6])
     """
@@ -69,11 +73,11 @@ class VolumePlan(nn.Module):
         self.column = names.index(position)
         self.low, self.high = (float(end) for end in known[position])
         # (column, number of values) of each category, (column, -1) of each number
-        self.described = [
+        self.described: list[tuple[int, int]] = [
             (names.index(n), len(known[n]) if isinstance(known[n][0], str) else -1)
             for n in described
         ]
-        self.ranges = [
+        self.ranges: list[tuple[float, float]] = [
             (0.0, 1.0) if count > 0 else (float(known[n][0]), float(known[n][1]))
             for n, (_, count) in zip(described, self.described, strict=True)
         ]
@@ -100,11 +104,13 @@ class VolumePlan(nn.Module):
             rows: (M, C), their conditions, NaN for missing.
 
         Raises:
-            ValueError: if there is only one volume, or all are alike.
+            ValueError: if there are fewer than 15 volumes, or all are alike.
         """
         flat = volumes.double().flatten(1)
-        centred = flat - flat.mean(0)
-        number = min(len(self.components), max(1, len(flat) // 3))
+        number = min(len(self.components), len(flat) // PARTICIPANTS)
+        if number < 1:
+            raise ValueError(f"a plan needs at least {PARTICIPANTS} volumes, got {len(flat)}")
+        centred = self._smooth(volumes.double() - flat.mean(0).view_as(volumes[0])).flatten(1)
         if not centred.any():
             raise ValueError(f"a plan needs volumes that differ, got {len(flat)} of one kind")
         _, _, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -133,7 +139,23 @@ class VolumePlan(nn.Module):
     @torch.jit.unused
     def coefficients(self, volumes: Tensor) -> Tensor:
         """Those of blurred volumes (M, LEVELS, h, w): (M, K)."""
-        return (volumes - self.mean).flatten(1) @ self.components.flatten(1).T
+        return self._smooth(volumes - self.mean).flatten(1) @ self.components.flatten(1).T
+
+    @torch.jit.unused
+    def residuals(self, volumes: Tensor) -> Tensor:
+        """The part of each volume's smooth difference from the mean that no plan has, (M,), 0 to 1.
+
+        What an attack on membership reads: it is low for volumes that the plan was fitted to.
+        """
+        smooth = self._smooth(volumes - self.mean).flatten(1)
+        kept = (smooth @ self.components.flatten(1).T).square().sum(1)
+        return 1 - kept / smooth.square().sum(1)
+
+    def _smooth(self, volumes: Tensor) -> Tensor:
+        """Volumes (M, LEVELS, h, w), their slices blurred."""
+        blur = GaussianFilter(2, [side / SMOOTHING for side in volumes.shape[2:]]).to(volumes)
+        smooth: Tensor = blur(volumes)
+        return smooth
 
     @torch.jit.unused
     def draw(

@@ -69,7 +69,7 @@ def write_codes(
         codes = codes[:, None]
     plain = [item for item in items if "view" not in item]
     views = 1 + max((item.get("view", -1) for item in items), default=-1)
-    header = _new_header(run, codes, sources)
+    header = _new_header(run, codes, sources) | {"shifts": json.dumps(_shifts(items))}
     of_views = codes[len(plain) :].unflatten(0, (views, -1)) if views else codes[:0]
     tensors = {"codes": codes[: len(plain)], "views": of_views}
     stored = torch.uint16 if int(header["num_codes"]) <= 1 << 16 else torch.int32
@@ -89,6 +89,12 @@ def _new_header(run: RunFolder, codes: torch.Tensor, sources: Described) -> dict
         "num_codes": str(settings["num_codes"] if codebook else math.prod(settings["num_codes"])),
         "grid": "x".join(str(side) for side in codes.shape[2:]),
     }
+
+
+def _shifts(items: Sequence[dict[str, Any]]) -> list[list[int]]:
+    """The shift of each view, in pixels."""
+    views = {int(item["view"]): list(item["shift"]) for item in items if "view" in item}
+    return [views[view] for view in sorted(views)]
 
 
 def _table_of(run: RunFolder, items: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 from safetensors import safe_open
 
-from monai_vqbrain.errors import UsageError
+from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.inferers.joint_conditions import JointConditions
 from monai_vqbrain.networks.conditions import Known
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.tables import in_split, with_enough_brain
-from monai_vqbrain.runs.views import PLAIN_VIEW, slice_views, view_conditions
+from monai_vqbrain.runs.views import PLAIN_VIEW, view_conditions
 from monai_vqbrain.tables import read_table
 
 CATEGORIES = ("diagnosis", "sex")
@@ -70,10 +70,22 @@ def of_participants(known: Known | None) -> list[str]:
 
 
 def stored_views(run: RunFolder) -> list[dict[str, Any]]:
-    """The parameters of the views in codes.safetensors, see `slice_views`; empty for none."""
-    with safe_open(run.codes / "codes.safetensors", framework="np") as file:
-        there = "views" in file.keys()  # noqa: SIM118
-        return slice_views(file.get_slice("views").get_shape()[0] if there else 0)
+    """The views in codes.safetensors, as of `slice_views`; empty for none.
+
+    Raises:
+        VQBrainError: if they were written by a version whose views were others.
+    """
+    path = run.codes / "codes.safetensors"
+    with safe_open(path, framework="np") as file:
+        there, header = "views" in file.keys(), file.metadata()  # noqa: SIM118
+        number = file.get_slice("views").get_shape()[0] if there else 0
+    shifts = json.loads(header.get("shifts", "[]"))
+    if len(shifts) != number:
+        raise VQBrainError(
+            f"{path} does not say how its views are shifted, since an older version wrote it: "
+            f"delete {run.codes} and run {run.command('encode')}"
+        )
+    return [{"view": view, "shift": shift} for view, shift in enumerate(shifts)]
 
 
 def joint_conditions(run_dir: Path | str, known: Known) -> dict[str, Any]:

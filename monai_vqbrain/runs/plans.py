@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_vqbrain.networks.conditions import condition_row
-from monai_vqbrain.networks.plan import LEVELS
+from monai_vqbrain.networks.plan import LEVELS, PARTICIPANTS
 from monai_vqbrain.runs.conditions import conditions_of_row, position_condition
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sampling import sample_size
@@ -22,7 +23,7 @@ from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.selection import thin_out
 from monai_vqbrain.tables import SLICE_KEYS, read_text_table
 
-FEWEST_VOLUMES, MOST_VOLUMES = 3, 512  # that components are fitted to
+MOST_VOLUMES = 512  # that components are fitted to
 
 
 def fit_plan(network: Any, run_dir: Path | str) -> Any:
@@ -30,7 +31,7 @@ def fit_plan(network: Any, run_dir: Path | str) -> Any:
 
     Args:
         network: a PixelCNN; unchanged if it has no plan.
-        run_dir: the run folder; if nothing is encoded yet, or there are fewer than three training
+        run_dir: the run folder; if nothing is encoded yet, or there are fewer than 15 training
             volumes, the plan stays unfitted.
     """
     run = RunFolder(run_dir)
@@ -38,7 +39,7 @@ def fit_plan(network: Any, run_dir: Path | str) -> Any:
         known = network.settings["conditions"]
         slices = _training_slices(run)
         stacks = thin_out(sorted(slices["stack"].unique()), MOST_VOLUMES)
-        if len(stacks) < FEWEST_VOLUMES:
+        if len(stacks) < PARTICIPANTS:
             return network
         parts = [slices[slices["stack"] == stack] for stack in stacks]
         volumes = [blurred_volume(run, part, network) for part in parts]
@@ -63,7 +64,7 @@ def with_plans(
     """
     if network.plan is None or not network.plan.fitted:
         return list(items)
-    run, plan = RunFolder(run_dir), network.plan
+    run, plan = RunFolder(run_dir), copy.deepcopy(network.plan).cpu()  # as slices are
     slices = _training_slices(run)
     names = read_text_table(run.slices / "slices.tsv")[list(SLICE_KEYS)]  # as items have them
     found: dict[tuple[str, ...], Tensor] = {}
@@ -78,6 +79,25 @@ def with_plans(
         own = found.get(tuple(str(item[key]) for key in SLICE_KEYS), nothing)
         planned.append(item | {"plan": _moved(own, shift / factor)})
     return planned
+
+
+def plan_residuals(run: RunFolder, network: Any, split: Sequence[str]) -> dict[str, float]:
+    """What no plan has of each participant's volumes, see VolumePlan; a mean over volumes.
+
+    Args:
+        run: the run folder.
+        network: the prior, with a fitted plan.
+        split: of the participants: training, validation, test.
+    """
+    slices = read_slices_table(run)
+    slices = slices[slices["split"].isin(split)]
+    plan = copy.deepcopy(network.plan).cpu()
+    found: dict[str, list[float]] = {}
+    for _, part in slices.groupby("stack"):
+        volume = blurred_volume(run, part, network)[None]
+        own = found.setdefault(str(part["participant_id"].iloc[0]), [])
+        own.append(float(plan.residuals(volume)))
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def blurred_volume(run: RunFolder, slices: pd.DataFrame, network: Any) -> Tensor:
@@ -118,10 +138,12 @@ def _position(network: Any) -> str:
 
 
 def _factor(run: RunFolder, network: Any) -> int:
-    """Pixels along each side of a code."""
-    size = sample_size(run.path)
-    assert size is not None
-    return -(-size[0] // int(network.settings["grid"][-2]))
+    """Pixels along each side of a code: a power of two, as VQ-VAEs have it."""
+    size, factor = sample_size(run.path), 1
+    assert size is not None  # there are slices
+    while -(-size[0] // factor) > int(network.settings["grid"][-2]):
+        factor *= 2
+    return factor
 
 
 def _shifts(items: Sequence[dict[str, Any]], network: Any) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import pandas as pd
+
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.phantom import slice_phantom
@@ -36,10 +38,17 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
     open_stage(run.vqvae if network == "vqvae" else run.prior, resume)
 
 
+def kept_epoch(table: pd.DataFrame) -> pd.Series:
+    """The row of a prior's metrics.tsv whose weights are kept: that of the least key metric."""
+    return table.iloc[int(table["bits"].argmin())]
+
+
 def report_training(folder: Path | str) -> None:
-    """Log the best score and the folder of a training: the last step of the bundles' `training`."""
+    """Log the best epoch's score and the folder: the last step of the bundles' `training`."""
     table = read_table(Path(folder) / "metrics.tsv")
-    score = "ssim_brain" if "ssim_brain" in table else "bits_per_code"
-    best = table[score].max() if score == "ssim_brain" else table[score].min()
+    if "ssim_brain" in table:
+        score, best = "ssim_brain", table["ssim_brain"].max()
+    else:
+        score, best = "bits_per_code", kept_epoch(table)["bits_per_code"]
     where = Path(folder).resolve()
     logger.info("trained: best validation %s %.4f; results: %s", score, best, where)

@@ -16,6 +16,7 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network, select_device
+from monai_vqbrain.runs.plans import plan_residuals
 
 BATCH = 16
 MOST = 256  # slices of training and of held-out participants each
@@ -26,8 +27,9 @@ Items = list[dict[str, Any]]
 def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> dict[str, Any]:
     """How well the bits of slices tell training participants from others.
 
-    Two scores are tried: conditional bits, and conditional minus unconditional bits. The figures
-    are those of the score that tells more; both stand in `scores`.
+    Three scores are tried: conditional bits, conditional minus unconditional bits, and what the
+    prior's plan lacks of a participant's blurred volume. The figures are those of the score that
+    tells more; all stand in `scores`.
 
     Args:
         run: the run folder, with a trained prior.
@@ -42,8 +44,11 @@ def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> d
     members = _chosen(_items(run, prior, ("training",)), seed)
     others = _chosen(_items(run, prior, ("validation", "test")), seed)
     items = members + others
-    scores = _scores(prior, items, place)
     participants = [str(item["participant_id"]) for item in items]
+    scores = _scores(prior, items, place)
+    if prior.plan is not None and prior.plan.fitted:
+        lacking = plan_residuals(run, prior, ("training", "validation", "test"))
+        scores["plan"] = np.array([lacking[name] for name in participants])
     is_member = np.arange(len(items)) < len(members)
     found = {
         name: _figures(values, participants, is_member, seed) for name, values in scores.items()

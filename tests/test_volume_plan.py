@@ -87,7 +87,7 @@ def test_plans_follow_age_and_diagnosis_as_the_cohort_does() -> None:
     asked = torch.tensor([[who, math.nan, 0.5] for who in (0, 1)]).repeat_interleave(2000, 0)
     ad, cn = original(plan, plan.draw(asked, seeded()))[:, 2, 4].split(2000)
     assert float(cn.mean() - ad.mean()) == pytest.approx(group, rel=0.2)
-    assert float(cn.std()) == pytest.approx(1, abs=0.2)  # what conditions do not explain
+    assert float(cn.std()) == pytest.approx(1, abs=0.3)  # what conditions do not explain
 
 
 def test_guidance_goes_beyond_the_effects() -> None:

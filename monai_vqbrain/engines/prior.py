@@ -38,9 +38,9 @@ class PriorBatch:
 
     Args:
         swapped: share of the input codes to replace, in [0, 1).
-        hidden: probability that a condition is dropped, and again that all are, in [0, 1).
-        alone: probability that the previous slice is dropped, and that the plan is, in [0, 1]; 1
-            leaves both out.
+        hidden: probability that a condition is dropped, again that all are, and again that the plan
+            is, in [0, 1).
+        alone: probability that the previous slice is dropped, in [0, 1]; 1 leaves it out.
 
     Raises:
         ValueError: if one of the shares is out of its range.
@@ -86,8 +86,8 @@ class PriorBatch:
         if "neighbour" in batch and self.alone < 1:
             hide = torch.rand(len(codes), *[1] * (codes.ndim - 1)) < self.alone
             given["neighbour"] = batch["neighbour"].long().masked_fill(hide, -1)
-        if "plan" in batch and self.alone < 1:
-            hide = torch.rand(len(codes), 1, 1) < self.alone
+        if "plan" in batch:
+            hide = torch.rand(len(codes), 1, 1) < self.hidden
             given["plan"] = batch["plan"].float().masked_fill(hide, torch.nan)
         inputs, codes = (t.to(device, non_blocking=non_blocking) for t in (inputs, codes))
         given = {n: t.to(device, non_blocking=non_blocking) for n, t in given.items()}

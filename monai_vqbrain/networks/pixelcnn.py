@@ -175,8 +175,7 @@ class PixelCNN(nn.Module):
 
         Before they are learnt they say nothing: the prior is the one without them.
         """
-        fitted = self.plan is not None and self.plan.fitted
-        parts: list[Any] = [self.neighbour, self.plan_reader if fitted else None]
+        parts: list[Any] = [self.neighbour]
         if self.conditions is not None:
             encoders = zip(self.conditions.encoders, self.conditions.late, strict=True)
             parts += [encoder for encoder, late in encoders if late]

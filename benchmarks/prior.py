@@ -4,7 +4,7 @@
 
 The shipped VQ-VAE with 8 x 8 pixels a code is trained for 600 CPU-seconds and encodes all slices.
 On these codes both priors train from random weights, for each budget anew, on one thread: ours as
-the bundle trains it, MONAI's tuned on validation people, with mirrored and shifted slices and what
+the bundle trains it, MONAI's tuned on validation people, with shifted slices and what
 else of our recipe helps it; and MONAI's as is usual, with Adam at a constant rate. Every tenth of
 the budget, the clock stopped, validation people are scored, and the weights that did best on them
 score the test people. All know the codes of a slice and nothing else. Bits are means over a

@@ -38,7 +38,7 @@ class PriorRacer:
         prepare_batch: of a drawn batch, gives inputs and targets.
         inferer: of (inputs, network), gives logits.
         batch_size: slices a step.
-        views: train on mirrored and shifted slices too.
+        views: train on shifted slices too.
         rate: the part of the budget that is spent, [0, 1], to the factor of the learning rates.
     """
 
@@ -62,7 +62,7 @@ class Settings:
         swapped: the share of a batch's input codes that are replaced, as in our recipe.
         decay: of weights.
         bfloat16: autocast where the CPU computes in it.
-        views: train on mirrored and shifted slices too.
+        views: train on shifted slices too.
         schedule: a key of SCHEDULES.
     """
 

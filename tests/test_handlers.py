@@ -547,6 +547,24 @@ def test_the_best_epochs_weights_are_kept(tmp_path: Path) -> None:
     assert (saved["epoch"], saved["iteration"]) == (4, 8)
 
 
+def test_a_training_goes_back_to_its_best_weights_and_looks_for_a_new_best(tmp_path: Path) -> None:
+    made, weights = training(tmp_path), []
+    checkpoint = ResumableCheckpoint(tmp_path, {"network": made.network}, made.validator)
+
+    @made.engine.on(Events.EPOCH_COMPLETED)
+    def _(engine: Engine) -> None:
+        weights.append(made.network.weight.detach().clone())
+        if engine.state.epoch == 3:  # the second was the best
+            checkpoint.restore_best()
+            assert torch.equal(made.network.weight, weights[1])
+            assert not torch.equal(weights[2], weights[1])
+
+    fit(made)
+    assert made.validator.state.best_metric_epoch == 4  # though worse than the second
+    best = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert torch.equal(best["weight"], weights[3])
+
+
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ComponentError,

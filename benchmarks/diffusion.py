@@ -69,7 +69,7 @@ class Settings:
     groups: int = 16
     lr: float = 0.001
     batch: int = 8
-    average: float = 0.999
+    average: float = 0.99
     views: int = 0
     steps: int = 50
 

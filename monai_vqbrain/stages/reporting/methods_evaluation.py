@@ -173,7 +173,7 @@ def _audit(metrics: Record) -> Iterator[str]:
         tried = len(audit["membership"].get("scores", "1"))
         corrected = f", Bonferroni-corrected for {tried} scores" if tried > 1 else ""
         yield (
-            "Membership inference from the likelihood of the prior [@membership] was tested by "
+            "Membership inference from the prior [@membership] was tested by "
             f"permutation of participants{corrected}"
         )
 

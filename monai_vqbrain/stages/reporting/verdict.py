@@ -12,6 +12,7 @@ EXPECTED_COPIES = 0.01  # share of held-out slices below the threshold, by its d
 SCORES = {
     "bits": "bits per slice",
     "bits_minus_unconditional": "conditional minus unconditional bits",
+    "plan": "what the prior's plan lacks of a volume",
 }
 NO_ANONYMITY = (
     "No finding here shows that samples or networks are anonymous; copies of parts of images, and "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_prior
 from made_run import FACTOR, SIZE, make_run
 from scipy import ndimage
 from skimage.measure import block_reduce
@@ -19,9 +21,20 @@ from monai_vqbrain.networks import PixelCNN
 from monai_vqbrain.networks.plan import LEVELS, SMOOTHING, VolumePlan
 from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.conditions import of_participants, prior_conditions
-from monai_vqbrain.runs.plans import _moved, blurred_volume, fit_plan, with_plans
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.networks import load_network
+from monai_vqbrain.runs.plans import (
+    _moved,
+    blurred_volume,
+    fit_plan,
+    plan_residuals,
+    with_plans,
+)
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import read_slices_table
+from monai_vqbrain.stages.reporting.membership_audit import measure_membership
+from monai_vqbrain.stages.sample import SampleOptions, draw_samples
+from monai_vqbrain.stages.train import train
 
 KNOWN = {"diagnosis": ["AD", "CN"], "age": [55.0, 95.0], "position_rel": [0.2, 0.8]}
 WHO = ["diagnosis", "age"]
@@ -275,3 +288,22 @@ def test_a_views_plan_is_moved_with_it() -> None:
         wanted = ndimage.shift(plan.numpy(), shift, order=1, mode="nearest")
         assert found.numpy()[2:-2, 2:-2] == pytest.approx(wanted[2:-2, 2:-2], abs=1e-5)
     assert _moved(plan, torch.zeros(2)) is plan
+
+
+def test_a_trained_prior_has_its_plan_and_the_audit_tries_it(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monai_vqbrain.networks.plan.PARTICIPANTS", 3)
+    monkeypatch.setattr("monai_vqbrain.runs.plans.PARTICIPANTS", 3)
+    shutil.copytree(trained_run, tmp_path / "run")
+    train(tmp_path / "run", "prior", tiny_prior(epochs=3))
+    run = RunFolder(tmp_path / "run")
+    network: Any = load_network(run.prior)
+    assert network.plan.fitted
+    assert network.plan_reader.out.weight.any()  # it was learnt
+    found = measure_membership(run, "cpu")
+    assert set(found["scores"]) == {"bits", "bits_minus_unconditional", "plan"}
+    lacking = plan_residuals(run, network, ["training", "test"])
+    assert all(0 <= value <= 1 for value in lacking.values())
+    drawn = draw_samples(run.path, SampleOptions(number=2, volume=True, name="volumes"))
+    assert len(list(drawn.glob("*.nii.gz"))) == 2

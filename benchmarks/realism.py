@@ -168,7 +168,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--number", type=int, default=512, help="samples")
     add("--seed", type=int, default=0, help="of trainings and samples")
     add("--ldm", nargs="+", default=[], metavar="NAME=VALUE", help="other settings of diffusion")
-    add("--transformer-temperature", type=float, default=0.9, help="of its samples")
+    add("--transformer-temperature", type=float, default=1.0, help="of its samples")
     add("--transformer", nargs="+", default=[], metavar="NAME=VALUE", help="of the transformer")
     args = parser.parse_args(arguments)
     args.ldm = changed(diffusion.Settings(), args.ldm, parser)
@@ -187,7 +187,7 @@ def changed(settings: Any, words: Sequence[str], parser: argparse.ArgumentParser
 
 def ours(bench: Bench) -> Generated:
     """Our prior and sampler as they ship."""
-    return of_prior(bench, "ours", (), AncestralSampler(temperature=0.9))
+    return of_prior(bench, "ours", (), AncestralSampler())
 
 
 def before(bench: Bench) -> Generated:

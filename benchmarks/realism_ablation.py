@@ -80,7 +80,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--work", type=Path, default=Path("realism-ablation"), help="where the prior is kept")
     add("--set", action="append", default=[], metavar="ID=VALUE", help="of the variant")
     add("--cpu-seconds", type=float, default=500, help="of the prior's training")
-    add("--temperature", type=float, nargs="+", default=[0.9], help="of each sampling")
+    add("--temperature", type=float, nargs="+", default=[1.0], help="of each sampling")
     add("--number", type=int, default=512, help="samples")
     add("--seed", type=int, default=0, help="of training and samples")
     return parser.parse_args(arguments)

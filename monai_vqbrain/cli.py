@@ -215,7 +215,7 @@ def encode(run: Path, device: str, show_command: bool) -> None:
     help="Of the set of samples; sets with different names are kept side by side.",
 )
 @option("--seed", type=click.IntRange(0), default=0, help="The same seed, the same images.")
-@click.option("--temperature", type=POSITIVE, default=0.9, show_default=True, metavar="T",
+@click.option("--temperature", type=POSITIVE, default=1.0, show_default=True, metavar="T",
               help="Below 1: likelier codes more often; 1: the prior itself.")  # fmt: skip
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0,
               show_default=True, metavar="P",

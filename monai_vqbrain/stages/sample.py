@@ -25,8 +25,6 @@ from monai_vqbrain.runs.stage_folder import leave_stage
 
 logger = logging.getLogger(__name__)
 
-TEMPERATURE = 0.9  # chosen on validation participants, see docs/samples.md
-
 
 @dataclass(frozen=True)
 class SampleOptions:
@@ -38,7 +36,7 @@ class SampleOptions:
 
     number: int = 16
     seed: int = 0
-    temperature: float = TEMPERATURE
+    temperature: float = 1.0
     top_p: float = 1.0
     guidance: float = 1.0
     condition: Mapping[str, str] = field(default_factory=dict)
@@ -68,7 +66,7 @@ def sample(
     *,
     number: int = 16,
     seed: int = 0,
-    temperature: float = TEMPERATURE,
+    temperature: float = 1.0,
     top_p: float = 1.0,
     guidance: float = 1.0,
     condition: Mapping[str, str] | None = None,

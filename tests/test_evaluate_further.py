@@ -19,6 +19,8 @@ from monai_vqbrain.metrics.detectability import DetectorProtocol
 from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network
+from monai_vqbrain.runs.plans import _training_slices
+from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.stages.evaluate import evaluate
 from monai_vqbrain.stages.reporting import ruler
 from monai_vqbrain.stages.reporting.cross_fitting import measure_cross_fitted, train_folds
@@ -97,6 +99,9 @@ def test_every_fold_has_a_prior_that_has_not_seen_it(run: Path) -> None:
         held = table["participant_id"][table["split"] == "validation"]
         assert set(held) == set(own["participant_id"][own["split"] == "validation"])
         assert not (table["split"] == "test").any()
+    planned = _training_slices(folds[0])  # plans are of them
+    assert set(planned["participant_id"]) == trained_on[0]
+    assert len(read_slices(folds[0], planned)[0]) == len(planned)
     items = code_items(folds[0].path, "training", views=True)
     assert len(items) == 32 * (codes[0]["split"] == "training").sum()  # plain and 31 views
     before = (folds[0].prior / "model.pt").stat().st_mtime_ns

@@ -19,9 +19,9 @@ from monai_vqbrain.runs.conditions import conditions_of_row, position_condition
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sampling import sample_size
 from monai_vqbrain.runs.stacks import read_slices
-from monai_vqbrain.runs.tables import in_split, read_slices_table
+from monai_vqbrain.runs.tables import in_split, read_slices_table, with_enough_brain
 from monai_vqbrain.selection import thin_out
-from monai_vqbrain.tables import SLICE_KEYS, read_text_table
+from monai_vqbrain.tables import SLICE_KEYS, read_table, read_text_table
 
 MOST_VOLUMES = 512  # that components are fitted to
 
@@ -66,7 +66,7 @@ def with_plans(
         return list(items)
     run, plan = RunFolder(run_dir), copy.deepcopy(network.plan).cpu()  # as slices are
     slices = _training_slices(run)
-    names = read_text_table(run.slices / "slices.tsv")[list(SLICE_KEYS)]  # as items have them
+    names = read_text_table(run.codes / "codes.tsv")[list(SLICE_KEYS)]  # as items have them
     found: dict[tuple[str, ...], Tensor] = {}
     for _, part in slices.groupby("stack"):
         coefficients = plan.coefficients(blurred_volume(run, part, network)[None])
@@ -105,7 +105,7 @@ def blurred_volume(run: RunFolder, slices: pd.DataFrame, network: Any) -> Tensor
 
     Args:
         run: the run folder.
-        slices: the stack's rows of slices.tsv.
+        slices: the stack's rows of slices.tsv, or of codes.tsv.
         network: the prior.
 
     Returns:
@@ -127,7 +127,8 @@ def blurred_volume(run: RunFolder, slices: pd.DataFrame, network: Any) -> Tensor
 
 
 def _training_slices(run: RunFolder) -> pd.DataFrame:
-    slices = read_slices_table(run)
+    """Those that the prior learns: rows of codes.tsv, whose splits may be those of a fold."""
+    slices = with_enough_brain(read_table(run.codes / "codes.tsv"))
     return slices[in_split(slices, "training")]
 
 

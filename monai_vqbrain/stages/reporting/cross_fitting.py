@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -89,9 +90,12 @@ def _make_fold(
         return
     for source, target in ((run.slices, fold.slices), (run.vqvae, fold.vqvae)):
         target.mkdir(parents=True, exist_ok=True)
-        for name in ("provenance.json", "config.json", "model.pt"):
+        for name in ("provenance.json", "config.json", "model.pt", "slices.tsv"):
             if (source / name).is_file():
                 shutil.copyfile(source / name, target / name)
+    stacks = fold.slices / "stacks"  # that plans are made of
+    if not stacks.is_symlink():
+        stacks.symlink_to(os.path.relpath(run.slices / "stacks", fold.slices))
     with building(fold.codes) as work:
         table = read_text_table(run.codes / "codes.tsv")
         table.loc[np.flatnonzero(training)[left_out], "split"] = UNUSED

@@ -106,9 +106,9 @@ def test_plans_follow_age_and_diagnosis_as_the_cohort_does() -> None:
 def test_guidance_goes_beyond_the_effects() -> None:
     plan = fitted()
     rows = torch.tensor([[0.0, 90.0, 0.5]])
-    nobody = torch.tensor([[math.nan, math.nan, 0.5]])
+    unknown = torch.tensor([[math.nan, math.nan, 0.5]])
     drawn = [plan.draw(rows, seeded(), guidance=g)[0, 1, 1] for g in (0.0, 1.0, 2.0)]
-    assert float(drawn[0]) == pytest.approx(float(plan.draw(nobody, seeded())[0, 1, 1]), abs=1e-5)
+    assert float(drawn[0]) == pytest.approx(float(plan.draw(unknown, seeded())[0, 1, 1]), abs=1e-5)
     assert float(drawn[2] - drawn[1]) == pytest.approx(float(drawn[1] - drawn[0]), abs=1e-5)
     base = torch.tensor([[0.0, math.nan, 0.5]])  # guided by age alone
     same = [plan.draw(rows, seeded(), base, g)[0, 2, 4] for g in (1.0, 3.0)]

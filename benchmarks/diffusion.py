@@ -43,6 +43,7 @@ class Settings:
 
     Args:
         autoencoder: channels per level; each level but the first halves the image.
+        blocks: residual blocks per level of both networks.
         latent: channels of the latent image.
         share: of the CPU-seconds for the autoencoder.
         autoencoder_lr: of Adam, the highest.
@@ -59,6 +60,7 @@ class Settings:
     """
 
     autoencoder: tuple[int, ...] = (32, 32, 64)
+    blocks: int = 2
     latent: int = 3
     share: float = 0.4
     autoencoder_lr: float = 0.001
@@ -82,12 +84,12 @@ class LatentDiffusion:
         levels, depth = settings.autoencoder, settings.unet
         self.settings = settings
         self.autoencoder = AutoencoderKL(
-            2, channels=levels, num_res_blocks=[2] * len(levels), latent_channels=settings.latent,
+            2, channels=levels, num_res_blocks=[settings.blocks] * len(levels), latent_channels=settings.latent,
             attention_levels=[False] * len(levels), norm_num_groups=settings.groups,
             with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
         )  # fmt: skip
         self.unet = DiffusionModelUNet(
-            2, settings.latent, settings.latent, channels=depth, num_res_blocks=[2] * len(depth),
+            2, settings.latent, settings.latent, channels=depth, num_res_blocks=[settings.blocks] * len(depth),
             attention_levels=[level > 0 for level in range(len(depth))],
             num_head_channels=[settings.heads] * len(depth), norm_num_groups=settings.groups,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import tiny_prior
@@ -15,6 +16,7 @@ from made_run import FACTOR, SIZE, make_run
 from scipy import ndimage
 from skimage.measure import block_reduce
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression
 
 from monai_vqbrain.inferers import AncestralSampler, PlainSampler, VolumeSampler
 from monai_vqbrain.networks import PixelCNN
@@ -73,18 +75,30 @@ def test_components_are_those_of_smooth_volumes_by_scikit_learn() -> None:
     plan = fitted()
     torch.testing.assert_close(plan.mean, volumes.mean(0))
     sigma = (0, 0, GRID[0] / SMOOTHING, GRID[1] / SMOOTHING)
-    smooth = ndimage.gaussian_filter(
-        (volumes - volumes.mean(0)).numpy(), sigma, mode="constant", truncate=4
-    ).reshape(len(volumes), -1)
-    theirs = PCA(2).fit_transform(smooth)
-    found = plan.coefficients(volumes).numpy()
-    for column in range(2):
-        assert abs(np.corrcoef(found[:, column], theirs[:, column])[0, 1]) > 0.999
-        # MONAI's kernel is blurred a little more than SciPy's, which samples the Gaussian
-        assert found[:, column].std() == pytest.approx(theirs[:, column].std(), rel=0.12)
-    # what no plan has is what the components leave
-    kept = (theirs**2).sum(1) / (smooth**2).sum(1)
-    assert plan.residuals(volumes).numpy() == pytest.approx(1 - kept, abs=0.02)
+    differences = (volumes - volumes.mean(0)).numpy()
+    smooth = ndimage.gaussian_filter(differences, sigma, mode="constant", truncate=4)
+    theirs = PCA(2).fit(smooth.reshape(len(volumes), -1)).components_
+    found = plan.components.flatten(1).numpy()
+    # MONAI's kernel is blurred a little more than SciPy's, which samples the Gaussian
+    assert np.abs((found * theirs).sum(1)) == pytest.approx(1, abs=0.01)
+    differences = differences.reshape(len(volumes), -1)
+    kept = ((differences @ found.T) ** 2).sum(1) / (differences**2).sum(1)
+    assert plan.residuals(volumes).numpy() == pytest.approx(1 - kept, abs=1e-4)
+
+
+def test_the_first_component_is_what_conditions_explain_by_scikit_learn() -> None:
+    volumes, rows = cohort()
+    volumes = volumes + 3 * torch.randn(60, 1, *GRID, generator=seeded(4))  # hides it
+    plan = VolumePlan(3, GRID, KNOWN, WHO, "position_rel")
+    plan.fit(volumes, rows)
+    flat = volumes.flatten(1).double().numpy()
+    explained = LinearRegression().fit(rows[:, :2], flat).predict(rows[:, :2])
+    theirs = PCA(1).fit(explained).components_[0]
+    found = plan.components.flatten(1).numpy()
+    assert abs(found[0] @ theirs) > 0.99
+    assert found @ found.T == pytest.approx(np.eye(3), abs=1e-5)
+    principal = PCA(3).fit(flat).components_
+    assert np.linalg.norm(principal @ theirs) < np.linalg.norm(found @ theirs)
 
 
 def test_plans_follow_age_and_diagnosis_as_the_cohort_does() -> None:
@@ -245,6 +259,19 @@ def test_a_blurred_volume_is_the_mean_of_each_codes_pixels(tmp_path: Path) -> No
     assert found[0].numpy() == pytest.approx(first, abs=1e-6)
     backwards = blurred_volume(run, part.iloc[::-1], network)
     assert torch.allclose(found, backwards)
+
+
+def test_each_participant_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, network = run_prior(tmp_path / "run")
+    table = run.codes / "codes.tsv"
+    rows = pd.read_csv(table, sep="\t", dtype=str)
+    training = rows[rows["split"] == "training"]
+    stacks = training["stack"].nunique()
+    rows.loc[training.index, "participant_id"] = "sub-01"  # all of them are visits of one
+    rows.to_csv(table, sep="\t", index=False)
+    monkeypatch.setattr("monai_vqbrain.runs.plans.PARTICIPANTS", stacks)
+    assert network.plan is not None
+    assert not fit_plan(network, run.path).plan.fitted
 
 
 def test_training_slices_get_the_plan_of_their_own_volume(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from monai_vqbrain.networks.conditions import Known
 
 LEVELS = 16  # heights at which a volume is described
-SMOOTHING = 20  # a slice's sides to the standard deviation of the components' blurring
+SMOOTHING = 20  # a slice's sides to the standard deviation of the blurring of most components
 PARTICIPANTS = 15  # per component
 RIDGE = 1.0  # takes effects back where participants are few
 
@@ -20,11 +20,13 @@ RIDGE = 1.0  # takes effects back where participants are few
 class VolumePlan(nn.Module):
     """Blurred volumes of a cohort as a linear Gaussian model, given participants' conditions.
 
-    A plan is the cohort's mean plus a few principal components of what differs from it. Their
-    coefficients are linear in the participant's conditions, with a Gaussian remainder, so that ages
-    and groups differ in plans as they differ on average in the cohort. Components are smoother than
-    the mean, and there is one per 15 volumes at most: with more, and finer ones, a volume's
-    distance from the space of plans would tell whether its participant was trained on.
+    A plan is the cohort's mean plus a few components of what differs from it. Their coefficients
+    are linear in the participant's conditions, with a Gaussian remainder, so that ages and groups
+    differ in plans as they differ on average in the cohort. The first components are those of what
+    the conditions explain, so that a plan can show it; the others, which are more, are principal
+    components of the remainder, blurred. There is one component per 15 participants at most: with
+    more, and finer ones, a volume's distance from the space of plans would tell whether its
+    participant was trained on.
 
     Before `fit` there is no plan: `fitted` is False.
 
@@ -40,7 +42,8 @@ class VolumePlan(nn.Module):
 
     Source:
         Cootes, Edwards and Taylor, "Active Appearance Models" (1998), for the linear model of
-        images; Tipping and Bishop, "Probabilistic Principal Component Analysis" (1999).
+        images; Tipping and Bishop, "Probabilistic Principal Component Analysis" (1999); van den
+        Wollenberg, "Redundancy analysis" (1977), for the components of what conditions explain.
 
     Example:
         >>> known = {"age": [50.0, 90.0], "position_rel": [0.0, 1.0]}
@@ -100,7 +103,7 @@ class VolumePlan(nn.Module):
         """Fit mean, components, effects and remainder.
 
         Args:
-            volumes: (M, LEVELS, h, w), blurred, of training participants.
+            volumes: (M, LEVELS, h, w), blurred, one per training participant.
             rows: (M, C), their conditions, NaN for missing.
 
         Raises:
@@ -110,19 +113,22 @@ class VolumePlan(nn.Module):
         number = min(len(self.components), len(flat) // PARTICIPANTS)
         if number < 1:
             raise ValueError(f"a plan needs at least {PARTICIPANTS} volumes, got {len(flat)}")
-        centred = self._smooth(volumes.double() - flat.mean(0).view_as(volumes[0])).flatten(1)
-        if not centred.any():
+        differences = flat - flat.mean(0)
+        if not differences.any():
             raise ValueError(f"a plan needs volumes that differ, got {len(flat)} of one kind")
-        _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-        directions = directions[:number]
-        found = centred @ directions.T
         given = self._described(rows.double())
         centre = given.nanmean(0).nan_to_num()
         given = (given - centre).nan_to_num()
+        rank = int(torch.linalg.matrix_rank(given)) if given.shape[1] else 0
         gram = given.T @ given + RIDGE * torch.eye(given.shape[1], dtype=given.dtype)
+        fitted = given @ torch.linalg.solve(gram, given.T @ differences)
+        explained = _directions(fitted)[: min(rank, (number - 1) // 2)]
+        rest = self._smooth(differences.view_as(volumes)).flatten(1)
+        others = _directions(rest - rest @ explained.T @ explained)[: number - len(explained)]
+        directions = torch.cat((explained, others))
+        found = differences @ directions.T
         effects = torch.linalg.solve(gram, given.T @ found)
         remainder = found - given @ effects
-        rank = int(torch.linalg.matrix_rank(given)) if given.shape[1] else 0
         free = max(1, len(flat) - 1 - rank)
         values, vectors = torch.linalg.eigh(remainder.T @ remainder / free)
         root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -139,17 +145,16 @@ class VolumePlan(nn.Module):
     @torch.jit.unused
     def coefficients(self, volumes: Tensor) -> Tensor:
         """Those of blurred volumes (M, LEVELS, h, w): (M, K)."""
-        return self._smooth(volumes - self.mean).flatten(1) @ self.components.flatten(1).T
+        return (volumes - self.mean).flatten(1) @ self.components.flatten(1).T
 
     @torch.jit.unused
     def residuals(self, volumes: Tensor) -> Tensor:
-        """The part of each volume's smooth difference from the mean that no plan has, (M,), 0 to 1.
+        """The part of each volume's difference from the mean that no plan has, (M,), 0 to 1.
 
         What an attack on membership reads: it is low for volumes that the plan was fitted to.
         """
-        smooth = self._smooth(volumes - self.mean).flatten(1)
-        kept = (smooth @ self.components.flatten(1).T).square().sum(1)
-        return 1 - kept / smooth.square().sum(1)
+        whole = (volumes - self.mean).flatten(1).square().sum(1)
+        return 1 - self.coefficients(volumes).square().sum(1) / whole
 
     def _smooth(self, volumes: Tensor) -> Tensor:
         """Volumes (M, LEVELS, h, w), their slices blurred."""
@@ -233,3 +238,9 @@ class VolumePlan(nn.Module):
             else:
                 parts.append(2 * (values - low) / (high - low) - 1)
         return torch.cat(parts, dim=1) if parts else rows.new_zeros(len(rows), 0)
+
+
+def _directions(values: Tensor) -> Tensor:
+    """The principal directions of rows about 0, the first first: (min(M, P), P)."""
+    found: Tensor = torch.linalg.svd(values, full_matrices=False)[2]
+    return found

@@ -27,21 +27,22 @@ MOST_VOLUMES = 512  # that components are fitted to
 
 
 def fit_plan(network: Any, run_dir: Path | str) -> Any:
-    """Fit the prior's plan to the run's training volumes and return the prior.
+    """Fit the prior's plan to a volume of each training participant and return the prior.
 
     Args:
         network: a PixelCNN; unchanged if it has no plan.
         run_dir: the run folder; if nothing is encoded yet, or there are fewer than 15 training
-            volumes, the plan stays unfitted.
+            participants, the plan stays unfitted.
     """
     run = RunFolder(run_dir)
     if network.plan is not None and (run.codes / "codes.tsv").is_file():
         known = network.settings["conditions"]
         slices = _training_slices(run)
-        stacks = thin_out(sorted(slices["stack"].unique()), MOST_VOLUMES)
+        # one per participant: the plan's protection of participants counts them
+        stacks = slices.groupby("participant_id")["stack"].min().tolist()
         if len(stacks) < PARTICIPANTS:
             return network
-        parts = [slices[slices["stack"] == stack] for stack in stacks]
+        parts = [slices[slices["stack"] == stack] for stack in thin_out(stacks, MOST_VOLUMES)]
         volumes = [blurred_volume(run, part, network) for part in parts]
         rows = [condition_row(known, conditions_of_row(part.iloc[0], known)) for part in parts]
         network.plan.fit(torch.stack(volumes), torch.stack(rows))

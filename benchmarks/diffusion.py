@@ -59,18 +59,18 @@ class Settings:
         steps: of the sampler.
     """
 
-    autoencoder: tuple[int, ...] = (32, 32, 64)
-    blocks: int = 2
-    latent: int = 3
+    autoencoder: tuple[int, ...] = (16, 16, 32, 32)
+    blocks: int = 1
+    latent: int = 4
     share: float = 0.4
     autoencoder_lr: float = 0.001
     kl: float = 1e-6
     crop: int = 64
-    unet: tuple[int, ...] = (32, 64, 128)
+    unet: tuple[int, ...] = (64, 128)
     heads: int = 32
-    groups: int = 16
+    groups: int = 8
     lr: float = 0.001
-    batch: int = 8
+    batch: int = 16
     average: float = 0.99
     views: int = 0
     steps: int = 50
@@ -84,12 +84,14 @@ class LatentDiffusion:
         levels, depth = settings.autoencoder, settings.unet
         self.settings = settings
         self.autoencoder = AutoencoderKL(
-            2, channels=levels, num_res_blocks=[settings.blocks] * len(levels), latent_channels=settings.latent,
+            2, channels=levels, num_res_blocks=[settings.blocks] * len(levels),
+            latent_channels=settings.latent,
             attention_levels=[False] * len(levels), norm_num_groups=settings.groups,
             with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
         )  # fmt: skip
         self.unet = DiffusionModelUNet(
-            2, settings.latent, settings.latent, channels=depth, num_res_blocks=[settings.blocks] * len(depth),
+            2, settings.latent, settings.latent, channels=depth,
+            num_res_blocks=[settings.blocks] * len(depth),
             attention_levels=[level > 0 for level in range(len(depth))],
             num_head_channels=[settings.heads] * len(depth), norm_num_groups=settings.groups,
         )  # fmt: skip

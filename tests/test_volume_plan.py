@@ -61,7 +61,7 @@ def cohort(number: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
 
 def fitted(components: int = 2, known: Any = KNOWN, who: list[str] = WHO) -> VolumePlan:
     plan = VolumePlan(components, GRID, known, who, "position_rel")
-    plan.fit(*cohort())
+    plan.fit(*cohort(), 60)
     return plan
 
 
@@ -90,10 +90,11 @@ def test_the_first_component_is_what_conditions_explain_by_scikit_learn() -> Non
     volumes, rows = cohort()
     volumes = volumes + 3 * torch.randn(60, 1, *GRID, generator=seeded(4))  # hides it
     plan = VolumePlan(3, GRID, KNOWN, WHO, "position_rel")
-    plan.fit(volumes, rows)
+    plan.fit(volumes, rows, 60)
     flat = volumes.flatten(1).double().numpy()
-    explained = LinearRegression().fit(rows[:, :2], flat).predict(rows[:, :2])
-    theirs = PCA(1).fit(explained).components_[0]
+    parts = [LinearRegression().fit(x, flat).predict(x) for x in (rows[:, :1], rows[:, 1:2])]
+    strongest = max(parts, key=lambda part: part.var(0).sum())
+    theirs = PCA(1).fit(strongest).components_[0]
     found = plan.components.flatten(1).numpy()
     assert abs(found[0] @ theirs) > 0.99
     assert found @ found.T == pytest.approx(np.eye(3), abs=1e-5)
@@ -153,7 +154,7 @@ def test_slices_of_a_volume_share_its_plan() -> None:
 def test_few_volumes_give_few_components() -> None:
     plan = VolumePlan(8, GRID, KNOWN, WHO, "position_rel")
     volumes, rows = cohort(59)
-    plan.fit(volumes + torch.rand(volumes.shape, generator=seeded()), rows)
+    plan.fit(volumes + torch.rand(volumes.shape, generator=seeded()), rows, 59)
     assert plan.components.flatten(1).any(1).tolist() == [True] * 3 + [False] * 5
     assert len(plan.draw(rows, seeded())) == 59
 
@@ -161,7 +162,7 @@ def test_few_volumes_give_few_components() -> None:
 def test_conditions_explain_little_of_noise() -> None:
     plan, rows = VolumePlan(1, GRID, KNOWN, WHO, "position_rel"), cohort(15)[1]
     volumes = torch.randn(15, LEVELS, *GRID, generator=seeded())
-    plan.fit(volumes, rows)
+    plan.fit(volumes, rows, 15)
     expected = plan._expected(rows)[:, 0].var() / plan.coefficients(volumes)[:, 0].var()
     assert expected < 0.5
 
@@ -172,9 +173,9 @@ def test_wrong_plans_are_named() -> None:
     plan = VolumePlan(2, GRID, KNOWN, WHO, "position_rel")
     assert not plan.fitted
     with pytest.raises(ValueError, match="needs volumes that differ, got 15 of one kind"):
-        plan.fit(torch.ones(15, LEVELS, *GRID), cohort(15)[1])
-    with pytest.raises(ValueError, match="needs at least 15 volumes, got 9"):
-        plan.fit(*cohort(9))
+        plan.fit(torch.ones(15, LEVELS, *GRID), cohort(15)[1], 15)
+    with pytest.raises(ValueError, match="needs at least 15 participants, got 9"):
+        plan.fit(*cohort(60), 9)
 
 
 def prior(**settings: Any) -> PixelCNN:
@@ -185,7 +186,7 @@ def prior(**settings: Any) -> PixelCNN:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     assert network.plan is not None
-    network.plan.fit(*cohort())
+    network.plan.fit(*cohort(), 60)
     return network.double()
 
 
@@ -261,15 +262,18 @@ def test_a_blurred_volume_is_the_mean_of_each_codes_pixels(tmp_path: Path) -> No
     assert torch.allclose(found, backwards)
 
 
-def test_each_participant_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_counts_participants_not_volumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, network = run_prior(tmp_path / "run")
     table = run.codes / "codes.tsv"
     rows = pd.read_csv(table, sep="\t", dtype=str)
     training = rows[rows["split"] == "training"]
-    stacks = training["stack"].nunique()
+    assert training["stack"].nunique() >= 3
+    monkeypatch.setattr("monai_vqbrain.networks.plan.PARTICIPANTS", 3)
+    monkeypatch.setattr("monai_vqbrain.runs.plans.PARTICIPANTS", 3)
     rows.loc[training.index, "participant_id"] = "sub-01"  # all of them are visits of one
     rows.to_csv(table, sep="\t", index=False)
-    monkeypatch.setattr("monai_vqbrain.runs.plans.PARTICIPANTS", stacks)
     assert network.plan is not None
     assert not fit_plan(network, run.path).plan.fitted
 
@@ -297,6 +301,9 @@ def test_training_slices_get_the_plan_of_their_own_volume(
     column = next(name for name in network.settings["conditions"] if name.startswith("position"))
     wanted = network.plan.at(own, torch.tensor([float(part[column].iloc[0])]))[0]
     torch.testing.assert_close(planned[0]["plan"], wanted)
+    drawn = torch.stack([item["drawn_plan"] for item in planned])
+    assert [plan.isnan().all() for plan in drawn] == brainless
+    assert not torch.allclose(drawn[0], wanted)  # another volume's
 
 
 def test_members_of_a_plan_are_told_by_what_it_lacks(tmp_path: Path) -> None:
@@ -304,7 +311,7 @@ def test_members_of_a_plan_are_told_by_what_it_lacks(tmp_path: Path) -> None:
     members, rows = cohort(30)
     members = members + 0.5 * torch.randn(members.shape, generator=seeded(4))
     others = cohort(60)[0][30:] + 0.5 * torch.randn(members.shape, generator=seeded(5))
-    plan.fit(members, rows)
+    plan.fit(members, rows, 30)
     assert plan.residuals(members).mean() < plan.residuals(others).mean()
 
 

@@ -14,6 +14,7 @@ from monai_vqbrain.networks.conditions import Known
 LEVELS = 16  # heights at which a volume is described
 SMOOTHING = 20  # a slice's sides to the standard deviation of the blurring of most components
 PARTICIPANTS = 15  # per component
+EXPLAINED = 40  # participants per component of what conditions explain
 RIDGE = 1.0  # takes effects back where participants are few
 
 
@@ -22,11 +23,11 @@ class VolumePlan(nn.Module):
 
     A plan is the cohort's mean plus a few components of what differs from it. Their coefficients
     are linear in the participant's conditions, with a Gaussian remainder, so that ages and groups
-    differ in plans as they differ on average in the cohort. The first components are those of what
-    the conditions explain, so that a plan can show it; the others, which are more, are principal
-    components of the remainder, blurred. There is one component per 15 participants at most: with
-    more, and finer ones, a volume's distance from the space of plans would tell whether its
-    participant was trained on.
+    differ in plans as they differ on average in the cohort. The first components are what single
+    conditions explain, so that a plan can show it, one per 40 participants; the others are
+    principal components of the remainder, blurred. There is one component per 15 participants in
+    all: with more, and finer ones, a volume's distance from the space of plans would tell whether
+    its participant was trained on.
 
     Before `fit` there is no plan: `fitted` is False.
 
@@ -49,7 +50,7 @@ class VolumePlan(nn.Module):
         >>> known = {"age": [50.0, 90.0], "position_rel": [0.0, 1.0]}
         >>> plan = VolumePlan(2, (4, 6), known, ["age"], "position_rel")
         >>> rows = torch.tensor([[60.0, 0.5], [80.0, 0.5], [70.0, 0.5]])
-        >>> plan.fit(torch.rand(30, LEVELS, 4, 6), rows.repeat(10, 1))
+        >>> plan.fit(torch.rand(30, LEVELS, 4, 6), rows.repeat(10, 1), 30)
         >>> plan.draw(rows, torch.Generator().manual_seed(0)).shape
         torch.Size([3, 4, 6])
     """
@@ -99,37 +100,37 @@ class VolumePlan(nn.Module):
         return bool(self.scale > 0)
 
     @torch.jit.unused
-    def fit(self, volumes: Tensor, rows: Tensor) -> None:
+    def fit(self, volumes: Tensor, rows: Tensor, participants: int) -> None:
         """Fit mean, components, effects and remainder.
 
         Args:
-            volumes: (M, LEVELS, h, w), blurred, one per training participant.
+            volumes: (M, LEVELS, h, w), blurred, of training participants.
             rows: (M, C), their conditions, NaN for missing.
+            participants: how many the volumes are of.
 
         Raises:
-            ValueError: if there are fewer than 15 volumes, or all are alike.
+            ValueError: if there are fewer than 15 participants, or all volumes are alike.
         """
         flat = volumes.double().flatten(1)
-        number = min(len(self.components), len(flat) // PARTICIPANTS)
+        number = min(len(self.components), participants // PARTICIPANTS)
         if number < 1:
-            raise ValueError(f"a plan needs at least {PARTICIPANTS} volumes, got {len(flat)}")
+            raise ValueError(
+                f"a plan needs at least {PARTICIPANTS} participants, got {participants}"
+            )
         differences = flat - flat.mean(0)
         if not differences.any():
             raise ValueError(f"a plan needs volumes that differ, got {len(flat)} of one kind")
         given = self._described(rows.double())
         centre = given.nanmean(0).nan_to_num()
         given = (given - centre).nan_to_num()
-        rank = int(torch.linalg.matrix_rank(given)) if given.shape[1] else 0
-        gram = given.T @ given + RIDGE * torch.eye(given.shape[1], dtype=given.dtype)
-        fitted = given @ torch.linalg.solve(gram, given.T @ differences)
-        explained = _directions(fitted)[: min(rank, (number - 1) // 2)]
+        explained = self._explained(given, differences)[: participants // EXPLAINED]
         rest = self._smooth(differences.view_as(volumes)).flatten(1)
         others = _directions(rest - rest @ explained.T @ explained)[: number - len(explained)]
         directions = torch.cat((explained, others))
         found = differences @ directions.T
-        effects = torch.linalg.solve(gram, given.T @ found)
+        effects = _ridge(given, found)
         remainder = found - given @ effects
-        free = max(1, len(flat) - 1 - rank)
+        free = max(1, len(flat) - 1 - _rank(given))
         values, vectors = torch.linalg.eigh(remainder.T @ remainder / free)
         root = vectors * values.clamp(min=0).sqrt() @ vectors.T
         self.mean.copy_(flat.mean(0).view_as(self.mean))
@@ -155,6 +156,20 @@ class VolumePlan(nn.Module):
         """
         whole = (volumes - self.mean).flatten(1).square().sum(1)
         return 1 - self.coefficients(volumes).square().sum(1) / whole
+
+    def _explained(self, given: Tensor, differences: Tensor) -> Tensor:
+        """Directions of what each condition explains, (rank, P), the strongest condition first."""
+        found: list[tuple[float, Tensor]] = []
+        for part in given.split([max(1, count) for _, count in self.described], dim=1):
+            if rank := _rank(part):
+                fitted = part @ _ridge(part, differences)
+                found.append((float(fitted.square().sum()) / rank, _directions(fitted)[:rank]))
+        found.sort(key=lambda one: -one[0])
+        directions = differences[:0]
+        for _, one in found:
+            rest = one - one @ directions.T @ directions
+            directions = torch.cat((directions, _directions(rest)))
+        return directions
 
     def _smooth(self, volumes: Tensor) -> Tensor:
         """Volumes (M, LEVELS, h, w), their slices blurred."""
@@ -244,3 +259,13 @@ def _directions(values: Tensor) -> Tensor:
     """The principal directions of rows about 0, the first first: (min(M, P), P)."""
     found: Tensor = torch.linalg.svd(values, full_matrices=False)[2]
     return found
+
+
+def _ridge(given: Tensor, values: Tensor) -> Tensor:
+    """Coefficients (D, P) of a ridge regression of values (M, P) on what is given, (M, D)."""
+    gram = given.T @ given + RIDGE * torch.eye(given.shape[1], dtype=given.dtype)
+    return torch.linalg.solve(gram, given.T @ values)
+
+
+def _rank(given: Tensor) -> int:
+    return int(torch.linalg.matrix_rank(given)) if given.shape[1] else 0

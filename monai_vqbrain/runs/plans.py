@@ -27,7 +27,7 @@ MOST_VOLUMES = 512  # that components are fitted to
 
 
 def fit_plan(network: Any, run_dir: Path | str) -> Any:
-    """Fit the prior's plan to a volume of each training participant and return the prior.
+    """Fit the prior's plan to the run's training volumes and return the prior.
 
     Args:
         network: a PixelCNN; unchanged if it has no plan.
@@ -38,14 +38,15 @@ def fit_plan(network: Any, run_dir: Path | str) -> Any:
     if network.plan is not None and (run.codes / "codes.tsv").is_file():
         known = network.settings["conditions"]
         slices = _training_slices(run)
-        # one per participant: the plan's protection of participants counts them
-        stacks = slices.groupby("participant_id")["stack"].min().tolist()
-        if len(stacks) < PARTICIPANTS:
+        stacks = thin_out(sorted(slices["stack"].unique()), MOST_VOLUMES)
+        slices = slices[slices["stack"].isin(stacks)]
+        participants = slices["participant_id"].nunique()
+        if participants < PARTICIPANTS:
             return network
-        parts = [slices[slices["stack"] == stack] for stack in thin_out(stacks, MOST_VOLUMES)]
+        parts = [slices[slices["stack"] == stack] for stack in stacks]
         volumes = [blurred_volume(run, part, network) for part in parts]
         rows = [condition_row(known, conditions_of_row(part.iloc[0], known)) for part in parts]
-        network.plan.fit(torch.stack(volumes), torch.stack(rows))
+        network.plan.fit(torch.stack(volumes), torch.stack(rows), participants)
     return network
 
 
@@ -60,8 +61,9 @@ def with_plans(
         network: the prior, after `fit_plan`.
 
     Returns:
-        The items with "plan", (h, w) float32, NaN for slices with too little brain; as they are if
-        the prior has no plan.
+        The items with "plan", of their own volume, and "drawn_plan", of their conditions, as a
+        sampler draws it; (h, w) float32, NaN for slices with too little brain. As they are if the
+        prior has no plan.
     """
     if network.plan is None or not network.plan.fitted:
         return list(items)
@@ -75,10 +77,14 @@ def with_plans(
         keys = names.loc[part.index].astype(str).itertuples(index=False, name=None)
         found |= dict(zip(keys, plan.at(coefficients, positions)[0], strict=True))
     factor, nothing = _factor(run, network), torch.full(plan.mean.shape[1:], torch.nan)
+    drawn = plan.draw(
+        torch.stack([item["condition"] for item in items]), torch.Generator().manual_seed(0)
+    )
     planned: list[dict[str, Any]] = []
-    for item, shift in zip(items, _shifts(items, network), strict=True):
+    for item, other, shift in zip(items, drawn, _shifts(items, network) / factor, strict=True):
         own = found.get(tuple(str(item[key]) for key in SLICE_KEYS), nothing)
-        planned.append(item | {"plan": _moved(own, shift / factor)})
+        both = {"plan": own, "drawn_plan": other.masked_fill(own.isnan(), torch.nan)}
+        planned.append(item | {name: _moved(one, shift) for name, one in both.items()})
     return planned
 
 

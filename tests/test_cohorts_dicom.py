@@ -17,7 +17,7 @@ pydicom = pytest.importorskip("pydicom")
 def slices(folder: Path, number: int = 1, ending: str = ".dcm", **head: Any) -> list[Path]:
     """Two files of one series without pixels."""
     folder.mkdir(parents=True, exist_ok=True)
-    known = {"PatientID": "anna 1", "StudyDate": "20060418", "PatientSex": "F"}
+    known = {"PatientID": "anna_1", "StudyDate": "20060418", "PatientSex": "F"}
     known |= {"PatientAge": "070Y", "SeriesDescription": "t1_mprage_sag"}
     paths = []
     for index in range(2):
@@ -47,6 +47,16 @@ def test_headers_say_who_and_when(tmp_path: Path, ending: str) -> None:
         tuple(files),
         "a: t1_mprage_sag (1)",
     )
+
+
+def test_participants_whose_ids_differ_in_a_blank_are_two(tmp_path: Path) -> None:
+    slices(tmp_path / "a", PatientID="anna 1")
+    slices(tmp_path / "b", number=2, PatientID="anna_1")
+    (tmp_path / "people.csv").write_text("id,dx\nanna 1,AD\nanna_1,CN\n")
+    scans = {scan.path.name: scan for scan in read_cohort(tmp_path).scans}
+    assert scans["a"].participant_id.startswith("anna_1~")
+    assert scans["b"].participant_id == "anna_1"
+    assert (scans["a"].diagnosis, scans["b"].diagnosis) == ("AD", "CN")
 
 
 def test_a_table_goes_before_the_headers(tmp_path: Path) -> None:

@@ -48,9 +48,8 @@ class Series:
 
     @property
     def participant(self) -> str:
-        """PatientID, as it can stand in a file's name; the folder's name where there is none."""
-        name = str(self.head.get("PatientID", "")).strip() or self.files[0].parent.name
-        return re.sub(r"[^\w.+-]", "_", name)
+        """PatientID; the folder's name where there is none."""
+        return str(self.head.get("PatientID", "")).strip() or self.files[0].parent.name
 
     @property
     def date(self) -> str:

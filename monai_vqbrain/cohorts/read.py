@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import NamedTuple
 
 from monai_vqbrain.cohorts.bids import is_bids, read_bids
 from monai_vqbrain.cohorts.caps import is_caps, read_caps
-from monai_vqbrain.cohorts.cohort import Cohort
+from monai_vqbrain.cohorts.cohort import Cohort, Problem
 from monai_vqbrain.cohorts.dicom import is_dicom, read_dicom
 from monai_vqbrain.cohorts.folder import is_folder, read_folder
+from monai_vqbrain.cohorts.ids import with_safe_ids
 from monai_vqbrain.cohorts.loni import is_loni, read_loni
 from monai_vqbrain.cohorts.names import is_t1
 from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
@@ -63,11 +65,24 @@ def read_cohort(
     names = [layout] if layout != "auto" else list(LAYOUTS)
     for name in names:
         if LAYOUTS[name].recognise(source):
-            return _with_unread(LAYOUTS[name].read(source, columns))
+            cohort = _without_unwritable(LAYOUTS[name].read(source, columns))
+            return _with_unread(with_safe_ids(cohort))
     as_what = "a source of T1 volumes" if layout == "auto" else f"the layout {layout!r}"
     raise UsageError(
         f"{source} is not {as_what}: {_there_is(source)}, no NIfTI or DICOM that could be read"
     )
+
+
+def _without_unwritable(cohort: Cohort) -> Cohort:
+    """The cohort without scans whose paths are not text, and a line for each of them."""
+    scans = [scan for scan in cohort.scans if not re.search("[\ud800-\udfff]", scan.source)]
+    advice = "rename the file or folder in UTF-8"
+    problems = [
+        Problem(scan.source, "its path is not UTF-8, passed over", advice)
+        for scan in cohort.scans
+        if scan not in scans
+    ]
+    return replace(cohort, scans=tuple(scans), problems=(*cohort.problems, *problems))
 
 
 def _with_unread(cohort: Cohort) -> Cohort:

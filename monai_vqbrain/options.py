@@ -139,7 +139,11 @@ def image_options(command: Command) -> Command:
 
 def _names(_context: click.Context, _option: click.Parameter, path: Path | None) -> tuple[str, ...]:
     """The first cell of each line of a file, but for empty lines and the header of a qc.tsv."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    if path is None:
+        return ()
+    from monai_vqbrain.cohorts.table_file import decode  # pandas: only where a list is given
+
+    lines = decode(path.read_bytes())[0].splitlines()
     names = (line.split("\t")[0].strip() for line in lines)
     return tuple(name for name in names if name not in ("", "scan"))
 

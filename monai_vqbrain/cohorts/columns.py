@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from monai_vqbrain.cohorts.cohort import Problem
 from monai_vqbrain.errors import UsageError
 
 ROLES = ("diagnosis", "sex", "age")
@@ -52,38 +50,6 @@ class Facts:
             sex=self.sex or other.sex,
             age=other.age if self.age is None else self.age,
         )
-
-
-def read_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """Read a CSV or TSV as text: every value a string, the header as it stands.
-
-    A table in another encoding than UTF-8 is read as Latin-1, in which every byte is a letter.
-
-    Returns:
-        The table, empty if the file is none; and what is wrong with the file.
-    """
-    try:
-        try:
-            return _read(path, "utf-8-sig"), []
-        except UnicodeDecodeError:
-            problem = Problem(path.name, "is not UTF-8, read as Latin-1", "save it as UTF-8")
-            return _read(path, "latin-1"), [problem]
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        why = str(error).strip().splitlines()[0]
-        advice = "mend it; until then what it says of people is missing"
-        return pd.DataFrame(), [Problem(path.name, f"cannot be read as a table ({why})", advice)]
-
-
-def _read(path: Path, encoding: str) -> pd.DataFrame:
-    table = pd.read_csv(
-        path,
-        sep="\t" if path.suffix == ".tsv" else ",",
-        dtype=str,
-        keep_default_na=False,
-        encoding=encoding,
-        skipinitialspace=True,
-    )
-    return table.rename(columns=lambda name: str(name).strip())
 
 
 def records(table: pd.DataFrame) -> list[dict[str, str]]:
@@ -167,9 +133,9 @@ def read_diagnosis(text: str) -> str:
 
 
 def read_age(text: str) -> float | None:
-    """Years; `89+` (BIDS' way to hide great age) is 89; None for what is no age."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?)\+?", text)
-    age = float(match.group(1)) if match else None
+    """Years; `89+` (BIDS' way to hide great age) is 89, `70,5` is 70.5; None for what is no age."""
+    match = re.fullmatch(r"(\d+(?:[.,]\d*)?)\+?", text)
+    age = float(match.group(1).replace(",", ".")) if match else None
     return age if age is not None and age <= 120 else None
 
 

@@ -15,10 +15,10 @@ from monai_vqbrain.cohorts.columns import (
     describe_columns,
     facts,
     find_column,
-    read_table,
     records,
 )
 from monai_vqbrain.cohorts.names import is_nifti, parse_name, stem
+from monai_vqbrain.cohorts.table_file import read_table
 from monai_vqbrain.cohorts.walk import walk
 from monai_vqbrain.errors import VQBrainError
 

@@ -19,10 +19,10 @@ from monai_vqbrain.cohorts.columns import (
     describe_columns,
     facts,
     find_column,
-    read_table,
     records,
 )
 from monai_vqbrain.cohorts.names import is_dicom_name, is_nifti, is_repeat, is_t1, stem
+from monai_vqbrain.cohorts.table_file import read_table
 from monai_vqbrain.cohorts.walk import entries
 from monai_vqbrain.errors import VQBrainError
 

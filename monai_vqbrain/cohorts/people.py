@@ -17,9 +17,9 @@ from monai_vqbrain.cohorts.columns import (
     describe_columns,
     facts,
     find_column,
-    read_table,
     records,
 )
+from monai_vqbrain.cohorts.table_file import read_table
 
 Key = tuple[str, str]  # participant, session
 

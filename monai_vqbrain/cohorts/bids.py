@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_vqbrain.cohorts.cohort import Cohort, Problem, visit_order
+from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.names import BidsName, is_nifti, parse_name
 from monai_vqbrain.cohorts.people import Key, read_people
 from monai_vqbrain.errors import VQBrainError
@@ -43,13 +43,20 @@ def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
         raise VQBrainError(f"{source} has no *_T1w.nii or .nii.gz below sub-*/[ses-*/]anat")
     people = read_people(source, source, columns)
     taken, problems = _one_each(source, images)
+    known, unfit = people.facts((name.participant_id, name.session_id) for _, name in taken)
     masks = _masks(source)
-    scans = []
-    for path, name in taken:
-        key = (name.participant_id, name.session_id)
-        mask, place = _mask_of(name, masks.get(key, [])), path.relative_to(source).as_posix()
-        scans.append(people.scan(*key, path=path, mask_path=mask, source=place))
-    problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
+    scans = [
+        Scan(
+            participant_id=name.participant_id,
+            session_id=name.session_id,
+            path=path,
+            mask_path=_mask_of(name, masks.get((name.participant_id, name.session_id), [])),
+            source=path.relative_to(source).as_posix(),
+            **vars(known[name.participant_id, name.session_id]),
+        )
+        for path, name in taken
+    ]
+    problems += [*people.problems, *people.unmatched(s.participant_id for s in scans), *unfit]
     return Cohort(
         root=source,
         layout="bids",

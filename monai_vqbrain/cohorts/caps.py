@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from monai_vqbrain.cohorts.bids import another_scan
-from monai_vqbrain.cohorts.cohort import Cohort, Problem, visit_order
+from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.names import is_nifti
 from monai_vqbrain.cohorts.people import Key, read_people
 
@@ -42,11 +42,19 @@ def read_caps(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
     tables = top.parent if top.name == "subjects" else top
     people = read_people(tables, top, columns)
     used, problems = _one_each(source, _images(top))
+    known, unfit = people.facts(used)
     scans = [
-        people.scan(*key, path=path, space=SPACE, source=path.relative_to(source).as_posix())
+        Scan(
+            participant_id=key[0],
+            session_id=key[1],
+            path=path,
+            space=SPACE,
+            source=path.relative_to(source).as_posix(),
+            **vars(known[key]),
+        )
         for key, path in used.items()
     ]
-    problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
+    problems += [*people.problems, *people.unmatched(s.participant_id for s in scans), *unfit]
     return Cohort(
         root=source,
         layout="caps",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {  # the first that a table has is tak
     "sex": ("sex", "gender"),
     "age": ("age", "age_bl"),
     "participant": ("participant_id", "participant", "subject_id", "subject", "ptid", "id"),
-    "session": ("session_id", "session", "visit"),
+    "session": ("session_id", "session", "visit", "visit_id", "viscode", "timepoint"),
     "file": ("filename", "file", "path", "image"),
     "image id": ("image data id", "image_id", "image id", "image_data_id"),
 }
@@ -50,6 +51,39 @@ class Facts:
             sex=self.sex or other.sex,
             age=other.age if self.age is None else self.age,
         )
+
+
+def settle(layers: Iterable[Iterable[Facts]]) -> tuple[Facts, list[str]]:
+    """What several rows say together, and the roles in which they differ, which stay missing.
+
+    Args:
+        layers: rows of equal standing in each; the first layer that says something of a role
+            decides it, and empty cells never replace full ones.
+
+    Example:
+        >>> settle([[Facts(age=60, sex="F"), Facts(age=65)], [Facts(diagnosis="AD", age=70)]])
+        (Facts(diagnosis='AD', sex='F', age=None), ['age'])
+    """
+    rows = [list(layer) for layer in layers]
+    known: dict[str, Any] = {}
+    differ = []
+    for role in ROLES:
+        said = ({getattr(row, role) for row in layer} - {"", None} for layer in rows)
+        values = next((found for found in said if found), set())
+        if len(values) == 1:
+            known[role] = values.pop()
+        elif values:
+            differ.append(role)
+    return Facts(**known), differ
+
+
+def cell(row: Mapping[str, str], column: str | None) -> str:
+    """A cell that names something; empty where there is no such column, or it holds n/a.
+
+    Unlike in `facts`, NA, null and nan are names.
+    """
+    text = row[column].strip() if column is not None else ""
+    return "" if text.lower() == "n/a" else text
 
 
 def records(table: pd.DataFrame) -> list[dict[str, str]]:

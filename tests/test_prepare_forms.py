@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import tiny_prior, tiny_vqvae
 from PIL import Image
+from test_prepare import brain_image
 
 from monai_vqbrain.cohorts import Scan, make_phantom, read_cohort
 from monai_vqbrain.errors import UnusableImageError, UsageError
@@ -209,3 +210,18 @@ def test_without_dcm2niix_it_says_what_to_install(
     scan = Scan(participant_id="a", path=tmp_path, form="dicom", files=(tmp_path / "a.dcm",))
     with pytest.raises(UsageError, match=r"pip install 'monai-vqbrain\[dicom\]'"):
         converted_volume(scan, tmp_path / "volumes")
+
+
+def test_the_run_in_its_source_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        brain_image(number).to_filename(tmp_path / f"sub-{number}_T1w.nii")
+    monkeypatch.chdir(tmp_path)
+    prepare_slices(".", "run", FRAME)
+    table = Path("run/2-slices/slices.tsv").read_bytes()
+    capsys.readouterr()
+    prepare_slices(".", "run", FRAME)
+    assert "2-slices is up to date" in capsys.readouterr().out
+    assert Path("run/2-slices/slices.tsv").read_bytes() == table
+    assert len(check(".").cohort.scans) == 3

@@ -169,6 +169,8 @@ def slicing_options(command: Command) -> Command:
         click.option("--column", "columns", multiple=True,
                      type=NameValue("NAME=COLUMN", "diagnosis=group"),
                      help="Which column holds diagnosis, sex or age."),
+        click.option("--table", type=FILE, metavar="FILE",
+                     help="The table of participants or files, instead of those in SOURCE."),
         click.option("--exclude", type=FILE, callback=_names, metavar="FILE",
                      help="Leave out the participants or scans that it names, one per line (see "
                      "qc/index.html)."),

@@ -238,6 +238,60 @@ def test_a_dataset_without_participants_table_is_read(tmp_path: Path) -> None:
     assert [p.problem for p in cohort.problems] == ["there is none, or it has no participant_id"]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sub-2_T1W.nii.gz", "ends in T1W and not in T1w, passed over"),
+        ("sub-2_t1w.nii", "ends in t1w and not in T1w, passed over"),
+        ("sub-2_T1w.NII.GZ", "its ending has capitals, passed over"),
+        ("sub-2_acq-mp_rage_T1w.nii", "its name or a label in it is not BIDS', passed over"),
+        ("sub-2_S_0295_T1w.nii", "its name or a label in it is not BIDS', passed over"),
+        ("sub-2_ses-a b_T1w.nii", "its name or a label in it is not BIDS', passed over"),
+        ("T1.nii", "its name or a label in it is not BIDS', passed over"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["sub-2/anat", "sub-2/ses-1/anat"])
+def test_names_that_are_passed_over_are_said(
+    tmp_path: Path, name: str, said: str, folder: str
+) -> None:
+    dataset(tmp_path, "sub-1_T1w.nii", "sub-1_T2w.nii", "sub-1_desc-brain_mask.nii")
+    write(tmp_path / "participants.tsv", "participant_id", "sub-1")
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / name).touch()
+    assert list(by_name(tmp_path)) == ["sub-1"]
+    assert problems(tmp_path) == [(f"{folder}/{name}", said)]
+
+
+def test_images_outside_of_anat_are_said(tmp_path: Path) -> None:
+    dataset(tmp_path, "sub-1_T1w.nii", "sub-1_run-2_T1w.nii")
+    write(tmp_path / "participants.tsv", "participant_id", "sub-1")
+    for place in (
+        "sub-2/sub-2_T1w.nii",
+        "derivatives/x/sub-1/sub-1_T1w.nii",
+        "sub-1/dwi/a_dwi.nii",
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    assert problems(tmp_path)[1:] == [
+        ("sub-2/sub-2_T1w.nii", "does not lie in sub-*/[ses-*/]anat, passed over")
+    ]
+
+
+def test_a_dataset_of_wrong_names_only_says_the_first(tmp_path: Path) -> None:
+    words = r"\[ses-\*/\]anat; sub-1/anat/sub-1_T1W.nii ends in T1W and not in T1w"
+    with pytest.raises(VQBrainError, match=words):
+        read_cohort(dataset(tmp_path, "sub-1_T1W.nii", "sub-2_T1W.nii"))
+
+
+def test_a_table_may_be_named(tmp_path: Path) -> None:
+    dataset(tmp_path, "sub-1_T1w.nii")
+    write(tmp_path / "participants.tsv", "participant_id age", "sub-1 60")
+    write(tmp_path / "clinic.tsv", "id age", "1 61", "2 50")
+    cohort = read_cohort(tmp_path, table=tmp_path / "clinic.tsv")
+    assert [scan.age for scan in cohort.scans] == [61.0]
+    assert [(p.path, p.problem) for p in cohort.problems] == [("sub-2", "has no T1w image")]
+
+
 def test_a_dataset_without_t1_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VQBrainError, match=r"has no \*_T1w.nii or .nii.gz below sub-"):
         read_cohort(dataset(tmp_path, "sub-1_T2w.nii"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -85,6 +85,11 @@ class People:
                 problems += [Problem(name, problem, CONFLICT) for problem in said]
             problems += _without_scan(participant, rows, of_participant)
         return found, problems
+
+    def with_rows(self, rows: Iterable[Row]) -> People:
+        """The same with further rows."""
+        known = [row for of_participant in self.rows.values() for row in of_participant]
+        return replace(self, rows=by_participant([*known, *rows]))
 
     def unmatched(self, scanned: Iterable[str]) -> list[Problem]:
         """A line for each participant with a row and no image, and for each with no row."""

@@ -103,7 +103,8 @@ def make_plan(
     Raises:
         UsageError: if the source is not a cohort, or an option does not apply to it.
     """
-    cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
+    cohort = read_cohort(source, options.layout, options.columns, options.table)
+    cohort = cohort.without(options.exclude)
     _check_pictures(cohort, options)
     inputs = scan_inputs(cohort.scans) if run else {}
     previous = (read_provenance(run.slices) or {}).get("options", {}) if run else {}

@@ -89,6 +89,7 @@ class Cohort:
         columns: which column of the source became diagnosis, sex and age.
         simulated: the images are made, not taken.
         notes: what everybody who uses it should know.
+        groups: participants who share an image, and so a split.
     """
 
     root: Path
@@ -98,6 +99,7 @@ class Cohort:
     columns: dict[str, str] = field(default_factory=dict)
     simulated: bool = False
     notes: tuple[str, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
 
     def without(self, names: Collection[str]) -> Cohort:
         """The cohort without some participants or scans, a line for each scan that is left out.

@@ -70,6 +70,25 @@ def test_a_table_goes_before_the_headers(tmp_path: Path) -> None:
     assert [p.problem for p in cohort.problems] == ["is not in people.csv"]
 
 
+def test_rows_for_each_visit_are_found_by_date(tmp_path: Path) -> None:
+    slices(tmp_path / "a")
+    slices(tmp_path / "b", number=2, StudyDate="20070502")
+    (tmp_path / "t.tsv").write_text(
+        "participant_id\tsession\tdx\nanna_1\t20060418\tMCI\nanna_1\t2007-05-02\tAD\n"
+    )
+    cohort = read_cohort(tmp_path)
+    assert [scan.diagnosis for scan in cohort.scans] == ["MCI", "AD"]
+    assert (cohort.problems, cohort.notes) == ((), ())
+
+
+def test_identifiers_of_headers_are_no_paths(tmp_path: Path) -> None:
+    slices(tmp_path / "a", PatientID="../../X")
+    slices(tmp_path / "b", number=2, PatientID="X")
+    found = [scan.participant_id for scan in read_cohort(tmp_path).scans]
+    assert found[0] == "X"
+    assert found[1].startswith("X~")
+
+
 def test_series_of_one_folder_are_parted_and_t1_is_chosen(tmp_path: Path) -> None:
     slices(tmp_path, 1, SeriesDescription="localizer")
     slices(tmp_path, 2)
@@ -88,8 +107,11 @@ def test_series_of_one_folder_are_parted_and_t1_is_chosen(tmp_path: Path) -> Non
 
 def test_without_an_id_the_folder_names_the_person(tmp_path: Path) -> None:
     slices(tmp_path / "p7", PatientID="", StudyDate="", PatientAge="")
-    (scan,) = read_cohort(tmp_path).scans
+    cohort = read_cohort(tmp_path)
+    (scan,) = cohort.scans
     assert (scan.name, scan.age) == ("p7", None)
+    (note,) = cohort.notes
+    assert note.startswith("1 series without PatientID count as one participant each")
 
 
 def test_no_t1_is_refused_by_what_there_is(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from monai_vqbrain.cohorts.table_file import read_table
 
 Key = tuple[str, str]  # participant, session
 CONFLICT = "mend the table, or name the right one with --table; until then this is missing"
+NO_ROW = "add a row for it; until then only what all of the participant's rows agree on is known"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class People:
             for session, (known, said) in _match(rows, of_participant).items():
                 found[participant, session] = known
                 name = f"{participant} {session}".strip()
-                problems += [Problem(name, problem, CONFLICT) for problem in said]
+                problems += [Problem(name, problem, advice) for problem, advice in said]
             problems += _without_scan(participant, rows, of_participant)
         return found, problems
 
@@ -184,13 +185,15 @@ def _sessions(folder: Path, subjects: Path) -> tuple[list[pd.DataFrame], list[Pr
     return tables, problems
 
 
-def _match(rows: Sequence[Row], sessions: Sequence[str]) -> dict[str, tuple[Facts, list[str]]]:
+def _match(
+    rows: Sequence[Row], sessions: Sequence[str]
+) -> dict[str, tuple[Facts, list[tuple[str, str]]]]:
     """What a participant's rows say of each session, and what of it does not fit."""
     about = {row.session: find_session(row.session, sessions) for row in rows if row.session}
     person = [row.facts for row in rows if not row.session]
     visits = [row for row in rows if row.session]
     sexes = [Facts(sex=row.facts.sex) for row in rows]  # the same at every visit
-    found: dict[str, tuple[Facts, list[str]]] = {}
+    found: dict[str, tuple[Facts, list[tuple[str, str]]]] = {}
     for session in sessions:
         own = [row for row in visits if about[row.session] == session]
         layers = [
@@ -200,9 +203,9 @@ def _match(rows: Sequence[Row], sessions: Sequence[str]) -> dict[str, tuple[Fact
             sexes if own else [row.facts for row in visits],
         ]
         known, differ = settle(layers)
-        said = [f"its rows differ in {', '.join(differ)}"] if differ else []
+        said = [(f"its rows differ in {', '.join(differ)}", CONFLICT)] if differ else []
         if visits and not own and session:
-            said = [f"no row is about this visit, only about {', '.join(about)}", *said]
+            said.append((f"no row is about this visit, only about {', '.join(about)}", NO_ROW))
         found[session] = known, said
     return found
 

@@ -119,6 +119,25 @@ def test_a_visit_that_no_row_is_about_has_what_all_rows_agree_on(tmp_path: Path)
     ]
 
 
+def test_values_of_the_first_visit_are_not_those_of_a_visit_that_no_row_is_about(
+    tmp_path: Path,
+) -> None:
+    dataset(tmp_path, "sub-01_ses-M000_T1w.nii", "sub-01_ses-M006_T1w.nii", "sub-01_T1w.nii")
+    write(tmp_path / "participants.tsv", "participant_id sex age_bl diagnosis_sc", "sub-01 F 70 CN")
+    write(tmp_path / "sub-01" / "sub-01_sessions.tsv", "session_id age diagnosis",
+          "ses-M00 70 CN", "ses-M12 71 Dementia")  # fmt: skip
+    assert facts(tmp_path) == {
+        "sub-01": ("CN", "F", 70.0),
+        "sub-01_ses-M000": ("CN", "F", 70.0),
+        "sub-01_ses-M006": ("", "F", None),
+    }
+    assert sorted(problems(tmp_path)) == [
+        ("sub-01", "its rows about ses-M12 belong to no image"),
+        ("sub-01 ses-M006", "its rows differ in diagnosis, age"),
+        ("sub-01 ses-M006", "no row is about this visit, only about ses-M00, ses-M12"),
+    ]
+
+
 def test_two_rows_of_one_visit_are_merged_or_said_to_differ(tmp_path: Path) -> None:
     dataset(tmp_path, "sub-01_ses-1_T1w.nii", "sub-02_ses-1_T1w.nii")
     write(tmp_path / "participants.tsv", "participant_id session age sex dx", "sub-01 1 60 F n/a",

@@ -18,10 +18,13 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {  # the first that a table has is tak
     "sex": ("sex", "gender"),
     "age": ("age", "age_bl"),
     "participant": ("participant_id", "participant", "subject_id", "subject", "ptid", "id"),
-    "session": ("session_id", "session", "visit", "visit_id", "viscode", "timepoint"),
+    "session": (
+        "session_id", "session", "ses", "visit", "visit_id", "visit_code", "viscode", "timepoint",
+        "time_point", "wave",
+    ),
     "file": ("filename", "file", "path", "image"),
     "image id": ("image data id", "image_id", "image id", "image_data_id"),
-}
+}  # fmt: skip
 
 DIAGNOSES = {
     "cn": "CN",

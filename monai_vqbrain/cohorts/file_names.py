@@ -90,7 +90,10 @@ def loose_name(path: Path) -> BidsName | None:
 
 
 def people_by_name(images: Sequence[Path]) -> tuple[dict[Path, tuple[str, str]], list[Path]]:
-    """Participant and session of each file by its name, by its folder where names repeat.
+    """Participant and session of each file by its name.
+
+    Other names than BIDS' go by their folders where they repeat, as in `p1/T1.nii`, `p2/T1.nii`,
+    unless there are more names than folders.
 
     Args:
         images: the files, relative to the source.
@@ -110,9 +113,10 @@ def people_by_name(images: Sequence[Path]) -> tuple[dict[Path, tuple[str, str]],
             unnamed.append(path)
             folders[plain(path)].add(path.parent)
     repeat = any(len(places) > 1 for places in folders.values())
+    places = {path.parent for path in unnamed if path.parent.parts}
+    by_folder = repeat and len(places) >= len(folders)  # else folders tell fewer people apart
     for path in unnamed:
-        by_folder = "_".join(path.parent.parts) if repeat else ""
-        found[path] = by_folder or plain(path), ""
+        found[path] = ("_".join(path.parent.parts) * by_folder or plain(path)), ""
     return found, unnamed
 
 

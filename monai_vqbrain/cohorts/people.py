@@ -202,6 +202,8 @@ def _match(
             person,
             sexes if own else [row.facts for row in visits],
         ]
+        if visits and not own and session:  # neither a first visit's values nor another's
+            layers = [[row.facts for row in rows]]
         known, differ = settle(layers)
         said = [(f"its rows differ in {', '.join(differ)}", CONFLICT)] if differ else []
         if visits and not own and session:

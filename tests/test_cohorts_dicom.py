@@ -111,7 +111,7 @@ def test_without_an_id_the_folder_names_the_person(tmp_path: Path) -> None:
     (scan,) = cohort.scans
     assert (scan.name, scan.age) == ("p7", None)
     (note,) = cohort.notes
-    assert note.startswith("1 series without PatientID count as one participant each")
+    assert note.startswith("1 of 1 series count as one participant each")
 
 
 def test_no_t1_is_refused_by_what_there_is(tmp_path: Path) -> None:

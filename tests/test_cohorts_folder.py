@@ -48,7 +48,9 @@ def test_without_a_table_each_file_is_a_person_and_this_is_said(tmp_path: Path) 
     assert problem.problem == said
     assert "add a table with filename, participant_id, session_id" in problem.advice
     (note,) = cohort.notes
-    assert note.startswith("2 files count as one participant each, since nothing says whom they")
+    assert note.startswith(
+        "2 of 3 files count as one participant each, since nothing says whom they"
+    )
     assert "may be in two splits" in note
     assert note.endswith("add a table with filename, participant_id, session_id")
 
@@ -308,12 +310,12 @@ def test_results_of_this_package_are_no_source(tmp_path: Path) -> None:
     (tmp_path / "out" / "a" / "provenance.json").write_text('{"versions": {"monai-vqbrain": "1"}}')
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "provenance.json").write_text("{}")
-    folder(tmp_path, "other/sub-2_T1w.nii")
+    folder(tmp_path, "other/sub-2_T1w.nii", "run/sub-3_T1w.nii", "run/3-vqvae.partial/b.nii")
     cohort = read_cohort(tmp_path)
-    assert [scan.participant_id for scan in cohort.scans] == ["sub-1", "sub-2"]
+    assert [scan.participant_id for scan in cohort.scans] == ["sub-1", "sub-2", "sub-3"]
     said = "holds results of vqbrain, which are no source"
     assert [(p.path, p.problem) for p in cohort.problems] == [
         ("half", said), ("out/a", said), ("run", said),
     ]  # fmt: skip
     with pytest.raises(UsageError, match="no NIfTI or DICOM that could be read"):
-        read_cohort(tmp_path / "run")
+        read_cohort(tmp_path / "half")

@@ -17,7 +17,7 @@ from monai_vqbrain.cohorts.people import bare
 from monai_vqbrain.cohorts.walk import walk
 from monai_vqbrain.errors import UsageError, VQBrainError
 
-NO_ID = "set PatientID in the headers, or give NIfTI files and a table of them"
+NO_ID = "set PatientID, which is empty, in the headers, or give NIfTI files and a table of them"
 MAGIC = b"DICM"  # after a preamble of 128 bytes
 TAGS = [
     "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "StudyDate",
@@ -131,7 +131,7 @@ def read_dicom(
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
         columns=people.columns,
-        notes=assumed_note(sum(not s.has_id for s in used), "series without PatientID", NO_ID),
+        notes=assumed_note([not series.has_id for series in used], "series", NO_ID),
     )
 
 

@@ -110,18 +110,19 @@ def read_folder(
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
         columns=people.columns,
-        notes=assumed_note(sum(one.assumed for one in used), "files", NEEDED),
+        notes=assumed_note([one.assumed for one in used], "files", NEEDED),
     )
 
 
-def assumed_note(count: int, what: str, advice: str) -> tuple[str, ...]:
+def assumed_note(assumed: Sequence[bool], what: str, advice: str) -> tuple[str, ...]:
     """The note that images count as participants, if any do."""
-    if not count:
+    if not any(assumed):
         return ()
+    share = f"{sum(assumed)} of {len(assumed)} {what}"
     note = (
-        f"{count} {what} count as one participant each, since nothing says whom they show: a "
-        "participant scanned twice may be in two splits, so that test figures look better than "
-        f"they are; {advice}"
+        f"{share} count as one participant each, since nothing says whom they show: a participant "
+        "scanned twice may be in two splits, so that test figures look better than they are; "
+        f"{advice}"
     )
     return (note,)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from monai_vqbrain.cohorts.cohort import Problem
@@ -22,9 +21,9 @@ def walk(source: Path) -> tuple[list[Path], list[Problem]]:
         source: the folder.
 
     Returns:
-        The files in order, and a line for each folder that cannot be read, each run folder or other
-        result of this package, which is not entered, and each link that leads nowhere or back to a
-        folder above it.
+        The files in order, and a line for each folder that cannot be read, each that holds the
+        stages of a run or is another result of this package, which are left out, and each link that
+        leads nowhere or back to a folder above it.
     """
     seen = _Walk(source)
     seen.enter(source, frozenset())
@@ -46,12 +45,16 @@ class _Walk:
         except OSError as error:
             self._say(folder, f"cannot be read ({error.strerror})", "allow yourself to read it")
             return
-        if folder != self.source and is_result(folder, {entry.name for entry in found}):
-            self._say(folder, RESULT, "nothing, or put it elsewhere")
+        names = {entry.name for entry in found}
+        stages = [entry for entry in found if entry.name.removesuffix(".partial") in STAGES]
+        result = folder != self.source and "provenance.json" in names and is_result(folder)
+        if stages or result:
+            self._say(folder, RESULT, "nothing, or put them elsewhere")
+        if result:
             return
         here = above | {folder.resolve()}
         for entry in found:
-            if entry.name[0] != ".":
+            if entry.name[0] != "." and entry not in stages:
                 self._add(folder / entry.name, entry, here)
 
     def _add(self, path: Path, entry: os.DirEntry[str], here: frozenset[Path]) -> None:
@@ -70,21 +73,13 @@ class _Walk:
         self.problems.append(Problem(path.relative_to(self.source).as_posix(), problem, advice))
 
 
-def is_result(folder: Path, names: AbstractSet[str]) -> bool:
-    """The folder is a run, a stage of one, or another result that this package has written.
-
-    Args:
-        folder: the folder.
-        names: of what lies in it.
-    """
-    if folder.name in STAGES or any(name.removesuffix(".partial") in STAGES for name in names):
-        return True
-    if "provenance.json" not in names:
-        return False
+def is_result(folder: Path) -> bool:
+    """The folder is a finished result of this package, by its provenance."""
     try:
-        return '"monai-vqbrain"' in (folder / "provenance.json").read_text(errors="replace")
+        text = (folder / "provenance.json").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
+    return '"monai-vqbrain"' in text
 
 
 def entries(folder: Path) -> list[Path]:

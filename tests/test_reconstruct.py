@@ -574,8 +574,8 @@ def test_participants_are_known_by_their_file_or_their_name(
     assert people.find(Path(f"{who}_slice-3.png"), "") == who
     assert people.find(Path(f"{who}/mri/brain.mgz"), "") == who
     assert people.find(Path(f"{who}1_T1w.nii.gz"), "") is None
-    people.splits[safe_id("anna 1")] = "test"
-    assert people.find(Path("anna 1/mri/brain.mgz"), "") == safe_id("anna 1")
+    people.splits[safe_id("anna#1")] = "test"
+    assert people.find(Path("anna#1/mri/brain.mgz"), "") == safe_id("anna#1")
     assert people.splits[who] == "validation"
 
 

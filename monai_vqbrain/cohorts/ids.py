@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 
-SAFE = re.compile(r"\w[\w.+-]*")
+SAFE = re.compile(r"\w([\w.+ -]*[\w.+-])?")
 MARK = "~"  # before a hash; no safe identifier contains it
 MAX_BYTES = 80  # a file name holds 255: two identifiers and what else it says
 READABLE_BYTES = 60  # of an identifier that is replaced

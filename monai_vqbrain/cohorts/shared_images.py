@@ -1,4 +1,4 @@
-"""The same image under two names: they must not be in two splits."""
+"""The same image under two participants: they must not be in two splits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan
 
 
 def with_shared_images(cohort: Cohort, described: Mapping[str, Mapping[str, Any]]) -> Cohort:
-    """The cohort with the groups of participants who share an image, and a line for each repeat.
+    """The cohort with the groups of participants who share an image, and a line for each but one.
 
     Args:
         cohort: any cohort.
@@ -23,7 +23,7 @@ def with_shared_images(cohort: Cohort, described: Mapping[str, Mapping[str, Any]
         about = described.get(scan.source, {})
         if about.get("bytes"):
             scans[about["sha256"]].append(scan)
-    repeats = [same for same in scans.values() if len(same) > 1]
+    repeats = [same for same in scans.values() if len({s.participant_id for s in same}) > 1]
     problems = [
         Problem(
             scan.source,

@@ -297,11 +297,22 @@ def test_a_flat_download_of_lonis_archive_is_joined_by_image_id(tmp_path: Path) 
     (tmp_path / "PPMI.csv").write_text(
         '"Image Data ID","Subject","Group","Sex","Age","Visit"\n'
         '"I216485","3001","PD","M","60","1"\n"300","3001","PD","M","62","4"\n'
+        '"I7","3002","PD","M","60","1"\n'
     )
     cohort = read_cohort(tmp_path)
     found = [(s.participant_id, s.session_id, s.diagnosis, s.age) for s in cohort.scans]
     assert found == [("3001", "1", "PD", 60.0), ("3001", "4", "PD", 62.0)]
-    assert (cohort.problems, cohort.notes) == ((), ())
+    assert [(p.path, p.problem) for p in cohort.problems] == [
+        ("I7", "is in PPMI.csv and has no file")
+    ]
+    assert cohort.notes == ()
+
+
+def test_a_table_of_socioeconomic_status_has_no_sessions(tmp_path: Path) -> None:
+    folder(tmp_path, "a.nii", "b.nii")
+    (tmp_path / "t.csv").write_text("ID,M/F,SES,Age\na,F,2,70\nb,M,,71\n")
+    found = [(scan.session_id, scan.age) for scan in read_cohort(tmp_path).scans]
+    assert found == [("", 70.0), ("", 71.0)]
 
 
 def test_results_of_this_package_are_no_source(tmp_path: Path) -> None:

@@ -17,9 +17,12 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {  # the first that a table has is tak
     "diagnosis": ("diagnosis", "diagnosis_sc", "group", "dx"),
     "sex": ("sex", "gender"),
     "age": ("age", "age_bl"),
-    "participant": ("participant_id", "participant", "subject_id", "subject", "ptid", "id"),
+    "participant": (
+        "participant_id", "participant id", "participant", "subject_id", "subject id", "subject",
+        "ptid", "id",
+    ),
     "session": (
-        "session_id", "session", "ses", "visit", "visit_id", "visit_code", "viscode", "timepoint",
+        "session_id", "session", "visit", "visit_id", "visit_code", "viscode", "timepoint",
         "time_point", "wave",
     ),
     "file": ("filename", "file", "path", "image"),

@@ -68,6 +68,12 @@ class FolderTables:
             else:
                 problem = f"is in {self.people.where} and is no image here"
                 problems.append(Problem(name, problem, "nothing, or add the image"))
+        numbers = {image_number(path) for path in images}
+        problems += [
+            Problem(f"I{number}", f"is in {self.people.where} and has no file", "download it again")
+            for number, _ in self.images
+            if number not in numbers
+        ]
         for path in images:
             found[path] += [row for number, row in self.images if number == image_number(path)]
         return dict(found), problems

@@ -151,7 +151,13 @@ def test_two_rows_of_one_visit_are_merged_or_said_to_differ(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("first", "later"),
-    [("ses-M00", "ses-M12"), ("M000", "M012"), ("m0", "m12"), ("bl", "Month_12")],
+    [
+        ("ses-M00", "ses-M12"),
+        ("M000", "M012"),
+        ("m0", "m12"),
+        ("bl", "Month_12"),
+        ("SES-m0", "Ses-M12"),
+    ],
 )
 def test_labels_of_sessions_may_differ_in_form(tmp_path: Path, first: str, later: str) -> None:
     dataset(tmp_path, "sub-01_ses-M000_T1w.nii", "sub-01_ses-M012_T1w.nii")

@@ -47,4 +47,4 @@ def session_key(label: str) -> str:
 
 
 def _bare(label: str) -> str:
-    return label.strip().removeprefix("ses-")
+    return re.sub(r"^ses-", "", label.strip(), flags=re.IGNORECASE)

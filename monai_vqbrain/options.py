@@ -139,7 +139,11 @@ def image_options(command: Command) -> Command:
 
 def _names(_context: click.Context, _option: click.Parameter, path: Path | None) -> tuple[str, ...]:
     """The first cell of each line of a file, but for empty lines and the header of a qc.tsv."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    if path is None:
+        return ()
+    from monai_vqbrain.cohorts.table_file import decode  # pandas: only where a list is given
+
+    lines = decode(path.read_bytes())[0].splitlines()
     names = (line.split("\t")[0].strip() for line in lines)
     return tuple(name for name in names if name not in ("", "scan"))
 
@@ -165,6 +169,8 @@ def slicing_options(command: Command) -> Command:
         click.option("--column", "columns", multiple=True,
                      type=NameValue("NAME=COLUMN", "diagnosis=group"),
                      help="Which column holds diagnosis, sex or age."),
+        click.option("--table", type=FILE, metavar="FILE",
+                     help="The table of participants or files, instead of those in SOURCE."),
         click.option("--exclude", type=FILE, callback=_names, metavar="FILE",
                      help="Leave out the participants or scans that it names, one per line (see "
                      "qc/index.html)."),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
@@ -15,7 +13,6 @@ from monai_vqbrain.cohorts.columns import (
     facts,
     read_age,
     read_diagnosis,
-    read_table,
 )
 from monai_vqbrain.errors import UsageError
 
@@ -76,7 +73,16 @@ def test_diagnoses(text: str, diagnosis: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "age"),
-    [("71", 71.0), ("71.4", 71.4), ("89+", 89.0), ("n/a", None), ("-4", None), ("1931", None)],
+    [
+        ("71", 71.0),
+        ("71.4", 71.4),
+        ("71,4", 71.4),
+        ("71,4,1", None),
+        ("89+", 89.0),
+        ("n/a", None),
+        ("-4", None),
+        ("1931", None),
+    ],
 )
 def test_ages(text: str, age: float | None) -> None:
     assert read_age(text) == age
@@ -97,28 +103,3 @@ def test_facts_of_a_visit_go_before_those_of_the_person() -> None:
 def test_describe_says_which_column_is_asked_first() -> None:
     chosen = [{"diagnosis": "diagnosis", "age": "age"}, {"diagnosis": "diagnosis_sc", "age": "age"}]
     assert describe_columns(chosen) == {"diagnosis": "diagnosis, else diagnosis_sc", "age": "age"}
-
-
-def test_values_stay_text(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text('\ufeff"id", "age"\n"007","n/a"\n', encoding="utf-8")
-    found, problems = read_table(tmp_path / "t.csv")
-    assert found.to_dict("records") == [{"id": "007", "age": "n/a"}]
-    assert problems == []
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"a,b\n1,2\n1,2,3\n", "a,b\n1,ä\n1,2,3\n".encode("latin-1")]
-)
-def test_a_file_that_is_no_table_is_said_and_empty(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "t.csv").write_bytes(content)
-    found, (problem,) = read_table(tmp_path / "t.csv")
-    assert found.empty
-    assert problem.path == "t.csv"
-    assert problem.problem.startswith("cannot be read as a table (")
-
-
-def test_another_encoding_is_read_and_said(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_bytes("id,group\nMüller,AD\n".encode("latin-1"))
-    found, (problem,) = read_table(tmp_path / "t.csv")
-    assert found.to_dict("records") == [{"id": "Müller", "group": "AD"}]
-    assert problem.problem == "is not UTF-8, read as Latin-1"

@@ -17,7 +17,7 @@ pydicom = pytest.importorskip("pydicom")
 def slices(folder: Path, number: int = 1, ending: str = ".dcm", **head: Any) -> list[Path]:
     """Two files of one series without pixels."""
     folder.mkdir(parents=True, exist_ok=True)
-    known = {"PatientID": "anna 1", "StudyDate": "20060418", "PatientSex": "F"}
+    known = {"PatientID": "anna_1", "StudyDate": "20060418", "PatientSex": "F"}
     known |= {"PatientAge": "070Y", "SeriesDescription": "t1_mprage_sag"}
     paths = []
     for index in range(2):
@@ -49,6 +49,15 @@ def test_headers_say_who_and_when(tmp_path: Path, ending: str) -> None:
     )
 
 
+def test_participants_whose_ids_differ_in_a_blank_are_two(tmp_path: Path) -> None:
+    slices(tmp_path / "a", PatientID="anna 1")
+    slices(tmp_path / "b", number=2, PatientID="anna_1")
+    (tmp_path / "people.csv").write_text("id,dx\nanna 1,AD\nanna_1,CN\n")
+    scans = {scan.path.name: scan for scan in read_cohort(tmp_path).scans}
+    assert (scans["a"].participant_id, scans["b"].participant_id) == ("anna 1", "anna_1")
+    assert (scans["a"].diagnosis, scans["b"].diagnosis) == ("AD", "CN")
+
+
 def test_a_table_goes_before_the_headers(tmp_path: Path) -> None:
     slices(tmp_path / "a")
     slices(tmp_path / "b", number=2, PatientID="ben")
@@ -58,6 +67,25 @@ def test_a_table_goes_before_the_headers(tmp_path: Path) -> None:
     assert (anna.diagnosis, anna.age, anna.sex) == ("AD", 71, "F")
     assert (ben.diagnosis, ben.age) == ("", 70)
     assert [p.problem for p in cohort.problems] == ["is not in people.csv"]
+
+
+def test_rows_for_each_visit_are_found_by_date(tmp_path: Path) -> None:
+    slices(tmp_path / "a")
+    slices(tmp_path / "b", number=2, StudyDate="20070502")
+    (tmp_path / "t.tsv").write_text(
+        "participant_id\tsession\tdx\nanna_1\t20060418\tMCI\nanna_1\t2007-05-02\tAD\n"
+    )
+    cohort = read_cohort(tmp_path)
+    assert [scan.diagnosis for scan in cohort.scans] == ["MCI", "AD"]
+    assert (cohort.problems, cohort.notes) == ((), ())
+
+
+def test_identifiers_of_headers_are_no_paths(tmp_path: Path) -> None:
+    slices(tmp_path / "a", PatientID="../../X")
+    slices(tmp_path / "b", number=2, PatientID="X")
+    found = [scan.participant_id for scan in read_cohort(tmp_path).scans]
+    assert found[0] == "X"
+    assert found[1].startswith("X~")
 
 
 def test_series_of_one_folder_are_parted_and_t1_is_chosen(tmp_path: Path) -> None:
@@ -78,8 +106,11 @@ def test_series_of_one_folder_are_parted_and_t1_is_chosen(tmp_path: Path) -> Non
 
 def test_without_an_id_the_folder_names_the_person(tmp_path: Path) -> None:
     slices(tmp_path / "p7", PatientID="", StudyDate="", PatientAge="")
-    (scan,) = read_cohort(tmp_path).scans
+    cohort = read_cohort(tmp_path)
+    (scan,) = cohort.scans
     assert (scan.name, scan.age) == ("p7", None)
+    (note,) = cohort.notes
+    assert note.startswith("1 of 1 series count as one participant each")
 
 
 def test_no_t1_is_refused_by_what_there_is(tmp_path: Path) -> None:

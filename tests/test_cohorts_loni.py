@@ -28,11 +28,19 @@ def brain(number: int) -> nib.Nifti1Image:
     return nib.Nifti1Image(phantom.volume[..., None].astype(np.int16), phantom.affine)
 
 
-def image(root: Path, person: str, series: str, date: str, number: int, leaf: str = "") -> Path:
+def image(
+    root: Path,
+    person: str,
+    series: str,
+    date: str,
+    number: int,
+    leaf: str = "",
+    study: str = "ADNI",
+) -> Path:
     """One file of the tree."""
-    folder = root / "ADNI" / person / series / date / (leaf or f"S{number + 1}")
+    folder = root / study / person / series / date / (leaf or f"S{number + 1}")
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"ADNI_{person}_MR_{series}_Br_20070319113623975_S{number + 1}_I{number}.nii"
+    name = f"{study}_{person}_MR_{series}_Br_20070319113623975_S{number + 1}_I{number}.nii"
     nib.save(brain(number), folder / name)
     return folder / name
 
@@ -194,3 +202,61 @@ def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
     image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1).unlink()
     with pytest.raises(VQBrainError, match="has no NIfTI or DICOM in <participant>/<series>/"):
         read_cohort(tmp_path)
+
+
+@pytest.mark.parametrize("study", ["PPMI", "AIBL", "OASIS3"])
+@pytest.mark.parametrize("folder", ["", "study", "above"])
+def test_other_studies_are_joined_by_image_id(
+    tmp_path: Path, study: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "download"
+    image(root, "3001", "SAG_3D_MPRAGE", FIRST, 216485, study=study)
+    image(root, "3001", "SAG_3D_MPRAGE", LATER, 300000, study=study)
+    image(root, "4", "Axial_FLAIR", FIRST, 5, study=study)
+    collection(root, ("I216485", "3001", "PD", "M", "60"), ("300000", "3001", "PD", "M", "61"))
+    source = {"": root, "study": root / study, "above": tmp_path}[folder]
+    cohort = read_cohort(source)
+    assert (cohort.layout, cohort.notes) == ("loni", ())
+    found = [(s.name, s.diagnosis, s.sex, s.age) for s in cohort.scans]
+    assert found == [("3001_2006-04-18", "PD", "M", 60.0), ("3001_2007-05-02", "PD", "M", 61.0)]
+    assert [p.path for p in cohort.problems] == ["Axial_FLAIR"]
+    monkeypatch.chdir(source)
+    assert [scan.age for scan in read_cohort(".").scans] == [60.0, 61.0]
+
+
+def test_rows_of_several_csvs_are_merged_or_said_to_differ(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
+    image(tmp_path, "002_S_0296", "MP-RAGE", FIRST, 2)
+    collection(
+        tmp_path, ("I1", "002_S_0295", "CN", "F", "85"), ("I2", "002_S_0296", "AD", "", "70")
+    )
+    collection(tmp_path, ("1", "002_S_0295", "", "F", ""), ("2", "002_S_0296", "MCI", "M", ""),
+               name="T1_later.csv")  # fmt: skip
+    cohort = read_cohort(tmp_path)
+    found = [(s.diagnosis, s.sex, s.age) for s in cohort.scans]
+    assert found == [("CN", "F", 85.0), ("", "M", 70.0)]
+    assert [(p.path, p.problem) for p in cohort.problems] == [
+        ("I2", "its rows differ in diagnosis")
+    ]
+    named = read_cohort(tmp_path, table=tmp_path / "T1_later.csv")
+    assert [scan.diagnosis for scan in named.scans] == ["", "MCI"]
+
+
+def test_an_image_of_two_subjects_is_said(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", "MP-RAGE", FIRST, 1)
+    collection(
+        tmp_path, ("I1", "002_S_0295", "CN", "F", "85"), ("I1", "009_S_0001", "CN", "F", "85")
+    )
+    assert only(tmp_path).participant_id == "002_S_0295"
+    assert ("I1", "its rows differ in subject") in [
+        (problem.path, problem.problem) for problem in read_cohort(tmp_path).problems
+    ]
+
+
+def test_a_participant_of_two_studies_is_said(tmp_path: Path) -> None:
+    image(tmp_path, "1", "MP-RAGE", FIRST, 1, study="AIBL")
+    image(tmp_path, "1", "MP-RAGE", LATER, 2, study="PPMI")
+    collection(tmp_path, ("I1", "1", "CN", "F", "85"), ("I2", "1", "PD", "F", "60"))
+    assert [(p.path, p.problem) for p in read_cohort(tmp_path).problems] == [
+        ("1", "is in several studies (AIBL, PPMI), taken for one participant")
+    ]

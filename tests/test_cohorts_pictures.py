@@ -62,6 +62,7 @@ def test_oasis_keeps_its_three_splits(tmp_path: Path) -> None:
                       for folder, case in folders.items() for index in (10, 2)))  # fmt: skip
     cohort = read_cohort(tmp_path)
     assert cohort.layout == "oasis"
+    assert cohort.notes[0].startswith("the ids of the OASIS pictures number scans")
     assert [path.name for path in cohort.scans[0].files] == [
         "case_001_slice_2.nii.png",
         "case_001_slice_10.nii.png",
@@ -73,3 +74,12 @@ def test_oasis_keeps_its_three_splits(tmp_path: Path) -> None:
 def test_pictures_have_no_columns(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--column age=x: no such column, the source has no table"):
         read_cohort(ad_nc(tmp_path), columns={"age": "x"})
+
+
+def test_a_table_is_refused(tmp_path: Path) -> None:
+    for folder in ("train/AD", "test/NC"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1_2.jpeg").touch()
+    (tmp_path / "t.csv").write_text("id\n1\n")
+    with pytest.raises(UsageError, match="--table .*t.csv: a set of pictures has no table"):
+        read_cohort(tmp_path, table=tmp_path / "t.csv")

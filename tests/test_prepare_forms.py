@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import tiny_prior, tiny_vqvae
 from PIL import Image
+from test_prepare import brain_image
 
 from monai_vqbrain.cohorts import Scan, make_phantom, read_cohort
 from monai_vqbrain.errors import UnusableImageError, UsageError
@@ -209,3 +210,39 @@ def test_without_dcm2niix_it_says_what_to_install(
     scan = Scan(participant_id="a", path=tmp_path, form="dicom", files=(tmp_path / "a.dcm",))
     with pytest.raises(UsageError, match=r"pip install 'monai-vqbrain\[dicom\]'"):
         converted_volume(scan, tmp_path / "volumes")
+
+
+def test_the_run_in_its_source_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        brain_image(number).to_filename(tmp_path / f"sub-{number}_T1w.nii")
+    monkeypatch.chdir(tmp_path)
+    prepare_slices(".", "run", FRAME)
+    table = Path("run/2-slices/slices.tsv").read_bytes()
+    capsys.readouterr()
+    prepare_slices(".", "run", FRAME)
+    assert "2-slices is up to date" in capsys.readouterr().out
+    assert Path("run/2-slices/slices.tsv").read_bytes() == table
+    assert len(check(".").cohort.scans) == 3
+
+
+def test_the_same_image_under_two_ids_is_said_and_in_one_split(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(12):
+        brain_image(number // 2 if number < 10 else number).to_filename(
+            source / f"sub-{number:02}_T1w.nii"
+        )
+    folder = prepare_slices(source, tmp_path / "run", FRAME)
+    slices = pd.read_csv(folder / "slices.tsv", sep="\t")
+    split = slices.groupby("participant_id")["split"].first()
+    pairs = [(f"sub-{number:02}", f"sub-{number + 1:02}") for number in range(0, 10, 2)]
+    assert all(split[one] == split[other] for one, other in pairs)
+    assert split.nunique() == 3
+    problems = pd.read_csv(folder / "problems.tsv", sep="\t")
+    said = problems[problems["problem"].str.startswith("is the same image as")]
+    assert list(said["path"]) == [f"{other}_T1w.nii" for _, other in pairs]
+    assert said["problem"].iloc[0] == "is the same image as sub-00_T1w.nii (sub-00)"
+    run = check(source, tmp_path / "run", size=(32, 32))
+    assert [run.splits[name] for name in split.index] == list(split)

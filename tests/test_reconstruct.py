@@ -21,6 +21,7 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 from monai_vqbrain import cli
+from monai_vqbrain.cohorts.ids import safe_id
 from monai_vqbrain.errors import UnusableImageError, UsageError, VQBrainError
 from monai_vqbrain.networks import BrainVQVAE
 from monai_vqbrain.provenance import describe, write_provenance
@@ -573,6 +574,8 @@ def test_participants_are_known_by_their_file_or_their_name(
     assert people.find(Path(f"{who}_slice-3.png"), "") == who
     assert people.find(Path(f"{who}/mri/brain.mgz"), "") == who
     assert people.find(Path(f"{who}1_T1w.nii.gz"), "") is None
+    people.splits[safe_id("anna#1")] = "test"
+    assert people.find(Path("anna#1/mri/brain.mgz"), "") == safe_id("anna#1")
     assert people.splits[who] == "validation"
 
 

@@ -97,3 +97,37 @@ def test_the_guard_names_whoever_is_in_two_splits() -> None:
     check_splits([("a", "training"), ("a", "training"), ("b", "test")])
     with pytest.raises(VQBrainError, match=r"in two splits: a \(test, training\)\. Results would"):
         check_splits([("a", "training"), ("b", "test"), ("a", "test")])
+
+
+def test_a_group_has_one_split_and_counts_as_many_as_it_has() -> None:
+    people = crowd(60)
+    names = [person.participant_id for person in people]
+    groups = [names[:2], names[10:15], ["unknown", names[20]]]
+    splits = assign_splits(people, groups=groups)
+    assert splits.keys() == set(names)
+    for group in groups[:2]:
+        assert len({splits[name] for name in group}) == 1
+    assert splits == assign_splits(people[::-1], groups=groups)
+
+
+def test_who_joins_a_group_later_goes_where_it_is() -> None:
+    people = crowd(40)
+    before = assign_splits(people[:30])
+    new, old = people[35].participant_id, people[3].participant_id
+    splits = assign_splits(people, previous=before, groups=[(new, old)])
+    assert splits[new] == splits[old] == before[old]
+    assert {name: splits[name] for name in before} == before
+
+
+def test_a_group_in_two_given_splits_is_held_out() -> None:
+    people = [Person("a"), Person("b"), Person("c")]
+    given = {"a": "training", "b": "test", "c": "training"}
+    splits = assign_splits(people, given=given, groups=[("a", "b")])
+    assert (splits["a"], splits["b"]) == ("test", "test")
+
+
+def test_a_group_in_two_splits_of_before_is_refused() -> None:
+    people, before = [Person("a"), Person("b")], {"a": "training", "b": "test"}
+    words = r"a and b share an image and are in two splits \(test, training\): exclude one of them"
+    with pytest.raises(VQBrainError, match=words):
+        assign_splits(people, previous=before, groups=[("a", "b")])

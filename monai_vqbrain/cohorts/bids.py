@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_vqbrain.cohorts.cohort import Cohort, Problem, visit_order
+from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.names import BidsName, is_nifti, parse_name
 from monai_vqbrain.cohorts.people import Key, read_people
 from monai_vqbrain.errors import VQBrainError
@@ -20,7 +20,9 @@ def is_bids(source: Path) -> bool:
     return any(next(source.glob(pattern), None) for pattern in ANAT)
 
 
-def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
+def read_bids(
+    source: Path, columns: Mapping[str, str] | None = None, table: Path | None = None
+) -> Cohort:
     """Read a BIDS dataset without opening an image.
 
     Diagnosis, sex and age of a session's table go before those of participants.tsv. A brain mask
@@ -30,6 +32,7 @@ def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
     Args:
         source: the dataset's root.
         columns: role -> column, where the usual names do not do.
+        table: the table to read instead of participants.tsv.
 
     Returns:
         The cohort, one scan for each participant and session.
@@ -39,17 +42,33 @@ def read_bids(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
         UsageError: a column that was asked for does not exist.
     """
     images = list(_find(source, ("T1w",)))
+    misnamed = wrong_names(
+        source, (path for pattern in ANAT for path in source.glob(f"{pattern}/*"))
+    )
     if not images:
-        raise VQBrainError(f"{source} has no *_T1w.nii or .nii.gz below sub-*/[ses-*/]anat")
-    people = read_people(source, source, columns)
+        first = f"; {misnamed[0].path} {misnamed[0].problem}" if misnamed else ""
+        raise VQBrainError(f"{source} has no *_T1w.nii or .nii.gz below sub-*/[ses-*/]anat{first}")
+    people = read_people(source, source, columns, table)
     taken, problems = _one_each(source, images)
+    known, unfit = people.facts((name.participant_id, name.session_id) for _, name in taken)
     masks = _masks(source)
-    scans = []
-    for path, name in taken:
-        key = (name.participant_id, name.session_id)
-        mask, place = _mask_of(name, masks.get(key, [])), path.relative_to(source).as_posix()
-        scans.append(people.scan(*key, path=path, mask_path=mask, source=place))
-    problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
+    scans = [
+        Scan(
+            participant_id=name.participant_id,
+            session_id=name.session_id,
+            path=path,
+            mask_path=_mask_of(name, masks.get((name.participant_id, name.session_id), [])),
+            source=path.relative_to(source).as_posix(),
+            **vars(known[name.participant_id, name.session_id]),
+        )
+        for path, name in taken
+    ]
+    problems += [
+        *people.problems,
+        *people.unmatched(s.participant_id for s in scans),
+        *unfit,
+        *misnamed,
+    ]
     return Cohort(
         root=source,
         layout="bids",
@@ -101,6 +120,33 @@ def another_scan(path: Path, used: Path) -> Problem:
         f"another scan of the same session was used: {used.name}",
         "nothing, or take the other file away to use this one",
     )
+
+
+def wrong_names(source: Path, files: Iterable[Path]) -> list[Problem]:
+    """A line for each file that would be a T1 image if its name were BIDS'.
+
+    Args:
+        source: the dataset's root.
+        files: those at the places of images.
+    """
+    wrong = {path: _what_is_wrong(path) for path in sorted(files) if path.name[0] != "."}
+    advice = "rename it as in sub-01_ses-M000_T1w.nii.gz"
+    return [
+        Problem(path.relative_to(source).as_posix(), problem, advice)
+        for path, problem in wrong.items()
+        if problem
+    ]
+
+
+def _what_is_wrong(path: Path) -> str:
+    if not is_nifti(path):  # an ending in capitals is said of every file of the source
+        return ""
+    name = parse_name(path)
+    if name is None:
+        return "its name or a label in it is not BIDS', passed over"
+    if name.suffix != "T1w" and name.suffix.lower() in ("t1w", "t1"):
+        return f"ends in {name.suffix} and not in T1w, passed over"
+    return ""
 
 
 def _masks(source: Path) -> dict[Key, list[tuple[Path, BidsName]]]:

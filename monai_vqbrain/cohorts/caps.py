@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from monai_vqbrain.cohorts.bids import another_scan
-from monai_vqbrain.cohorts.cohort import Cohort, Problem, visit_order
+from monai_vqbrain.cohorts.bids import another_scan, wrong_names
+from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.names import is_nifti
 from monai_vqbrain.cohorts.people import Key, read_people
 
@@ -21,7 +21,9 @@ def is_caps(source: Path) -> bool:
     return _top(source) is not None
 
 
-def read_caps(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
+def read_caps(
+    source: Path, columns: Mapping[str, str] | None = None, table: Path | None = None
+) -> Cohort:
     """Read the T1 images of a CAPS folder without opening one.
 
     Of a session's images the cropped one is used, which is what t1-linear leaves by default. CAPS
@@ -31,6 +33,7 @@ def read_caps(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
     Args:
         source: the CAPS folder, the one above it, or its `subjects`.
         columns: role -> column, where the usual names do not do.
+        table: the table to read instead of participants.tsv.
 
     Returns:
         The cohort, one scan for each participant and session, in MNI space.
@@ -40,13 +43,22 @@ def read_caps(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
     """
     top = _top(source) or source
     tables = top.parent if top.name == "subjects" else top
-    people = read_people(tables, top, columns)
+    people = read_people(tables, top, columns, table)
     used, problems = _one_each(source, _images(top))
+    known, unfit = people.facts(used)
     scans = [
-        people.scan(*key, path=path, space=SPACE, source=path.relative_to(source).as_posix())
+        Scan(
+            participant_id=key[0],
+            session_id=key[1],
+            path=path,
+            space=SPACE,
+            source=path.relative_to(source).as_posix(),
+            **vars(known[key]),
+        )
         for key, path in used.items()
     ]
-    problems += [*people.problems, *people.unmatched({scan.participant_id for scan in scans})]
+    problems += [*people.problems, *people.unmatched(s.participant_id for s in scans), *unfit]
+    problems += wrong_names(source, top.glob("sub-*/ses-*/t1_linear/*"))
     return Cohort(
         root=source,
         layout="caps",

@@ -62,6 +62,10 @@ class Problem:
     problem: str
     advice: str
 
+    def __post_init__(self) -> None:
+        for name, text in vars(self).items():  # it stands on one line, whatever a file is called
+            object.__setattr__(self, name, printable(text))
+
 
 @dataclass(frozen=True)
 class Person:
@@ -85,6 +89,7 @@ class Cohort:
         columns: which column of the source became diagnosis, sex and age.
         simulated: the images are made, not taken.
         notes: what everybody who uses it should know.
+        groups: participants who share an image, and so a split.
     """
 
     root: Path
@@ -94,6 +99,7 @@ class Cohort:
     columns: dict[str, str] = field(default_factory=dict)
     simulated: bool = False
     notes: tuple[str, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
 
     def without(self, names: Collection[str]) -> Cohort:
         """The cohort without some participants or scans, a line for each scan that is left out.
@@ -134,6 +140,19 @@ class Cohort:
             )
             for participant, scans in visits.items()
         )
+
+
+def printable(text: str) -> str:
+    r"""The text with escapes for line breaks and other characters that cannot be shown.
+
+    Example:
+        >>> printable("sub-1\n2")
+        'sub-1\\n2'
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def visit_order(scan: Scan) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:

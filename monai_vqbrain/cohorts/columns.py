@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from monai_vqbrain.cohorts.cohort import Problem
 from monai_vqbrain.errors import UsageError
 
 ROLES = ("diagnosis", "sex", "age")
@@ -18,11 +17,17 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {  # the first that a table has is tak
     "diagnosis": ("diagnosis", "diagnosis_sc", "group", "dx"),
     "sex": ("sex", "gender"),
     "age": ("age", "age_bl"),
-    "participant": ("participant_id", "participant", "subject_id", "subject", "ptid", "id"),
-    "session": ("session_id", "session", "visit"),
+    "participant": (
+        "participant_id", "participant id", "participant", "subject_id", "subject id", "subject",
+        "ptid", "id",
+    ),
+    "session": (
+        "session_id", "session", "visit", "visit_id", "visit_code", "viscode", "timepoint",
+        "time_point", "wave",
+    ),
     "file": ("filename", "file", "path", "image"),
     "image id": ("image data id", "image_id", "image id", "image_data_id"),
-}
+}  # fmt: skip
 
 DIAGNOSES = {
     "cn": "CN",
@@ -54,36 +59,37 @@ class Facts:
         )
 
 
-def read_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """Read a CSV or TSV as text: every value a string, the header as it stands.
+def settle(layers: Iterable[Iterable[Facts]]) -> tuple[Facts, list[str]]:
+    """What several rows say together, and the roles in which they differ, which stay missing.
 
-    A table in another encoding than UTF-8 is read as Latin-1, in which every byte is a letter.
+    Args:
+        layers: rows of equal standing in each; the first layer that says something of a role
+            decides it, and empty cells never replace full ones.
 
-    Returns:
-        The table, empty if the file is none; and what is wrong with the file.
+    Example:
+        >>> settle([[Facts(age=60, sex="F"), Facts(age=65)], [Facts(diagnosis="AD", age=70)]])
+        (Facts(diagnosis='AD', sex='F', age=None), ['age'])
     """
-    try:
-        try:
-            return _read(path, "utf-8-sig"), []
-        except UnicodeDecodeError:
-            problem = Problem(path.name, "is not UTF-8, read as Latin-1", "save it as UTF-8")
-            return _read(path, "latin-1"), [problem]
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        why = str(error).strip().splitlines()[0]
-        advice = "mend it; until then what it says of people is missing"
-        return pd.DataFrame(), [Problem(path.name, f"cannot be read as a table ({why})", advice)]
+    rows = [list(layer) for layer in layers]
+    known: dict[str, Any] = {}
+    differ = []
+    for role in ROLES:
+        said = ({getattr(row, role) for row in layer} - {"", None} for layer in rows)
+        values = next((found for found in said if found), set())
+        if len(values) == 1:
+            known[role] = values.pop()
+        elif values:
+            differ.append(role)
+    return Facts(**known), differ
 
 
-def _read(path: Path, encoding: str) -> pd.DataFrame:
-    table = pd.read_csv(
-        path,
-        sep="\t" if path.suffix == ".tsv" else ",",
-        dtype=str,
-        keep_default_na=False,
-        encoding=encoding,
-        skipinitialspace=True,
-    )
-    return table.rename(columns=lambda name: str(name).strip())
+def cell(row: Mapping[str, str], column: str | None) -> str:
+    """A cell that names something; empty where there is no such column, or it holds n/a.
+
+    Unlike in `facts`, NA, null and nan are names.
+    """
+    text = row[column].strip() if column is not None else ""
+    return "" if text.lower() == "n/a" else text
 
 
 def records(table: pd.DataFrame) -> list[dict[str, str]]:
@@ -167,9 +173,9 @@ def read_diagnosis(text: str) -> str:
 
 
 def read_age(text: str) -> float | None:
-    """Years; `89+` (BIDS' way to hide great age) is 89; None for what is no age."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?)\+?", text)
-    age = float(match.group(1)) if match else None
+    """Years; `89+` (BIDS' way to hide great age) is 89, `70,5` is 70.5; None for what is no age."""
+    match = re.fullmatch(r"(\d+(?:[.,]\d*)?)\+?", text)
+    age = float(match.group(1).replace(",", ".")) if match else None
     return age if age is not None and age <= 120 else None
 
 

@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
-from monai_vqbrain.cohorts.columns import (
-    SEXES,
-    Facts,
-    check_asked,
-    choose_columns,
-    describe_columns,
-    facts,
-)
-from monai_vqbrain.cohorts.folder import rows_by_name, the_table
+from monai_vqbrain.cohorts.columns import SEXES, Facts
+from monai_vqbrain.cohorts.folder import assumed_note
+from monai_vqbrain.cohorts.folder_tables import read_folder_tables
 from monai_vqbrain.cohorts.names import is_dicom_name, is_repeat, is_t1
+from monai_vqbrain.cohorts.people import bare
 from monai_vqbrain.cohorts.walk import walk
 from monai_vqbrain.errors import UsageError, VQBrainError
 
+NO_ID = "set PatientID, which is empty, in the headers, or give NIfTI files and a table of them"
 MAGIC = b"DICM"  # after a preamble of 128 bytes
 TAGS = [
     "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "StudyDate",
@@ -48,9 +44,13 @@ class Series:
 
     @property
     def participant(self) -> str:
-        """PatientID, as it can stand in a file's name; the folder's name where there is none."""
-        name = str(self.head.get("PatientID", "")).strip() or self.files[0].parent.name
-        return re.sub(r"[^\w.+-]", "_", name)
+        """PatientID; the folder's name where there is none."""
+        return str(self.head.get("PatientID", "")).strip() or self.files[0].parent.name
+
+    @property
+    def has_id(self) -> bool:
+        """The header names the participant."""
+        return bool(str(self.head.get("PatientID", "")).strip())
 
     @property
     def date(self) -> str:
@@ -83,16 +83,19 @@ def is_dicom(source: Path) -> bool:
     return any(_is_dicom_file(path) for path in walk(source)[0])
 
 
-def read_dicom(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
+def read_dicom(
+    source: Path, columns: Mapping[str, str] | None = None, table: Path | None = None
+) -> Cohort:
     """Read the headers of all DICOM files below a folder, and group them to series.
 
     T1 series are known by their descriptions; one without a description counts as T1, the others
-    are passed over and said. Participant, date, sex and age are the headers', unless the one table
-    in the folder says otherwise; a diagnosis is only there.
+    are passed over and said. Participant, date, sex and age are the headers', unless a table in
+    the folder says otherwise; a diagnosis is only there.
 
     Args:
         source: the folder.
         columns: role -> column, where the usual names do not do.
+        table: the only table to read; by default all in the folder.
 
     Returns:
         The cohort, one scan for each participant and date, to be converted.
@@ -107,26 +110,28 @@ def read_dicom(source: Path, columns: Mapping[str, str] | None = None) -> Cohort
     if not t1:
         names = ", ".join(sorted({series.description for series in found})) or "nothing readable"
         raise VQBrainError(f"{source} has no T1 series among its DICOM files, only {names}")
-    table, where, problems = the_table(source)
-    problems += unread
-    check_asked(columns, [table])
-    chosen, rows = choose_columns(table, columns), rows_by_name(table)
+    people = read_folder_tables(source, columns, table).people
     used, passed_over = _one_per_day(t1, source)
-    problems += [*passed_over, *_not_t1(found, t1, source)]
-    scans: list[Scan] = []
-    for series in used:
-        row = rows.get(series.participant)
-        if rows and row is None:
-            advice = "add a row for diagnosis, sex and age"
-            problems.append(Problem(series.participant, f"is not in {where}", advice))
-        fact = (facts(row, chosen) if row else Facts()).or_else(series.facts)
-        scans.append(_scan(series, fact, source))
+    known, unfit = people.facts((series.participant, series.date) for series in used)
+    scans = [_scan(s, known[s.participant, s.date].or_else(s.facts), source) for s in used]
+    participants = dict.fromkeys(series.participant for series in used)
+    advice = "add a row for diagnosis, sex and age"
+    problems = [
+        *people.problems,
+        *unread,
+        *passed_over,
+        *_not_t1(found, t1, source),
+        *(Problem(name, f"is not in {people.where}", advice) for name in participants
+          if people.rows and bare(name) not in people.rows),
+        *unfit,
+    ]  # fmt: skip
     return Cohort(
         root=source,
         layout="dicom",
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
-        columns=describe_columns([chosen]),
+        columns=people.columns,
+        notes=assumed_note([not series.has_id for series in used], "series", NO_ID),
     )
 
 

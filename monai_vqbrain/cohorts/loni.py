@@ -1,33 +1,23 @@
-"""ADNI as LONI's archive delivers it: NIfTI or DICOM in a deep tree, a collection CSV beside it."""
+"""Studies as LONI's archive delivers them: a deep tree of NIfTI or DICOM, a collection CSV."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from monai_vqbrain.cohorts.bids import another_scan
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
-from monai_vqbrain.cohorts.columns import (
-    Facts,
-    check_asked,
-    choose_columns,
-    describe_columns,
-    facts,
-    find_column,
-    read_table,
-    records,
-)
-from monai_vqbrain.cohorts.names import is_dicom_name, is_nifti, is_repeat, is_t1, stem
+from monai_vqbrain.cohorts.collection import Collection, read_collection
+from monai_vqbrain.cohorts.columns import Facts
+from monai_vqbrain.cohorts.file_names import image_id, image_number
+from monai_vqbrain.cohorts.names import is_dicom_name, is_nifti, is_repeat, is_t1
 from monai_vqbrain.cohorts.walk import entries
 from monai_vqbrain.errors import VQBrainError
 
-PARTICIPANT = "[0-9][0-9][0-9]_S_[0-9]*"  # site, roster id
-TREE = ("ADNI/", "*/ADNI/", "")  # where the participants' folders may be below the source
+TREE = ("", "*/", "*/*/")  # where the participants' folders may be below the source
+DATE = "[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]_[0-9][0-9]_[0-9][0-9]_[0-9][0-9]*"
 STEPS = ("gradwarp", "b1_correction", "n3", "scaled")  # ADNI's own preprocessing, in its order
 
 
@@ -37,7 +27,7 @@ class Image:
 
     Args:
         path: the file, or the folder.
-        participant: the participant's folder, `NNN_S_NNNN`.
+        participant: the participant's folder, in ADNI `NNN_S_NNNN`.
         series: the series' folder, e.g. `MPR__GradWarp__B1_Correction__N3__Scaled`.
         date: `YYYY-MM-DD`.
         image_id: the number at the end of the file's name; empty if there is none.
@@ -51,6 +41,12 @@ class Image:
     image_id: str
     files: tuple[Path, ...] = ()
 
+    @property
+    def study(self) -> Path:
+        """The folder that holds the participants' folders, such as `ADNI`."""
+        folder = self.path if self.files else self.path.parent
+        return folder.parents[3]
+
     def rank(self) -> tuple[int, bool, int, str]:
         """Sorts the image to use first: most processed, no repeat, newest (highest) image id."""
         steps = sum(step in self.series.lower() for step in STEPS)
@@ -59,20 +55,23 @@ class Image:
 
 
 def is_loni(source: Path) -> bool:
-    """There are folders named like ADNI's participants, and dates three levels down."""
-    return any(next(source.glob(f"{top}{PARTICIPANT}/*/*-*-*_*"), None) for top in TREE)
+    """There are folders of participants, in each series and in each of these dates and times."""
+    return any(next(source.glob(f"{top}*/*/{DATE}"), None) for top in TREE)
 
 
-def read_loni(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
-    """Read a download from LONI's archive without opening an image.
+def read_loni(
+    source: Path, columns: Mapping[str, str] | None = None, table: Path | None = None
+) -> Cohort:
+    """Read a download from LONI's archive (ADNI, PPMI, AIBL ...) without opening an image.
 
     Rows of the collection CSV belong to files by image id, with or without its leading I. T1
     series are known by their names, the others are passed over and said. Of the scans of one day
     the most processed is used, then an original before a repeat, then the newest image id.
 
     Args:
-        source: the folder that holds `ADNI/` and the CSV; `ADNI/` itself will do.
+        source: the folder that holds the study's folder (`ADNI/`) and the CSV; the former will do.
         columns: role -> column, where the usual names do not do.
+        table: the collection CSV to read instead of those beside the images.
 
     Returns:
         The cohort; a session is named by its date.
@@ -85,53 +84,50 @@ def read_loni(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
     t1 = [image for image in images if is_t1(image.series)]
     if not t1:
         raise VQBrainError(_nothing(source, images))
-    table, rows, problems = _collection(source)
-    check_asked(columns, [table])
-    chosen = choose_columns(table, columns)
-
-    used, others = _one_each(source, t1, _subjects(table, rows))
-    problems += [*others, *_passed_over(images)]
-    problems += _not_joined([image for _, image in used], rows, source)
-    problems += _without_file(images, rows)
-    scans = []
-    for subject, image in used:
-        row = rows.get(image.image_id)
-        fact = facts(row, chosen) if row else Facts()
-        scans.append(
-            Scan(
-                participant_id=subject,
-                session_id=image.date,
-                path=image.path,
-                form="dicom" if image.files else "nifti",
-                files=image.files,
-                diagnosis=fact.diagnosis,
-                sex=fact.sex,
-                age=fact.age,
-                source=image.path.relative_to(source).as_posix(),
-            )
+    collection = read_collection([table] if table else _tables(source, images), columns)
+    used, others = _one_each(source, t1, collection.subjects)
+    problems = [
+        *collection.problems,
+        *others,
+        *_passed_over(images),
+        *_not_joined([image for _, image in used], collection, source),
+        *_without_file(images, collection),
+        *_in_several_studies(used),
+    ]
+    scans = [
+        Scan(
+            participant_id=subject,
+            session_id=image.date,
+            path=image.path,
+            form="dicom" if image.files else "nifti",
+            files=image.files,
+            source=image.path.relative_to(source).as_posix(),
+            **vars(collection.facts.get(image.image_id, Facts())),
         )
+        for subject, image in used
+    ]
     return Cohort(
         root=source,
         layout="loni",
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
-        columns=describe_columns([chosen]),
+        columns=collection.columns,
     )
 
 
 def _images(source: Path) -> Iterable[Image]:
     """<participant>/<series>/<date>/<leaf>/<file>: whatever lies at this depth."""
     for top in TREE:
-        for leaf in sorted(source.glob(f"{top}{PARTICIPANT}/*/*/*")):
+        for leaf in sorted(source.glob(f"{top}*/*/{DATE}/*")):
             files = entries(leaf)
             dicom = tuple(file for file in files if is_dicom_name(file))
             for path in [file for file in files if is_nifti(file)] or [leaf] * bool(dicom):
                 participant, series, date = leaf.parts[-4:-1]
-                name = dicom[0].stem if path == leaf else stem(path)
-                number = re.search(r"_I(\d+)$", name) or re.match(r"I(\d+)$", leaf.name)
-                image_id = str(int(number.group(1))) if number else ""
+                name = Path(dicom[0].stem) if path == leaf else path
+                in_leaf = image_id(leaf.name) if leaf.name.startswith("I") else ""
+                number = image_number(name) or in_leaf
                 of_leaf = dicom if path == leaf else ()
-                yield Image(path, participant, series, date[:10], image_id, of_leaf)
+                yield Image(path, participant, series, date[:10], number, of_leaf)
 
 
 def _nothing(source: Path, images: list[Image]) -> str:
@@ -141,31 +137,12 @@ def _nothing(source: Path, images: list[Image]) -> str:
     return f"{source} has no NIfTI or DICOM in <participant>/<series>/<date>/<image>/"
 
 
-def _collection(
-    source: Path,
-) -> tuple[pd.DataFrame, dict[str, dict[str, str]], list[Problem]]:
-    """The collection CSV (all of them, if several), its rows by image number, what is wrong."""
-    places = [source, source.parent] if source.name == "ADNI" else [source]
-    places += sorted(path.parent for path in source.glob("*/ADNI"))
-    tables, problems = [], []
-    for path in (path for place in places for path in sorted(place.glob("*.csv"))):
-        table, wrong = read_table(path)
-        problems += wrong
-        if (column := find_column(table, "image id")) is not None:
-            tables.append(table.rename(columns={column: "Image Data ID"}))
-    table = pd.concat(tables, ignore_index=True).fillna("") if tables else pd.DataFrame()
-    rows = {
-        str(int(number.group(1))): row
-        for row in records(table)
-        if (number := re.fullmatch(r"[ID]?(\d+)", row["Image Data ID"].strip(), re.IGNORECASE))
-    }
-    return table, rows, problems
-
-
-def _subjects(table: pd.DataFrame, rows: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Image number -> Subject, which goes before the folder's name."""
-    column = find_column(table, "participant")
-    return {number: row[column].strip() for number, row in rows.items()} if column else {}
+def _tables(source: Path, images: Iterable[Image]) -> list[Path]:
+    """The CSVs in the source and beside each study's folder."""
+    studies = {image.study for image in images}
+    above = {source.resolve().parent if study == source else study.parent for study in studies}
+    places = [source, *sorted(above - {source})]
+    return [path for place in places for path in sorted(place.glob("*.csv"))]
 
 
 def _one_each(
@@ -191,12 +168,12 @@ def _passed_over(images: list[Image]) -> list[Problem]:
     ]
 
 
-def _not_joined(images: list[Image], rows: Mapping[str, object], source: Path) -> list[Problem]:
-    if not rows:
+def _not_joined(images: list[Image], collection: Collection, source: Path) -> list[Problem]:
+    if not collection.facts:
         return [
             Problem(
                 "*.csv",
-                "no collection CSV (Image Data ID, Subject, Group, Sex, Age) lies beside ADNI/",
+                "no collection CSV (Image Data ID, Subject, Group, Sex, Age) lies beside the study",
                 "download it with the images; until then diagnosis, sex and age are missing",
             )
         ]
@@ -207,13 +184,28 @@ def _not_joined(images: list[Image], rows: Mapping[str, object], source: Path) -
             "add the CSV of that download; until then diagnosis, sex and age are missing",
         )
         for image in images
-        if image.image_id not in rows
+        if image.image_id not in collection.facts
     ]
 
 
-def _without_file(images: list[Image], rows: Mapping[str, Mapping[str, str]]) -> list[Problem]:
+def _without_file(images: list[Image], collection: Collection) -> list[Problem]:
     here = {image.image_id for image in images}
     return [
         Problem(f"I{number}", "is in the collection CSV and has no file", "download it again")
-        for number in sorted(rows.keys() - here, key=int)
+        for number in sorted(collection.facts.keys() - here, key=int)
+    ]
+
+
+def _in_several_studies(used: Iterable[tuple[str, Image]]) -> list[Problem]:
+    studies: dict[str, set[str]] = defaultdict(set)
+    for subject, image in used:
+        studies[subject].add(image.study.name)
+    return [
+        Problem(
+            subject,
+            f"is in several studies ({', '.join(sorted(names))}), taken for one participant",
+            "prepare each study by itself if these are two",
+        )
+        for subject, names in studies.items()
+        if len(names) > 1
     ]

@@ -58,6 +58,11 @@ def is_nifti(path: Path) -> bool:
     return path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
 
 
+def is_nearly_nifti(path: Path) -> bool:
+    """The name ends like NIfTI's but for capitals, as in `a.NII.GZ`."""
+    return not is_nifti(path) and is_nifti(path.with_name(path.name.lower()))
+
+
 def is_dicom_name(path: Path) -> bool:
     """The name ends like DICOM's."""
     return path.suffix.lower() in (".dcm", ".ima") and not path.name.startswith(".")

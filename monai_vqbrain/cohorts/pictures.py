@@ -10,6 +10,7 @@ from pathlib import Path
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.columns import check_asked
 from monai_vqbrain.cohorts.walk import entries
+from monai_vqbrain.errors import UsageError
 
 GROUPS = {"AD": "AD", "NC": "CN"}
 AD_NC = re.compile(r"(?P<id>\d+)_(?P<slice>\d+)\.jpe?g", re.IGNORECASE)
@@ -23,6 +24,11 @@ OASIS_FOLDERS = {
 IDS_ARE_IMAGES = (
     "the ids of AD_NC number images and not people: somebody scanned several times has several, "
     "which may lie in different splits, so that test figures look better than they are"
+)
+
+CASES_ARE_SCANS = (
+    "the ids of the OASIS pictures number scans: each counts as one participant, and no table says "
+    "which show the same one"
 )
 
 
@@ -50,7 +56,9 @@ def is_ad_nc(source: Path) -> bool:
     return next(_ad_nc(source), None) is not None
 
 
-def read_ad_nc(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
+def read_ad_nc(
+    source: Path, columns: Mapping[str, str] | None = None, table: Path | None = None
+) -> Cohort:
     """Read the AD_NC set: `{train,test}/{AD,NC}/<id>_<slice>.jpeg`.
 
     Its test folder stays the test split; validation is to be taken from its training folder.
@@ -58,14 +66,15 @@ def read_ad_nc(source: Path, columns: Mapping[str, str] | None = None) -> Cohort
     Args:
         source: the folder AD_NC, or the one above it.
         columns: there are none: a set of pictures has no table.
+        table: as columns.
 
     Returns:
         The cohort, one scan an id, its pictures in the order of their slices.
 
     Raises:
-        UsageError: a column was asked for.
+        UsageError: a column or a table was asked for.
     """
-    return _read(source, "ad_nc", list(_ad_nc(source)), columns, (IDS_ARE_IMAGES,))
+    return _read(source, "ad_nc", list(_ad_nc(source)), columns, table, (IDS_ARE_IMAGES,))
 
 
 def is_oasis(source: Path) -> bool:
@@ -73,7 +82,9 @@ def is_oasis(source: Path) -> bool:
     return next(_oasis(source), None) is not None
 
 
-def read_oasis(source: Path, columns: Mapping[str, str] | None = None) -> Cohort:
+def read_oasis(
+    source: Path, columns: Mapping[str, str] | None = None, table: Path | None = None
+) -> Cohort:
     """Read the OASIS PNGs: `keras_png_slices_{train,validate,test}/case_NNN_slice_K.nii.png`.
 
     Its three splits stay as they are.
@@ -81,14 +92,15 @@ def read_oasis(source: Path, columns: Mapping[str, str] | None = None) -> Cohort
     Args:
         source: the folder that holds the three, or the one above it.
         columns: there are none: a set of pictures has no table.
+        table: as columns.
 
     Returns:
         The cohort, one scan a case, its pictures in the order of their slices.
 
     Raises:
-        UsageError: a column was asked for.
+        UsageError: a column or a table was asked for.
     """
-    return _read(source, "oasis", list(_oasis(source)), columns, ())
+    return _read(source, "oasis", list(_oasis(source)), columns, table, (CASES_ARE_SCANS,))
 
 
 def _ad_nc(source: Path) -> Iterator[Picture]:
@@ -115,9 +127,12 @@ def _read(
     layout: str,
     pictures: list[Picture],
     columns: Mapping[str, str] | None,
+    table: Path | None,
     notes: tuple[str, ...],
 ) -> Cohort:
     check_asked(columns, [])
+    if table is not None:
+        raise UsageError(f"--table {table}: a set of pictures has no table, leave it out")
     scans: dict[int, list[Picture]] = {}
     for picture in sorted(pictures, key=lambda one: (one.number, one.slice)):
         scans.setdefault(picture.number, []).append(picture)

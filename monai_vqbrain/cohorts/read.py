@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,21 +10,24 @@ from typing import NamedTuple
 
 from monai_vqbrain.cohorts.bids import is_bids, read_bids
 from monai_vqbrain.cohorts.caps import is_caps, read_caps
-from monai_vqbrain.cohorts.cohort import Cohort
+from monai_vqbrain.cohorts.cohort import Cohort, Problem
 from monai_vqbrain.cohorts.dicom import is_dicom, read_dicom
 from monai_vqbrain.cohorts.folder import is_folder, read_folder
+from monai_vqbrain.cohorts.ids import with_safe_ids
 from monai_vqbrain.cohorts.loni import is_loni, read_loni
-from monai_vqbrain.cohorts.names import is_t1
+from monai_vqbrain.cohorts.names import is_nearly_nifti, is_nifti, is_t1, stem
 from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
 from monai_vqbrain.cohorts.walk import NOWHERE, walk
 from monai_vqbrain.errors import UsageError
+
+BESIDE = ("derivatives/", "sourcedata/", "code/")  # of BIDS: what lies there is no raw image
 
 
 class Layout(NamedTuple):
     """A way in which people keep images: how it is recognised, how it is read."""
 
     recognise: Callable[[Path], bool]
-    read: Callable[[Path, Mapping[str, str] | None], Cohort]
+    read: Callable[[Path, Mapping[str, str] | None, Path | None], Cohort]
 
 
 LAYOUTS: dict[str, Layout] = {  # the first that recognises a source reads it
@@ -38,7 +42,10 @@ LAYOUTS: dict[str, Layout] = {  # the first that recognises a source reads it
 
 
 def read_cohort(
-    source: Path | str, layout: str = "auto", columns: Mapping[str, str] | None = None
+    source: Path | str,
+    layout: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    table: Path | str | None = None,
 ) -> Cohort:
     """Find out who was scanned and where the files are, without opening an image.
 
@@ -46,12 +53,14 @@ def read_cohort(
         source: the folder with the images.
         layout: `auto`, or one of `LAYOUTS`.
         columns: role (diagnosis, sex, age) -> column, where the usual names do not do.
+        table: the table of participants or files to read instead of those in the source.
 
     Returns:
         The cohort, one scan for each participant and session.
 
     Raises:
-        UsageError: no such folder, nothing in it that can be read, an unknown layout or column.
+        UsageError: no such folder or table, nothing in it that can be read, an unknown layout or
+            column.
         VQBrainError: the source is of a known layout but cannot be read.
     """
     source = Path(source)
@@ -60,25 +69,60 @@ def read_cohort(
     if not source.is_dir():
         what = "is a file" if source.exists() else "does not exist"
         raise UsageError(f"{source} {what}: name the folder that holds the images")
+    table = None if table is None else Path(table)
+    if table is not None and not table.is_file():
+        raise UsageError(f"--table {table}: no such file")
     names = [layout] if layout != "auto" else list(LAYOUTS)
     for name in names:
         if LAYOUTS[name].recognise(source):
-            return _with_unread(LAYOUTS[name].read(source, columns))
+            cohort = _without_unwritable(LAYOUTS[name].read(source, columns, table))
+            return _with_unread(with_safe_ids(cohort))
     as_what = "a source of T1 volumes" if layout == "auto" else f"the layout {layout!r}"
     raise UsageError(
         f"{source} is not {as_what}: {_there_is(source)}, no NIfTI or DICOM that could be read"
     )
 
 
+def _without_unwritable(cohort: Cohort) -> Cohort:
+    """The cohort without scans whose paths are not text, and a line for each of them."""
+    scans = [scan for scan in cohort.scans if not re.search("[\ud800-\udfff]", scan.source)]
+    advice = "rename the file or folder in UTF-8"
+    problems = [
+        Problem(scan.source, "its path is not UTF-8, passed over", advice)
+        for scan in cohort.scans
+        if scan not in scans
+    ]
+    return replace(cohort, scans=tuple(scans), problems=(*cohort.problems, *problems))
+
+
 def _with_unread(cohort: Cohort) -> Cohort:
-    """The cohort with a line for every folder and T1 link that its reader has passed over."""
+    """The cohort with a line for every folder, T1 link and file that no reader sees."""
     said = {problem.path for problem in cohort.problems}
+    files, problems = walk(cohort.root)
     unread = [
         problem
-        for problem in walk(cohort.root)[1]
+        for problem in problems
         if problem.path not in said and not (problem.problem == NOWHERE and not is_t1(problem.path))
     ]
+    seen = {scan.path for scan in cohort.scans}
+    unread += [
+        Problem(place, problem, advice)
+        for path in files
+        if (place := path.relative_to(cohort.root).as_posix()) not in said and path not in seen
+        for problem, advice in _why_unread(path, place, cohort.layout)
+    ]
     return replace(cohort, problems=(*cohort.problems, *unread))
+
+
+def _why_unread(path: Path, place: str, layout: str) -> list[tuple[str, str]]:
+    """What is wrong with a file that no reader has seen, if it looks like an image."""
+    if is_nearly_nifti(path):
+        advice = "rename it to end in .nii or .nii.gz"
+        return [("its ending has capitals, passed over", advice)]
+    elsewhere = layout == "bids" and not place.startswith(BESIDE)
+    if elsewhere and is_nifti(path) and stem(path).lower().endswith("_t1w"):
+        return [("does not lie in sub-*/[ses-*/]anat, passed over", "move it there")]
+    return []
 
 
 def _there_is(source: Path) -> str:

@@ -11,6 +11,7 @@ from monai_vqbrain.errors import VQBrainError
 
 QUOTAS = {"training": 70, "validation": 15, "test": 15}  # per cent
 SPLITS = tuple(QUOTAS)
+HELD_OUT_FIRST = ("test", "validation", "training")
 
 
 def assign_splits(
@@ -18,6 +19,7 @@ def assign_splits(
     seed: int = 0,
     previous: Mapping[str, str] | None = None,
     given: Mapping[str, str] | None = None,
+    groups: Iterable[Sequence[str]] = (),
 ) -> dict[str, str]:
     """Deal participants to the splits.
 
@@ -33,13 +35,15 @@ def assign_splits(
             still count.
         given: participant -> split, where the source has splits of its own. They are kept; but if
             nobody is given to validation, those given to training are shared out to both.
+        groups: participants who share an image; each group has one split, of those given to it the
+            one that is held out.
 
     Returns:
         participant -> `training`, `validation` or `test`: `previous` and everybody in `people`.
         From three people on, no split is empty that the source does not leave so.
 
     Raises:
-        VQBrainError: somebody comes twice, or `previous` has an unknown split.
+        VQBrainError: somebody comes twice, `previous` has an unknown split, or has a group in two.
 
     Example:
         >>> Counter(assign_splits([Person(f"sub-{i}") for i in range(48)]).values())
@@ -51,7 +55,8 @@ def assign_splits(
     kept = {who: split for who, split in given.items() if who not in shared}
     assigned = dict(previous or {}) | kept
     _check(people, assigned)
-    line = [p for p in people if p.participant_id not in assigned]
+    followers = _join_groups(groups, people, assigned, previous or {})
+    line = [p for p in people if p.participant_id not in assigned.keys() | followers.keys()]
     line.sort(key=lambda person: _place(person, seed))
     counts = Counter(assigned.values())
     for done, person in enumerate(line):
@@ -59,7 +64,7 @@ def assign_splits(
         split = _next_split(counts, len(line) - done, among)
         assigned[person.participant_id] = split
         counts[split] += 1
-    return assigned
+    return assigned | {follower: assigned[first] for follower, first in followers.items()}
 
 
 def check_splits(pairs: Iterable[tuple[str, str]]) -> None:
@@ -80,6 +85,31 @@ def check_splits(pairs: Iterable[tuple[str, str]]) -> None:
             f"in two splits: {'; '.join(both)}. Results would look better than they are: "
             "prepare the run again"
         )
+
+
+def _join_groups(
+    groups: Iterable[Sequence[str]],
+    people: Sequence[Person],
+    assigned: dict[str, str],
+    previous: Mapping[str, str],
+) -> dict[str, str]:
+    """Put groups together in `assigned`; return those who follow another -> whom they follow."""
+    present = {person.participant_id for person in people} | assigned.keys()
+    followers: dict[str, str] = {}
+    for group in groups:
+        members = [member for member in group if member in present]
+        before = sorted({previous[member] for member in members if member in previous})
+        if len(before) > 1:
+            raise VQBrainError(
+                f"{' and '.join(members)} share an image and are in two splits "
+                f"({', '.join(before)}): exclude one of them, or use another run folder"
+            )
+        splits = {assigned[member] for member in members if member in assigned}
+        if splits:
+            assigned |= dict.fromkeys(members, min(splits, key=HELD_OUT_FIRST.index))
+        else:
+            followers |= dict.fromkeys(members[1:], "".join(members[:1]))
+    return followers
 
 
 def _place(person: Person, seed: int) -> tuple[str, str, int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from monai_vqbrain.cohorts.ids import safe_id
 from monai_vqbrain.cohorts.names import stem
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
@@ -47,7 +48,7 @@ class RunParticipants:
         """
         if sha256 in self._by_hash:
             return self._by_hash[sha256]
-        folders = set(path.resolve().parent.parts)
+        folders = {safe_id(part) for part in path.resolve().parent.parts}  # as in the run
         name = f"_{stem(path)}_".replace(".", "_")  # so that slice pictures, sub-02.png, match too
         named = [p for p in self.splits if p in folders or f"_{p}_" in name]
         return max(named, key=len, default=None)

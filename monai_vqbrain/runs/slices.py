@@ -44,7 +44,8 @@ def write_slice_tables(
     """
     with_slices = {scan.participant_id for scan, _ in scans}
     participants = [p for p in cohort.people() if p.participant_id in with_slices]
-    splits = assign_splits(participants, seed, previous or {}, cohort.given_splits())
+    given = cohort.given_splits()
+    splits = assign_splits(participants, seed, previous or {}, given, cohort.groups)
     if "training" not in splits.values():
         raise VQBrainError(
             "no participant is left in the training split, and participants never change their "

@@ -23,6 +23,7 @@ def check(
     align: str = "auto",
     bias: bool = False,
     columns: Mapping[str, str] | None = None,
+    table: Path | str | None = None,
     exclude: Sequence[str] = (),
     seed: int = 0,
 ) -> SlicingPlan:
@@ -40,6 +41,7 @@ def check(
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
         columns: role (diagnosis, sex, age) -> column of the source.
+        table: the table of participants or files, instead of those in the source.
         exclude: participants or scans to leave out.
         seed: seed of the splits.
 
@@ -51,6 +53,6 @@ def check(
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
-        align=align, bias=bias, columns=columns, exclude=exclude, seed=seed,
+        align=align, bias=bias, columns=columns, table=table, exclude=exclude, seed=seed,
     )  # fmt: skip
     return make_plan(Path(source), options, RunFolder(run) if run else None, inspect_all=True)

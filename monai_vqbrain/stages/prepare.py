@@ -41,6 +41,7 @@ def prepare(
     align: str = "auto",
     bias: bool = False,
     columns: Mapping[str, str] | None = None,
+    table: Path | str | None = None,
     exclude: Sequence[str] = (),
     seed: int = 0,
     jobs: int = 1,
@@ -61,6 +62,7 @@ def prepare(
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
         columns: role (diagnosis, sex, age) -> column of the source.
+        table: the table of participants or files, instead of those in the source.
         exclude: participants, or scans by `participant_id[_session_id]`, to leave out.
         seed: seed of the splits.
         jobs: number of processes.
@@ -76,8 +78,8 @@ def prepare(
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
-        align=align, bias=bias, columns=columns, exclude=exclude, seed=seed, jobs=jobs, dask=dask,
-        on_error=on_error,
+        align=align, bias=bias, columns=columns, table=table, exclude=exclude, seed=seed, jobs=jobs,
+        dask=dask, on_error=on_error,
     )  # fmt: skip
     return prepare_slices(source, run, options)
 

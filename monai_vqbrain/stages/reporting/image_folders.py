@@ -16,9 +16,9 @@ from PIL import Image
 from monai_vqbrain.cohorts.columns import (
     choose_columns,
     facts,
-    read_table as read_any_table,
     records,
 )
+from monai_vqbrain.cohorts.table_file import read_table as read_any_table
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.stacks import to_uint8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class PrepareOptions:
             space; `auto`: `affine` if most of the first five volumes are whole heads, else `none`.
         bias: correct the bias field (N4).
         columns: role (diagnosis, sex, age) -> column of the source.
+        table: the table of participants or files, instead of those in the source.
         jobs: number of processes.
         dask: instead of jobs, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
         seed: seed of the splits.
@@ -53,6 +55,7 @@ class PrepareOptions:
     align: str = "auto"
     bias: bool = False
     columns: Mapping[str, str] | None = None
+    table: Path | str | None = None
     jobs: int = 1
     dask: str | None = None
     seed: int = 0
@@ -101,11 +104,12 @@ class PrepareOptions:
             raise UsageError(str(error)) from error
 
     def record(self) -> dict[str, Any]:
-        """The options that the result depends on, for provenance."""
+        """The options that the result depends on, for provenance; of a table it is its content."""
         values = asdict(self)
         values["columns"] = dict(self.columns or {})
         values["exclude"] = sorted(self.exclude)
-        return {key: values[key] for key in values if key not in ("jobs", "dask", "on_error")}
+        left_out = ("table", "jobs", "dask", "on_error")
+        return {key: values[key] for key in values if key not in left_out}
 
 
 def parse_positions(text: str) -> np.ndarray:

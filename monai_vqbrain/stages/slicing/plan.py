@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.cohorts import Cohort, Scan, assign_splits, read_cohort
+from monai_vqbrain.cohorts.shared_images import with_shared_images
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.provenance import Described, read_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
@@ -103,9 +104,11 @@ def make_plan(
     Raises:
         UsageError: if the source is not a cohort, or an option does not apply to it.
     """
-    cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
+    cohort = read_cohort(source, options.layout, options.columns, options.table)
+    cohort = cohort.without(options.exclude)
     _check_pictures(cohort, options)
     inputs = scan_inputs(cohort.scans) if run else {}
+    cohort = with_shared_images(cohort, inputs)
     previous = (read_provenance(run.slices) or {}).get("options", {}) if run else {}
     inspections = inspect_scans(cohort.scans) if inspect_all else []
     if not _up_to_date(cohort, options, inputs, previous, run):
@@ -114,7 +117,8 @@ def make_plan(
     decided = replace(options, align=align)
     record = _record(cohort, decided, options.align)
     previous_splits = _previous_splits(run, cohort, options.seed) if run else {}
-    splits = assign_splits(cohort.people(), options.seed, previous_splits, cohort.given_splits())
+    given = cohort.given_splits()
+    splits = assign_splits(cohort.people(), options.seed, previous_splits, given, cohort.groups)
     return SlicingPlan(
         cohort=cohort,
         options=decided,

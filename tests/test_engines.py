@@ -177,22 +177,6 @@ def test_slices_by_themselves_come_without_the_one_before() -> None:
         PriorBatch(alone=1.1)
 
 
-def test_slices_by_themselves_have_drawn_plans_where_these_are_wanted() -> None:
-    size = 100
-    batch = {
-        "codes": torch.zeros(size, 2, 3), "neighbour": torch.ones(size, 2, 3),
-        "plan": torch.zeros(size, 2, 3), "drawn_plan": torch.ones(size, 2, 3),
-    }  # fmt: skip
-    torch.manual_seed(0)
-    prepare = PriorBatch(alone=0.5)
-    *_, given = prepare(batch, torch.device("cpu"))
-    assert torch.equal(given["plan"], batch["plan"])
-    prepare.drawn_plans = True
-    *_, given = prepare(batch, torch.device("cpu"))
-    assert torch.equal(given["plan"] == 1, given["neighbour"] == -1)
-    assert set(given["plan"].mean((1, 2)).tolist()) == {0, 1}
-
-
 @pytest.mark.parametrize("name", ["swapped", "hidden"])
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_share_out_of_range_is_named(name: str, share: float) -> None:

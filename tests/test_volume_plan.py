@@ -301,9 +301,6 @@ def test_training_slices_get_the_plan_of_their_own_volume(
     column = next(name for name in network.settings["conditions"] if name.startswith("position"))
     wanted = network.plan.at(own, torch.tensor([float(part[column].iloc[0])]))[0]
     torch.testing.assert_close(planned[0]["plan"], wanted)
-    drawn = torch.stack([item["drawn_plan"] for item in planned])
-    assert [plan.isnan().all() for plan in drawn] == brainless
-    assert not torch.allclose(drawn[0], wanted)  # another volume's
 
 
 def test_members_of_a_plan_are_told_by_what_it_lacks(tmp_path: Path) -> None:

@@ -53,7 +53,6 @@ class PriorBatch:
         if not 0 <= alone <= 1:
             raise ValueError(f"alone must lie in [0, 1], got {alone}")
         self.swapped, self.hidden, self.alone = swapped, hidden, alone
-        self.drawn_plans = False
 
     def __call__(
         self,
@@ -67,7 +66,7 @@ class PriorBatch:
         Args:
             batch: `codes` (B, *grid), 0..K-1; optionally `condition` (B, C), NaN where a value is
                 missing, `neighbour` (B, *grid), codes of the previous slices, and `plan`
-                (B, h, w), see PixelCNN; `drawn_plan` likewise, see `with_plans`.
+                (B, h, w), see PixelCNN.
             device: device of all results.
             non_blocking: copy asynchronously where possible.
 
@@ -84,16 +83,12 @@ class PriorBatch:
             hide = torch.rand(condition.shape) < self.hidden
             hide |= torch.rand(len(condition), 1) < self.hidden
             given["condition"] = condition.masked_fill(hide, torch.nan)
-        alone = torch.rand(len(codes)) < self.alone
         if "neighbour" in batch and self.alone < 1:
-            hide = alone.view(-1, *[1] * (codes.ndim - 1))
+            hide = torch.rand(len(codes), *[1] * (codes.ndim - 1)) < self.alone
             given["neighbour"] = batch["neighbour"].long().masked_fill(hide, -1)
         if "plan" in batch:
             hide = torch.rand(len(codes), 1, 1) < self.hidden
-            plan = batch["plan"].float()
-            if self.drawn_plans:
-                plan = torch.where(alone.view(-1, 1, 1), batch["drawn_plan"].float(), plan)
-            given["plan"] = plan.masked_fill(hide, torch.nan)
+            given["plan"] = batch["plan"].float().masked_fill(hide, torch.nan)
         inputs, codes = (t.to(device, non_blocking=non_blocking) for t in (inputs, codes))
         given = {n: t.to(device, non_blocking=non_blocking) for n, t in given.items()}
         return inputs, codes, (), given

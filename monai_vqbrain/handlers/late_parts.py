@@ -17,10 +17,8 @@ class LateParts:
 
     The late parts are what reads the slice before, and the conditions that describe participants.
     Slices by themselves are learnt as if there were none: they cost no time in the first steps, and
-    change nothing in the last ones, in which slices by themselves have plans drawn for their
-    participants' conditions, as samples have: their own plans would tell what the conditions are to
-    say. The last steps start from the best epoch of the first ones, and the best epoch of the
-    training is one of theirs.
+    change nothing in the last ones. These start from the best epoch of the first steps, and the
+    best epoch of the training is one of the last.
 
     Args:
         network: the prior.
@@ -53,7 +51,6 @@ class LateParts:
             return
         self._late = late
         self.prepare_batch.alone = ALONE if late else 1.0
-        self.prepare_batch.drawn_plans = late
         own = {id(parameter) for parameter in self.network.late_parameters()}
         for parameter in self.network.parameters():
             parameter.requires_grad_((id(parameter) in own) == late)

@@ -61,9 +61,8 @@ def with_plans(
         network: the prior, after `fit_plan`.
 
     Returns:
-        The items with "plan", of their own volume, and "drawn_plan", of their conditions, as a
-        sampler draws it; (h, w) float32, NaN for slices with too little brain. As they are if the
-        prior has no plan.
+        The items with "plan", (h, w) float32, NaN for slices with too little brain; as they are if
+        the prior has no plan.
     """
     if network.plan is None or not network.plan.fitted:
         return list(items)
@@ -77,14 +76,10 @@ def with_plans(
         keys = names.loc[part.index].astype(str).itertuples(index=False, name=None)
         found |= dict(zip(keys, plan.at(coefficients, positions)[0], strict=True))
     factor, nothing = _factor(run, network), torch.full(plan.mean.shape[1:], torch.nan)
-    drawn = plan.draw(
-        torch.stack([item["condition"] for item in items]), torch.Generator().manual_seed(0)
-    )
     planned: list[dict[str, Any]] = []
-    for item, other, shift in zip(items, drawn, _shifts(items, network) / factor, strict=True):
+    for item, shift in zip(items, _shifts(items, network), strict=True):
         own = found.get(tuple(str(item[key]) for key in SLICE_KEYS), nothing)
-        both = {"plan": own, "drawn_plan": other.masked_fill(own.isnan(), torch.nan)}
-        planned.append(item | {name: _moved(one, shift) for name, one in both.items()})
+        planned.append(item | {"plan": _moved(own, shift / factor)})
     return planned
 
 

@@ -32,20 +32,22 @@ from pathlib import Path
 from typing import Any
 
 import diffusion
+import monai
 import numpy as np
 import pandas as pd
 import priors
 import torch
 from coded import Codes, Cohort, code_vectors
-from cohort_size import decoded
+from cohort_size import cpu_budgets, decoded
 from monai.utils.ordering import Ordering
-from realism_ablation import drawn, membership_of, trained
+from realism_ablation import drawn, link_codes, membership_of, steps_and_bits, trained
 from realism_judge import Figures, judged, membership_auc
 from standings import aligned, command_line, keep, machine, short
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.inferers import AncestralSampler
 from monai_vqbrain.interop import CachedTransformerInferer
+from monai_vqbrain.runs.bundles import bundle_folder
 from monai_vqbrain.runs.codes import code_items, read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
@@ -58,21 +60,20 @@ from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 
 BATCH = 64
 MORE = 3  # times the CPU-seconds
-ADAMW = (
-    'optimizer={"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": 0.004, '
-    '"betas": [0.9, 0.95], "weight_decay": 0.3, "fused": true}'
-)
-BEFORE = (
-    "batch_size=8",
-    "network_def#channels=112",
-    "network_def#plan=0",
-    "network_def#late_conditions=[]",
-    "conditions=$conditions.prior_conditions(@run_dir, @condition_on)",
-    ADAMW,
-    "budget#restart=null",
-    "late_parts#_disabled_=true",
-    "train#prepare_batch#alone=0.5",
-)
+BEFORE = {  # ids of the bundle's configuration
+    "batch_size": 8,
+    "network_def#channels": 112,
+    "network_def#plan": 0,
+    "network_def#late_conditions": [],
+    "conditions": "$conditions.prior_conditions(@run_dir, @condition_on)",
+    "optimizer": {
+        "_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "lr": 0.004,
+        "betas": [0.9, 0.95], "weight_decay": 0.3, "fused": True,
+    },
+    "budget#restart": None,
+    "late_parts#_disabled_": True,
+    "train#prepare_batch#alone": 0.5,
+}  # fmt: skip
 FIGURES = {  # name in the JSON file: name in the judgement
     "auc": "detectability", "kid_ratio": "kid_ratio", "coverage": "coverage_ratio",
     "implausible": "implausible", "membership": "membership", "cpu_per_image": "cpu_per_image",
@@ -187,29 +188,38 @@ def changed(settings: Any, words: Sequence[str], parser: argparse.ArgumentParser
 
 def ours(bench: Bench) -> Generated:
     """Our prior and sampler as they ship."""
-    return of_prior(bench, "ours", (), AncestralSampler())
+    args = argparse.Namespace(**vars(bench.args), set=[])
+    run = RunFolder(args.work / "ours")
+    trained(run, args)
+    return of_prior(bench, run, anybody=False)
 
 
 def before(bench: Bench) -> Generated:
     """The prior as it was before, asked for nothing."""
-    return of_prior(bench, "before", BEFORE, AncestralSampler())
+    args = bench.args
+    run, configs = RunFolder(args.work / "before"), bundle_folder("pixelcnn") / "configs"
+    link_codes(run, args.run)
+    if not run.prior.is_dir():
+        with cpu_budgets():
+            monai.bundle.run(
+                "training", config_file=str(configs / "train.json"),
+                meta_file=str(configs / "metadata.json"), logging_file=False,
+                run_dir=str(run.path.absolute()), device="cpu", seed=args.seed,
+                minutes=args.cpu_seconds / 60, **BEFORE,
+            )  # fmt: skip
+    return of_prior(bench, run, anybody=True)
 
 
-def of_prior(
-    bench: Bench, name: str, overrides: Sequence[str], sampler: AncestralSampler
-) -> Generated:
-    """A prior of our bundle, trained under some overrides."""
-    args = argparse.Namespace(**vars(bench.args))
-    args.set, run = list(overrides), RunFolder(args.work / name)
-    steps, _ = trained(run, args)
-    prior: Any = load_network(run.prior)
+def of_prior(bench: Bench, run: RunFolder, anybody: bool) -> Generated:
+    """What a trained prior makes, asked for nothing, or for nobody in particular."""
+    args, prior = bench.args, load_network(run.prior)
     began = time.process_time()
-    codes, _ = drawn(run, prior, sampler, args, anybody=bool(overrides))
+    codes, _ = drawn(run, prior, AncestralSampler(), args, anybody=anybody)
     images = decoded(codes, bench.decode)
     seconds = (time.process_time() - began) / args.number
     return Generated(
         bench.compared(bench.decoded, of_anybody(images)),
-        membership_of(run, prior, args.split), steps, seconds,
+        membership_of(run, prior, args.split), steps_and_bits(run)[0], seconds,
     )  # fmt: skip
 
 

@@ -88,11 +88,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def trained(run: RunFolder, args: argparse.Namespace) -> tuple[int, float]:
     """Steps, and bits per code of validation participants, of the prior; trained unless it is."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    for folder in ("2-slices", "3-vqvae", "4-codes"):
-        link = run.path / folder
-        if not link.exists():
-            link.symlink_to((args.run / folder).resolve())
+    link_codes(run, args.run)
     pairs = (text.partition("=") for text in args.set)
     overrides = {name: json_or_text(value) for name, _, value in pairs}
     with cpu_budgets():
@@ -100,6 +96,20 @@ def trained(run: RunFolder, args: argparse.Namespace) -> tuple[int, float]:
             run.path, minutes=args.cpu_seconds / 60, device="cpu", seed=args.seed,
             overrides=overrides,
         )  # fmt: skip
+    return steps_and_bits(run)
+
+
+def link_codes(run: RunFolder, source: Path) -> None:
+    """Give a folder all that a prior is trained on, by links to another run."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    for folder in ("2-slices", "3-vqvae", "4-codes"):
+        link = run.path / folder
+        if not link.exists():
+            link.symlink_to((source / folder).resolve())
+
+
+def steps_and_bits(run: RunFolder) -> tuple[int, float]:
+    """Steps of a trained prior, and bits per code of validation participants."""
     table = read_table(run.prior / "metrics.tsv")
     return int(table["iteration"].iloc[-1]), float(kept_epoch(table)["bits_per_code"])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,4 +88,18 @@ def test_figures_have_plain_names_and_stand_beside_ours(scripts: Any) -> None:
 def test_unknown_settings_are_named(capsys: pytest.CaptureFixture[str], scripts: Any) -> None:
     with pytest.raises(SystemExit):
         scripts.realism.parse(["--run", "run", "--ldm", "depth=3"])
-    assert "give NAME=VALUE, the names being autoencoder, latent" in capsys.readouterr().err
+    assert "give NAME=VALUE, the names being autoencoder, blocks, latent" in capsys.readouterr().err
+
+
+def test_the_prior_before_is_trained_by_its_own_configuration(
+    scripts: Any, trained_run: Path, tmp_path: Path
+) -> None:
+    options = {"run": trained_run, "work": tmp_path, "cpu-seconds": 2, "number": 4}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    made = scripts.realism.before(scripts.realism.Bench(scripts.realism.parse(words)))
+    settings = json.loads((tmp_path / "before/5-prior/config.json").read_text())["network_def"]
+    assert (settings["channels"], settings["plan"], settings["late_conditions"]) == (112, 0, [])
+    assert not {"shift_x", "shift_y"} & set(settings["conditions"])
+    assert len(made.sets.synthetic) == 4
+    assert 0 <= made.membership <= 1
+    assert made.steps > 0

@@ -162,6 +162,9 @@ def slicing_options(command: Command) -> Command:
         option("--align", type=click.Choice(["auto", "none", "rigid", "affine"]), default="auto",
                help="Register all brains to MNI152; auto does so (affine) with whole heads."),
         click.option("--bias", is_flag=True, help="Correct the bias field (N4)."),
+        option("--affine", type=click.Choice(["auto", "sform", "qform"]), default="auto",
+               help="Which one counts where sform and qform of a NIfTI header disagree; auto "
+               "refuses such images."),
         click.option("--column", "columns", multiple=True,
                      type=NameValue("NAME=COLUMN", "diagnosis=group"),
                      help="Which column holds diagnosis, sex or age."),

@@ -22,6 +22,7 @@ def check(
     count: int | None = None,
     align: str = "auto",
     bias: bool = False,
+    affine: str = "auto",
     columns: Mapping[str, str] | None = None,
     exclude: Sequence[str] = (),
     seed: int = 0,
@@ -39,6 +40,7 @@ def check(
         count: instead of positions, a number of slices, evenly spaced within the brain.
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
+        affine: `sform` or `qform` counts where they disagree; `auto`: such images are refused.
         columns: role (diagnosis, sex, age) -> column of the source.
         exclude: participants or scans to leave out.
         seed: seed of the splits.
@@ -51,6 +53,6 @@ def check(
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
-        align=align, bias=bias, columns=columns, exclude=exclude, seed=seed,
+        align=align, bias=bias, affine=affine, columns=columns, exclude=exclude, seed=seed,
     )  # fmt: skip
     return make_plan(Path(source), options, RunFolder(run) if run else None, inspect_all=True)

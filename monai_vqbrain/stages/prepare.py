@@ -40,6 +40,7 @@ def prepare(
     count: int | None = None,
     align: str = "auto",
     bias: bool = False,
+    affine: str = "auto",
     columns: Mapping[str, str] | None = None,
     exclude: Sequence[str] = (),
     seed: int = 0,
@@ -60,6 +61,7 @@ def prepare(
         count: instead of positions, a number of slices, evenly spaced within the brain.
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
+        affine: `sform` or `qform` counts where they disagree; `auto`: such images are refused.
         columns: role (diagnosis, sex, age) -> column of the source.
         exclude: participants, or scans by `participant_id[_session_id]`, to leave out.
         seed: seed of the splits.
@@ -76,8 +78,8 @@ def prepare(
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
-        align=align, bias=bias, columns=columns, exclude=exclude, seed=seed, jobs=jobs, dask=dask,
-        on_error=on_error,
+        align=align, bias=bias, affine=affine, columns=columns, exclude=exclude, seed=seed,
+        jobs=jobs, dask=dask, on_error=on_error,
     )  # fmt: skip
     return prepare_slices(source, run, options)
 
@@ -134,7 +136,7 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
     options = plan.options
     cache = StackCache(
         extract=options.extract(in_template=plan.space != ""),
-        normalisation=Normalisation(options.align, options.bias),
+        normalisation=Normalisation(options.align, options.bias, options.affine),
         work=work,
         finished=run.slices,
         volumes=run.volumes,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from nibabel.affines import voxel_sizes
+
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.errors import UnusableImageError
 from monai_vqbrain.progress import progress
-from monai_vqbrain.stages.slicing.scan_slices import orientation_problem
+from monai_vqbrain.stages.slicing.geometry import affine_of_header, text_of_sizes
 from monai_vqbrain.stages.slicing.volume import (
     WholeHeadError,
     find_brain,
-    is_oriented,
     open_volume,
     read_volume,
 )
@@ -39,22 +40,27 @@ class Inspection:
     unaligned: Problem | None = None
 
 
-def inspect_scans(scans: Sequence[Scan]) -> list[Inspection]:
-    """Inspect all scans; read the voxels of those that decide on the alignment."""
+def inspect_scans(scans: Sequence[Scan], affine: str) -> list[Inspection]:
+    """Inspect all scans; read the voxels of those that decide on the alignment.
+
+    Args:
+        scans: the scans.
+        affine: as for `affine_of_header`.
+    """
     inspections: list[Inspection] = []
     for scan in progress(scans, "reading headers", len(scans)):
         counted = sum(inspection.counts for inspection in inspections)
-        inspections.append(inspect_scan(scan, voxels=counted < VOLUMES_INSPECTED))
+        inspections.append(inspect_scan(scan, affine, voxels=counted < VOLUMES_INSPECTED))
     return inspections
 
 
-def inspect_first(scans: Iterable[Scan]) -> list[Inspection]:
-    """Inspect scans, voxels included, until there are enough to decide on the alignment."""
+def inspect_first(scans: Iterable[Scan], affine: str) -> list[Inspection]:
+    """As `inspect_scans`, voxels included, until there are enough to decide on the alignment."""
     inspections: list[Inspection] = []
     for scan in scans:
         if sum(inspection.counts for inspection in inspections) >= VOLUMES_INSPECTED:
             break
-        inspections.append(inspect_scan(scan, voxels=True))
+        inspections.append(inspect_scan(scan, affine, voxels=True))
     return inspections
 
 
@@ -64,7 +70,7 @@ def is_whole_head_cohort(inspections: Iterable[Inspection]) -> bool:
     return sum(first) > len(first) / 2
 
 
-def inspect_scan(scan: Scan, voxels: bool) -> Inspection:
+def inspect_scan(scan: Scan, affine: str, voxels: bool) -> Inspection:
     """Read a scan's header and, on request, its voxels.
 
     A DICOM series is assumed to be a whole head; it is not converted.
@@ -76,9 +82,9 @@ def inspect_scan(scan: Scan, voxels: bool) -> Inspection:
         return Inspection(geometry, whole_head=True, counts=True)
     inspection = Inspection()
     try:
-        inspection = _read_header(scan)
+        inspection = _read_header(scan, affine)
         if voxels:
-            find_brain(read_volume(scan.path), scan.mask_path, scan.space)
+            find_brain(read_volume(scan.path, affine), scan.mask_path, scan.space, affine)
     except WholeHeadError as error:
         unaligned = Problem(scan.source, error.problem, error.advice)
         return replace(inspection, whole_head=True, counts=True, unaligned=unaligned)
@@ -87,11 +93,11 @@ def inspect_scan(scan: Scan, voxels: bool) -> Inspection:
     return replace(inspection, counts=voxels)
 
 
-def _read_header(scan: Scan) -> Inspection:
+def _read_header(scan: Scan, affine: str) -> Inspection:
     image = open_volume(scan.path)
     if scan.mask_path is not None:
-        open_volume(scan.mask_path)
-    problem = None if is_oriented(image) else orientation_problem(scan)
+        affine_of_header(open_volume(scan.mask_path), affine)
+    place, remarks = affine_of_header(image, affine)
+    problem = next((Problem(scan.source, *remark) for remark in remarks), None)
     shape = " x ".join(map(str, image.shape[:3]))
-    voxel = " x ".join(f"{size:.3g}" for size in image.header.get_zooms()[:3])
-    return Inspection(f"{shape} voxels of {voxel} mm", problem=problem)
+    return Inspection(f"{shape} voxels of {text_of_sizes(voxel_sizes(place))} mm", problem=problem)

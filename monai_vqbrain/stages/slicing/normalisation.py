@@ -39,10 +39,12 @@ class Normalisation:
     Args:
         align: registration to MNI152: `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
+        affine: `sform` or `qform` counts where they disagree; `auto`: such an image is refused.
     """
 
     align: str = "none"
     bias: bool = False
+    affine: str = "auto"
 
     @property
     def does_nothing(self) -> bool:
@@ -89,11 +91,11 @@ def normalise(
         UnusableImageError: as `read_volume` and `find_brain`, or if an estimate fails.
         WholeHeadError: for a whole head that is not to be registered.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, normalisation.affine)
     brain, source = None, "template"
     try:  # if a head is registered again, the new registration locates its brain
         space = space if normalisation.align == "none" else ""
-        volume, brain, source = find_brain(volume, mask_path, space)
+        volume, brain, source = find_brain(volume, mask_path, space, normalisation.affine)
     except WholeHeadError:
         if normalisation.align == "none":
             raise

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from monai_vqbrain.errors import UsageError
+from monai_vqbrain.stages.slicing.geometry import AFFINES
 from monai_vqbrain.stages.slicing.normalisation import require_simpleitk
 from monai_vqbrain.transforms import ExtractSlices
 from monai_vqbrain.transforms.registration import KINDS
@@ -33,6 +34,8 @@ class PrepareOptions:
         align: registration to MNI152, `rigid` or `affine`; `none`: images are sliced in their own
             space; `auto`: `affine` if most of the first five volumes are whole heads, else `none`.
         bias: correct the bias field (N4).
+        affine: `sform` or `qform`: which one counts in a NIfTI header where they disagree; `auto`:
+            such images are refused.
         columns: role (diagnosis, sex, age) -> column of the source.
         jobs: number of processes.
         dask: instead of jobs, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
@@ -52,6 +55,7 @@ class PrepareOptions:
     count: int | None = None
     align: str = "auto"
     bias: bool = False
+    affine: str = "auto"
     columns: Mapping[str, str] | None = None
     jobs: int = 1
     dask: str | None = None
@@ -60,7 +64,8 @@ class PrepareOptions:
     on_error: str = "skip"
 
     def __post_init__(self) -> None:
-        for name, allowed in {"align": ALIGNMENTS, "on_error": ("skip", "stop")}.items():
+        choices = {"align": ALIGNMENTS, "affine": AFFINES, "on_error": ("skip", "stop")}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 option = name.replace("_", "-")
                 raise UsageError(

@@ -27,7 +27,7 @@ from monai_vqbrain.transforms.registration import KINDS
 
 PARTICIPANT_OPTIONS = ("seed", "columns", "layout", "exclude", "align_asked", "participants")
 """Options that affect no slice."""
-VOLUME_OPTIONS = ("align", "bias")
+VOLUME_OPTIONS = ("align", "bias", "affine")
 """Options of the normalisation of a volume before it is sliced."""
 
 
@@ -107,7 +107,7 @@ def make_plan(
     _check_pictures(cohort, options)
     inputs = scan_inputs(cohort.scans) if run else {}
     previous = (read_provenance(run.slices) or {}).get("options", {}) if run else {}
-    inspections = inspect_scans(cohort.scans) if inspect_all else []
+    inspections = inspect_scans(cohort.scans, options.affine) if inspect_all else []
     if not _up_to_date(cohort, options, inputs, previous, run):
         inspections = inspections or _needed_inspections(cohort, options, previous)
     align, reason = _decide_alignment(options.align, previous, inspections)
@@ -149,7 +149,7 @@ def _needed_inspections(
     cohort: Cohort, options: PrepareOptions, previous: Mapping[str, Any]
 ) -> list[Inspection]:
     decided = previous.get("align_asked") == "auto" and previous["align"] != "none"
-    return [] if options.align != "auto" or decided else inspect_first(cohort.scans)
+    return [] if options.align != "auto" or decided else inspect_first(cohort.scans, options.affine)
 
 
 def _decide_alignment(

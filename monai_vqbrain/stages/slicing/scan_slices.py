@@ -66,7 +66,7 @@ def slice_scan(
             brain = normalise(path, normalisation, scan.mask_path, scan.space, cache)
             mask_source = brain.mask_source
             stack = brain_slices(brain.volume.array, brain.volume.affine, brain.inside, extract)
-            problems = [] if brain.volume.oriented else [orientation_problem(scan)]
+            problems = [Problem(scan.source, *remark) for remark in brain.volume.remarks]
             measures |= brain.measures | _extent_measures(stack, extract)
     except UnusableImageError as error:
         problem = Problem(scan.source, error.problem, error.advice)
@@ -92,9 +92,3 @@ def _extent_measures(stack: SliceStack, extract: ExtractSlices) -> dict[str, flo
         middle = sum(end[along] for end in extract.frame) / 2
         measures["shift_mm"] = float((grid.low + grid.high) / 2 - middle)
     return measures
-
-
-def orientation_problem(scan: Scan) -> Problem:
-    """The problem of a scan whose header does not define left and right."""
-    advice = "taken as nibabel reads it; check left and right, or convert it again from DICOM"
-    return Problem(scan.source, "the header does not say which side is left", advice)

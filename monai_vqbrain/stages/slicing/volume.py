@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError
+from monai_vqbrain.stages.slicing.geometry import Remark, affine_of_header
 from monai_vqbrain.transforms.input_image import UNREADABLE, ZERO_SHARE
 from monai_vqbrain.transforms.template import brain_in_template_space
 
@@ -33,12 +34,12 @@ class Volume:
         array: (X, Y, Z), proportional to the intensities. Integers are kept as stored, so that
             nothing is computed for voxels that no slice needs; 0 is an intensity of 0.
         affine: (4, 4), voxel -> world, mm, RAS.
-        oriented: the header defines left and right.
+        remarks: what is odd about its header, see `geometry`.
     """
 
     array: np.ndarray
     affine: np.ndarray
-    oriented: bool = True
+    remarks: tuple[Remark, ...] = ()
 
 
 def open_volume(path: Path) -> Any:
@@ -51,8 +52,7 @@ def open_volume(path: Path) -> Any:
         The nibabel image.
 
     Raises:
-        UnusableImageError: if it is no image or not one 3D volume, or if the voxels are no numbers
-            or the affine is invalid.
+        UnusableImageError: if it is no image or not one 3D volume, or if the voxels are no numbers.
     """
     try:
         image: Any = nib.load(path)
@@ -61,11 +61,6 @@ def open_volume(path: Path) -> Any:
     shape = _spatial_shape(getattr(image, "shape", ()))
     if min(shape) < 2:
         raise UnusableImageError(f"one slice of shape {shape}", "give whole 3D volumes")
-    affine = getattr(image, "affine", None)
-    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise UnusableImageError(
-            "the affine is singular or not finite", "convert it again from DICOM"
-        )
     if image.get_data_dtype().kind not in "iuf":
         raise UnusableImageError(
             f"voxels of type {image.get_data_dtype()}", "give one number per voxel"
@@ -86,24 +81,19 @@ def _spatial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:3]
 
 
-def is_oriented(image: Any) -> bool:
-    """Whether the header defines left and right: no NIfTI with sform and qform codes of 0."""
-    header = image.header
-    return not isinstance(header, nib.Nifti1Header) or bool(
-        header["sform_code"] or header["qform_code"]
-    )
-
-
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, affine: str = "auto") -> Volume:
     """Read a volume's voxels.
 
     Args:
         path: any file that nibabel reads.
+        affine: which affine counts where a header has two, see `affine_of_header`.
 
     Raises:
-        UnusableImageError: as `open_volume`; if it is damaged, or has NaN or infinite voxels.
+        UnusableImageError: as `open_volume` and `affine_of_header`; if it is damaged, or has NaN or
+            infinite voxels.
     """
     image = open_volume(path)
+    place, remarks = affine_of_header(image, affine)
     try:
         raw, slope, inter = _read_voxels(image)
     except UNREADABLE as error:
@@ -119,7 +109,7 @@ def read_volume(path: Path) -> Volume:
         exact = array * slope + inter
         exact[np.abs(exact) < 1e-3 * abs(slope)] = 0.0  # rounding must not hide a zero background
         array = exact.astype(np.float32)
-    return Volume(array, np.asarray(image.affine, dtype=np.float64), is_oriented(image))
+    return Volume(array, place, tuple(remarks))
 
 
 def _read_voxels(image: Any) -> tuple[np.ndarray, float, float]:
@@ -145,7 +135,7 @@ def _decompress(image: Any) -> np.ndarray | None:
 
 
 def find_brain(
-    volume: Volume, mask_path: Path | None, space: str = ""
+    volume: Volume, mask_path: Path | None, space: str = "", affine: str = "auto"
 ) -> tuple[Volume, np.ndarray, str]:
     """Find the brain of a volume, without guessing a threshold.
 
@@ -157,6 +147,7 @@ def find_brain(
         volume: the image.
         mask_path: a mask on the image's grid, non-zero in the brain.
         space: the template space of the image, see Scan.
+        affine: which affine of the mask's header counts, see `affine_of_header`.
 
     Returns:
         The volume, 0 outside the brain; the brain mask, (X, Y, Z) bool; the origin of the mask,
@@ -167,7 +158,7 @@ def find_brain(
         WholeHeadError: if there is neither a mask nor a zero background.
     """
     if mask_path is not None:
-        inside = _read_mask(volume, mask_path)
+        inside = _read_mask(volume, mask_path, affine)
         return strip(volume, inside), inside, "derivative"
     brain = volume.array != 0
     litres = np.count_nonzero(brain) * abs(np.linalg.det(volume.affine[:3, :3])) / 1e6
@@ -212,9 +203,9 @@ def strip(volume: Volume, inside: np.ndarray) -> Volume:
     return replace(volume, array=np.where(inside, volume.array, volume.array.dtype.type(0)))
 
 
-def _read_mask(volume: Volume, path: Path) -> np.ndarray:
+def _read_mask(volume: Volume, path: Path, affine: str) -> np.ndarray:
     try:
-        mask = read_volume(path)
+        mask = read_volume(path, affine)
     except UnusableImageError as error:
         raise UnusableImageError(f"its mask {path.name} {error.problem}", error.advice) from error
     same_shape = mask.array.shape == volume.array.shape

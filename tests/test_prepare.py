@@ -465,6 +465,45 @@ def test_a_mask_that_does_not_fit_is_refused(
         find_brain(volume, write(tmp_path / "mask.nii.gz", values))
 
 
+@pytest.mark.parametrize(("outside", "inside"), [(0, 1), (0, 255), (0.49, 1), (1e-26, 0.3)])
+def test_a_mask_is_cut_at_half_of_its_maximum(
+    tmp_path: Path, outside: float, inside: float
+) -> None:
+    """Probabilities, interpolated edges and 0/255 give the same brain."""
+    brain = np.asarray(brain_image().dataobj) > 0
+    values = np.where(brain, inside, outside).astype(np.float32)
+    volume = read_volume(write(tmp_path / "a.nii.gz", np.ones(SHAPE, dtype=np.uint8)))
+    assert np.array_equal(find_brain(volume, write(tmp_path / "mask.nii.gz", values))[1], brain)
+
+
+def test_a_mask_of_labels_is_refused(tmp_path: Path) -> None:
+    brain = np.asarray(brain_image().dataobj) > 0
+    labels = np.where(brain, 1 + np.arange(SHAPE[2]) // 10, 0).astype(np.uint8)
+    volume = read_volume(write(tmp_path / "a.nii.gz", np.ones(SHAPE, dtype=np.uint8)))
+    with pytest.raises(VQBrainError, match=r"has the labels 1 to 2, .*: create a mask of 0 and 1"):
+        find_brain(volume, write(tmp_path / "mask.nii.gz", labels))
+
+
+@pytest.mark.parametrize(("side", "words"), [(None, "6421 ml"), (6, "74 ml")])
+def test_a_mask_has_the_volume_of_a_brain(tmp_path: Path, side: int | None, words: str) -> None:
+    values = np.zeros(SHAPE, dtype=np.uint8)
+    values[:side, :side, :side] = 1
+    volume = read_volume(write(tmp_path / "a.nii.gz", np.ones(values.shape, dtype=np.uint8)))
+    with pytest.raises(VQBrainError, match=f"has {words}, but a brain has 200 to 2500 ml"):
+        find_brain(volume, write(tmp_path / "mask.nii.gz", values))
+
+
+@pytest.mark.parametrize("dust", [1e-26, -1e-26, 1e-7, -0.0])
+def test_traces_of_an_interpolation_are_a_zero_background(tmp_path: Path, dust: float) -> None:
+    values = np.asarray(brain_image().dataobj).astype(np.float32)
+    inside = values > 0
+    volume = read_volume(write(tmp_path / "a.nii.gz", np.where(inside, values, np.float32(dust))))
+    _, brain, source = find_brain(volume, None)
+    assert source == "zero-background"
+    assert np.array_equal(brain, inside)
+    assert np.array_equal(volume.array, values)
+
+
 def test_an_intercept_is_applied_and_hides_no_zero_background(tmp_path: Path) -> None:
     stored = np.asarray(brain_image().dataobj).astype(np.int16) * 3 - 1024
     volume = read_volume(write(tmp_path / "a.nii.gz", stored, slope=0.1, inter=102.4))

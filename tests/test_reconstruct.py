@@ -471,7 +471,7 @@ def test_the_command_leaves_a_folder_an_image(
             "axis": "axial",
             "size": [32, 32],
             "spacing": 6.0,
-            "how": {"align": "none", "bias": False},
+            "how": {"align": "none", "bias": False, "affine": "auto"},
             "space": "",
         }
         assert record["split"] is None

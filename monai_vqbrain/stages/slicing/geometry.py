@@ -11,7 +11,7 @@ from monai_vqbrain.errors import UnusableImageError
 
 AFFINES = ("auto", "sform", "qform")
 UNIT_MM = {1: 1000.0, 3: 0.001}  # mm per metre and per micron, by NIfTI's codes; else 1
-MIN_VOXEL_MM, MAX_VOXEL_MM = 0.02, 30.0  # other voxel sizes are an error of the header
+MIN_VOXEL_MM, MAX_VOXEL_MM = 0.02, 200.0  # sizes beyond, slice distances too, are errors
 SAME_SIZE = 0.01  # relative difference of voxel sizes
 SAME_PLACE = 0.5  # voxels, at the corners of the volume: sform and qform agree
 MAX_DEGREES = 45.0  # sform and qform that differ by more than this name other axes

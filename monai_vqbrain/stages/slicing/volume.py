@@ -20,6 +20,7 @@ MIN_BRAIN_ML = 200  # less foreground is no brain (a newborn's brain has 350 ml)
 MAX_BRAIN_ML = 2500  # more foreground is a whole head (brains with CSF have 900 to 2000 ml)
 MAX_BUFFER = 2**28  # bytes; a header may be wrong
 GRID_TOLERANCE = 1e-2  # affines that differ by less count as one grid
+DUST = 1e-3  # of the mean magnitude: smaller values are traces of an interpolation, and count as 0
 
 
 class WholeHeadError(UnusableImageError):
@@ -109,7 +110,20 @@ def read_volume(path: Path, affine: str = "auto") -> Volume:
         exact = array * slope + inter
         exact[np.abs(exact) < 1e-3 * abs(slope)] = 0.0  # rounding must not hide a zero background
         array = exact.astype(np.float32)
+    if array.dtype.kind == "f":
+        array = without_dust(array)
     return Volume(array, place, tuple(remarks))
+
+
+def without_dust(array: np.ndarray) -> np.ndarray:
+    """Set values of less than a thousandth of the mean magnitude to 0, of an array of floats.
+
+    Example:
+        >>> without_dust(np.array([1e-26, 0.0, -1e-9, 50.0, 80.0])).tolist()
+        [0.0, 0.0, 0.0, 50.0, 80.0]
+    """
+    size = np.abs(array)
+    return np.where(size < DUST * size.mean(dtype=np.float64), array.dtype.type(0), array)
 
 
 def _read_voxels(image: Any) -> tuple[np.ndarray, float, float]:
@@ -139,13 +153,13 @@ def find_brain(
 ) -> tuple[Volume, np.ndarray, str]:
     """Find the brain of a volume, without guessing a threshold.
 
-    Without a mask file, the background must be exactly 0, in all eight corners and in a tenth of
-    the voxels, and the foreground must have the volume of a brain. For a whole head in MNI space
-    the template's brain mask is used.
+    A mask file is cut at half of its maximum. Without one, the background must be exactly 0, in all
+    eight corners and in a tenth of the voxels. Either must have the volume of a brain, 0.2 to 2.5
+    litres. For a whole head in MNI space the template's brain mask is used.
 
     Args:
         volume: the image.
-        mask_path: a mask on the image's grid, non-zero in the brain.
+        mask_path: a mask on the image's grid, above half of its maximum in the brain.
         space: the template space of the image, see Scan.
         affine: which affine of the mask's header counts, see `affine_of_header`.
 
@@ -161,7 +175,7 @@ def find_brain(
         inside = _read_mask(volume, mask_path, affine)
         return strip(volume, inside), inside, "derivative"
     brain = volume.array != 0
-    litres = np.count_nonzero(brain) * abs(np.linalg.det(volume.affine[:3, :3])) / 1e6
+    litres = _litres(brain, volume.affine)
     reason = _why_not_stripped(brain, litres)
     if reason is None and litres >= MIN_BRAIN_ML / 1000:
         return volume, brain, "zero-background"
@@ -214,7 +228,30 @@ def _read_mask(volume: Volume, path: Path, affine: str) -> np.ndarray:
         raise UnusableImageError(
             f"its mask {path.name} has another {what}", "resample the mask to the image's grid"
         )
-    inside = mask.array != 0
-    if not inside.any():
-        raise UnusableImageError(f"its mask {path.name} is empty", "create the mask again")
+    inside = _inside_of_mask(mask.array, path.name)
+    litres = _litres(inside, volume.affine)
+    if not MIN_BRAIN_ML <= 1000 * litres <= MAX_BRAIN_ML:
+        raise UnusableImageError(
+            f"its mask {path.name} has {1000 * litres:.0f} ml, but a brain has {MIN_BRAIN_ML} to "
+            f"{MAX_BRAIN_ML} ml",
+            "create the mask again",
+        )
     return inside
+
+
+def _inside_of_mask(values: np.ndarray, name: str) -> np.ndarray:
+    """Where a mask, which may be a probability or interpolated, exceeds half of its maximum."""
+    most = values.max()
+    if most <= 0:
+        raise UnusableImageError(f"its mask {name} is empty", "create the mask again")
+    labels = np.unique(values[values > 0]) if most >= 2 else values[:0]
+    if len(labels) > 1 and np.array_equal(labels, np.arange(1, len(labels) + 1)):
+        raise UnusableImageError(
+            f"its mask {name} has the labels 1 to {len(labels)}, so that the brain is not known",
+            "create a mask of 0 and 1",
+        )
+    return np.asarray(values > most / 2)
+
+
+def _litres(inside: np.ndarray, affine: np.ndarray) -> float:
+    return float(np.count_nonzero(inside) * abs(np.linalg.det(affine[:3, :3])) / 1e6)

@@ -169,6 +169,14 @@ def test_a_real_series_becomes_the_volume_that_dcm2niix_makes(series: Path, tmp_
     assert path.stat().st_mtime_ns == made  # and not made again
 
 
+def test_a_real_series_with_a_gap_is_refused(series: Path, tmp_path: Path) -> None:
+    pytest.importorskip("dcm2niix")
+    (scan,) = read_cohort(series).scans
+    torn = replace(scan, files=(*scan.files[:100], *scan.files[112:]))
+    with pytest.raises(UnusableImageError, match="12 of 384 slices are missing between the others"):
+        converted_volume(torn, tmp_path / "volumes")
+
+
 def test_a_real_series_goes_in_as_one_aligned_volume(series: Path, tmp_path: Path) -> None:
     pytest.importorskip("dcm2niix")
     pytest.importorskip("pydicom")

@@ -13,8 +13,8 @@ from monai_vqbrain.cohorts.cohort import Cohort
 from monai_vqbrain.cohorts.dicom import is_dicom, read_dicom
 from monai_vqbrain.cohorts.folder import is_folder, read_folder
 from monai_vqbrain.cohorts.loni import is_loni, read_loni
-from monai_vqbrain.cohorts.names import is_t1
 from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
+from monai_vqbrain.cohorts.series_choice import is_t1
 from monai_vqbrain.cohorts.walk import NOWHERE, walk
 from monai_vqbrain.errors import UsageError
 

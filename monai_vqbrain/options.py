@@ -165,6 +165,10 @@ def slicing_options(command: Command) -> Command:
         option("--affine", type=click.Choice(["auto", "sform", "qform"]), default="auto",
                help="Which one counts where sform and qform of a NIfTI header disagree; auto "
                "refuses such images."),
+        option("--brain", type=click.Choice(["auto", "given", "zero", "deepbet", "template"]),
+               default="auto",
+               help="How brains are found: by mask files, a zero background, deepbet, or the "
+               "template's mask; auto takes the first that there is."),
         click.option("--column", "columns", multiple=True,
                      type=NameValue("NAME=COLUMN", "diagnosis=group"),
                      help="Which column holds diagnosis, sex or age."),

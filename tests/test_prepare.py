@@ -25,11 +25,12 @@ from monai_vqbrain.runs.datalist import make_datalist
 from monai_vqbrain.runs.folder import SLICE_COLUMNS
 from monai_vqbrain.runs.slices import slice_rows
 from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.slicing.brain import find_brain
 from monai_vqbrain.stages.slicing.normalisation import Normalisation
 from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
 from monai_vqbrain.stages.slicing.options import PrepareOptions, parse_positions
 from monai_vqbrain.stages.slicing.scan_slices import SlicedScan, slice_scan
-from monai_vqbrain.stages.slicing.volume import Volume, find_brain, read_volume
+from monai_vqbrain.stages.slicing.volume import Volume, read_volume
 from monai_vqbrain.transforms import ExtractSlices, LoadSliced, ScaleBrainIntensity
 from monai_vqbrain.transforms.brain_slices import brain_slices
 

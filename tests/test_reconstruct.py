@@ -39,8 +39,10 @@ from monai_vqbrain.stages.images.reconstruction import (
     reconstruct_image,
 )
 from monai_vqbrain.stages.reconstruct import reconstruct
-from monai_vqbrain.stages.slicing.volume import find_brain, read_volume
+from monai_vqbrain.stages.slicing.brain import brain_methods, find_brain
+from monai_vqbrain.stages.slicing.volume import read_volume
 from monai_vqbrain.transforms import ExtractSlices
+from monai_vqbrain.transforms.brain_extraction import is_installed
 from monai_vqbrain.transforms.brain_slices import brain_slices
 from monai_vqbrain.transforms.input_image import InputImage
 
@@ -471,7 +473,12 @@ def test_the_command_leaves_a_folder_an_image(
             "axis": "axial",
             "size": [32, 32],
             "spacing": 6.0,
-            "how": {"align": "none", "bias": False, "affine": "auto"},
+            "how": {
+                "align": "none",
+                "bias": False,
+                "affine": "auto",
+                "brain": list(brain_methods("auto", deepbet=is_installed())),
+            },
             "space": "",
         }
         assert record["split"] is None

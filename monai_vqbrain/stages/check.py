@@ -23,6 +23,7 @@ def check(
     align: str = "auto",
     bias: bool = False,
     affine: str = "auto",
+    brain: str = "auto",
     columns: Mapping[str, str] | None = None,
     exclude: Sequence[str] = (),
     seed: int = 0,
@@ -41,6 +42,7 @@ def check(
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
         affine: `sform` or `qform` counts where they disagree; `auto`: such images are refused.
+        brain: how brains are found: `auto`, `given`, `zero`, `deepbet` or `template`.
         columns: role (diagnosis, sex, age) -> column of the source.
         exclude: participants or scans to leave out.
         seed: seed of the splits.
@@ -53,6 +55,7 @@ def check(
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
-        align=align, bias=bias, affine=affine, columns=columns, exclude=exclude, seed=seed,
+        align=align, bias=bias, affine=affine, brain=brain, columns=columns, exclude=exclude,
+        seed=seed,
     )  # fmt: skip
     return make_plan(Path(source), options, RunFolder(run) if run else None, inspect_all=True)

@@ -15,6 +15,7 @@ import numpy as np
 from monai_vqbrain.cohorts import Scan, read_cohort
 from monai_vqbrain.cohorts.names import parse_name, stem
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.stages.slicing.brain import BY_TEMPLATE
 from monai_vqbrain.stages.slicing.normalisation import Brain, Normalisation, normalise
 from monai_vqbrain.stages.slicing.volume import open_volume
 from monai_vqbrain.transforms import ExtractSlices, SliceGrid
@@ -50,7 +51,12 @@ class SliceFrame:
         """The frame for the options in the provenance of `prepare`."""
         height, width = options["size"]
         align = options["align"] if options["align"] in KINDS else "none"
-        normalisation = Normalisation(align, options["bias"], options.get("affine", "auto"))
+        normalisation = Normalisation(
+            align,
+            options["bias"],
+            options.get("affine", "auto"),
+            tuple(options.get("brain", BY_TEMPLATE)),
+        )
         space = options.get("space", "")
         spacing = float(options["spacing"])
         return cls(options["axis"], (width, height), spacing, normalisation, space)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from monai_vqbrain.errors import UsageError
+from monai_vqbrain.stages.slicing.brain import BRAINS, require_deepbet
 from monai_vqbrain.stages.slicing.geometry import AFFINES
 from monai_vqbrain.stages.slicing.normalisation import require_simpleitk
 from monai_vqbrain.transforms import ExtractSlices
@@ -36,6 +37,9 @@ class PrepareOptions:
         bias: correct the bias field (N4).
         affine: `sform` or `qform`: which one counts in a NIfTI header where they disagree; `auto`:
             such images are refused.
+        brain: how the brain is found: `given` by a mask file, `zero` by a background of 0, by
+            `deepbet`, or `template` by the template's mask after registration; `auto`: the first of
+            these that an image has and that is installed.
         columns: role (diagnosis, sex, age) -> column of the source.
         jobs: number of processes.
         dask: instead of jobs, the address of a dask scheduler, such as tcp://10.0.0.1:8786.
@@ -56,6 +60,7 @@ class PrepareOptions:
     align: str = "auto"
     bias: bool = False
     affine: str = "auto"
+    brain: str = "auto"
     columns: Mapping[str, str] | None = None
     jobs: int = 1
     dask: str | None = None
@@ -64,7 +69,12 @@ class PrepareOptions:
     on_error: str = "skip"
 
     def __post_init__(self) -> None:
-        choices = {"align": ALIGNMENTS, "affine": AFFINES, "on_error": ("skip", "stop")}
+        choices = {
+            "align": ALIGNMENTS,
+            "affine": AFFINES,
+            "brain": BRAINS,
+            "on_error": ("skip", "stop"),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 option = name.replace("_", "-")
@@ -75,6 +85,8 @@ class PrepareOptions:
             require_simpleitk(f"--align {self.align}")
         if self.bias:
             require_simpleitk("--bias")
+        if self.brain == "deepbet":
+            require_deepbet("--brain deepbet")
         if self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if self.positions is not None and self.count is not None:

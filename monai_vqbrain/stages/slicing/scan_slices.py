@@ -13,7 +13,6 @@ from monai_vqbrain.stages.slicing.dicom import converted_volume
 from monai_vqbrain.stages.slicing.normalisation import Normalisation, normalise
 from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
 from monai_vqbrain.stages.slicing.pictures import pictures_to_slices
-from monai_vqbrain.stages.slicing.volume import WholeHeadError
 from monai_vqbrain.transforms import ExtractSlices, SliceStack
 from monai_vqbrain.transforms.brain_slices import brain_slices
 from monai_vqbrain.transforms.grid import world_axes
@@ -30,14 +29,12 @@ class SlicedScan:
         slices: one row per slice: stack, mask_source and position; empty if the scan is unusable.
         problems: what is wrong with it.
         measures: name -> value, for quality control, see `qc.MEASURES`.
-        whole_head: it is unusable because it is a whole head that is not to be registered.
     """
 
     scan: Scan
     slices: tuple[dict[str, Any], ...] = ()
     problems: tuple[Problem, ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
-    whole_head: bool = False
 
 
 def slice_scan(
@@ -70,7 +67,7 @@ def slice_scan(
             measures |= brain.measures | _extent_measures(stack, extract)
     except UnusableImageError as error:
         problem = Problem(scan.source, error.problem, error.advice)
-        return SlicedScan(scan, problems=(problem,), whole_head=isinstance(error, WholeHeadError))
+        return SlicedScan(scan, problems=(problem,))
     except ValueError as error:  # of the transforms, about this volume's numbers
         return SlicedScan(scan, problems=(Problem(scan.source, str(error), "look at the image"),))
     rows = write_scan_stack(stack, scan.name, mask_source, folder)

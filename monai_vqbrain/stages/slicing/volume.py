@@ -1,4 +1,4 @@
-"""Reading and checking one volume, and finding its brain."""
+"""Reading and checking one volume."""
 
 from __future__ import annotations
 
@@ -13,18 +13,10 @@ import numpy as np
 
 from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError
 from monai_vqbrain.stages.slicing.geometry import Remark, affine_of_header
-from monai_vqbrain.transforms.input_image import UNREADABLE, ZERO_SHARE
-from monai_vqbrain.transforms.template import brain_in_template_space
+from monai_vqbrain.transforms.input_image import UNREADABLE
 
-MIN_BRAIN_ML = 200  # less foreground is no brain (a newborn's brain has 350 ml)
-MAX_BRAIN_ML = 2500  # more foreground is a whole head (brains with CSF have 900 to 2000 ml)
 MAX_BUFFER = 2**28  # bytes; a header may be wrong
-GRID_TOLERANCE = 1e-2  # affines that differ by less count as one grid
 DUST = 1e-3  # of the mean magnitude: smaller values are traces of an interpolation, and count as 0
-
-
-class WholeHeadError(UnusableImageError):
-    """A whole head without a brain mask: only registration can locate the brain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,110 +140,6 @@ def _decompress(image: Any) -> np.ndarray | None:
     return np.ndarray(proxy.shape, proxy.dtype, content, proxy.offset, order=proxy.order)
 
 
-def find_brain(
-    volume: Volume, mask_path: Path | None, space: str = "", affine: str = "auto"
-) -> tuple[Volume, np.ndarray, str]:
-    """Find the brain of a volume, without guessing a threshold.
-
-    A mask file is cut at half of its maximum. Without one, the background must be exactly 0, in all
-    eight corners and in a tenth of the voxels. Either must have the volume of a brain, 0.2 to 2.5
-    litres. For a whole head in MNI space the template's brain mask is used.
-
-    Args:
-        volume: the image.
-        mask_path: a mask on the image's grid, above half of its maximum in the brain.
-        space: the template space of the image, see Scan.
-        affine: which affine of the mask's header counts, see `affine_of_header`.
-
-    Returns:
-        The volume, 0 outside the brain; the brain mask, (X, Y, Z) bool; the origin of the mask,
-        `derivative`, `zero-background` or `template`.
-
-    Raises:
-        UnusableImageError: if the mask does not fit the image, or there is no brain.
-        WholeHeadError: if there is neither a mask nor a zero background.
-    """
-    if mask_path is not None:
-        inside = _read_mask(volume, mask_path, affine)
-        return strip(volume, inside), inside, "derivative"
-    brain = volume.array != 0
-    litres = _litres(brain, volume.affine)
-    reason = _why_not_stripped(brain, litres)
-    if reason is None and litres >= MIN_BRAIN_ML / 1000:
-        return volume, brain, "zero-background"
-    _refuse_constant(volume.array)
-    if reason is None:
-        raise UnusableImageError(
-            f"no brain found: only {1000 * litres:.0f} ml are not 0", "look at the image"
-        )
-    if space.startswith("MNI"):
-        inside = brain_in_template_space(volume.affine, brain.shape)
-        return strip(volume, inside), inside, "template"
-    raise WholeHeadError(
-        f"not skull-stripped ({reason}) and without a brain mask",
-        "use --align affine, skull-strip it, or put a mask *_desc-brain_mask.nii.gz into "
-        "derivatives",
-    )
-
-
-def _why_not_stripped(foreground: np.ndarray, litres: float) -> str | None:
-    """Why a foreground (X, Y, Z) bool of that volume is not a brain on 0; None if it may be."""
-    zeros = 1 - np.count_nonzero(foreground) / foreground.size
-    corners = tuple(slice(None, None, side - 1) for side in foreground.shape)
-    if foreground[corners].any():
-        return "the background is not 0"
-    if zeros < ZERO_SHARE:
-        return f"only {zeros:.0%} of the voxels are 0"
-    if litres > MAX_BRAIN_ML / 1000:
-        return f"{litres:.1f} litres are not 0, more than a brain"
-    return None
-
-
-def _refuse_constant(array: np.ndarray) -> None:
-    if array.min() == array.max():
-        raise UnusableImageError(f"every voxel is {array.flat[0]:g}", "look at the image")
-
-
 def strip(volume: Volume, inside: np.ndarray) -> Volume:
     """Set voxels outside the brain mask to 0."""
     return replace(volume, array=np.where(inside, volume.array, volume.array.dtype.type(0)))
-
-
-def _read_mask(volume: Volume, path: Path, affine: str) -> np.ndarray:
-    try:
-        mask = read_volume(path, affine)
-    except UnusableImageError as error:
-        raise UnusableImageError(f"its mask {path.name} {error.problem}", error.advice) from error
-    same_shape = mask.array.shape == volume.array.shape
-    if not same_shape or not np.allclose(mask.affine, volume.affine, atol=GRID_TOLERANCE):
-        what = "affine" if same_shape else f"shape {mask.array.shape}"
-        raise UnusableImageError(
-            f"its mask {path.name} has another {what}", "resample the mask to the image's grid"
-        )
-    inside = _inside_of_mask(mask.array, path.name)
-    litres = _litres(inside, volume.affine)
-    if not MIN_BRAIN_ML <= 1000 * litres <= MAX_BRAIN_ML:
-        raise UnusableImageError(
-            f"its mask {path.name} has {1000 * litres:.0f} ml, but a brain has {MIN_BRAIN_ML} to "
-            f"{MAX_BRAIN_ML} ml",
-            "create the mask again",
-        )
-    return inside
-
-
-def _inside_of_mask(values: np.ndarray, name: str) -> np.ndarray:
-    """Where a mask, which may be a probability or interpolated, exceeds half of its maximum."""
-    most = values.max()
-    if most <= 0:
-        raise UnusableImageError(f"its mask {name} is empty", "create the mask again")
-    labels = np.unique(values[values > 0]) if most >= 2 else values[:0]
-    if len(labels) > 1 and np.array_equal(labels, np.arange(1, len(labels) + 1)):
-        raise UnusableImageError(
-            f"its mask {name} has the labels 1 to {len(labels)}, so that the brain is not known",
-            "create a mask of 0 and 1",
-        )
-    return np.asarray(values > most / 2)
-
-
-def _litres(inside: np.ndarray, affine: np.ndarray) -> float:
-    return float(np.count_nonzero(inside) * abs(np.linalg.det(affine[:3, :3])) / 1e6)

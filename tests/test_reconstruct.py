@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from monai_vqbrain.stages.images.reconstruction import (
 )
 from monai_vqbrain.stages.reconstruct import reconstruct
 from monai_vqbrain.stages.slicing.brain import brain_methods, find_brain
+from monai_vqbrain.stages.slicing.normalisation import Normalisation
 from monai_vqbrain.stages.slicing.volume import read_volume
 from monai_vqbrain.transforms import ExtractSlices
 from monai_vqbrain.transforms.brain_extraction import is_installed
@@ -360,7 +362,7 @@ def bad_file(folder: Path, kind: str) -> Path:
         ("4D", "holds 2 volumes: give one T1 volume, or their average"),
         ("NaN", "voxels are NaN or infinite: set them to 0"),
         ("torn", "is damaged"),
-        ("whole head", "not skull-stripped .* and without a brain mask"),
+        ("whole head", "not skull-stripped .*: skull-strip it, or use --brain auto"),
         ("flat, NaN", "pixels are NaN or infinite: set them to 0 or make the image again"),
         ("flat, complex", "voxels of type complex64: give one number per voxel"),
         ("picture in colour", "is in colour: give a greyscale picture"),
@@ -371,8 +373,9 @@ def bad_file(folder: Path, kind: str) -> Path:
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path: Path, kind: str, words: str) -> None:
+    frame = replace(FRAME, how=Normalisation(brain=("zero",)))
     with pytest.raises(UnusableImageError, match=words):
-        read_input_image(bad_file(tmp_path, kind), FRAME)
+        read_input_image(bad_file(tmp_path, kind), frame)
 
 
 def test_several_pages_are_refused(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_other_series_are_none(name: str) -> None:
 
 PREFERRED = [  # the first of two is used, for this reason
     ("t1_mprage_sag_iso", "MPR COR T1", "original before reformatted"),
+    ("t1_mpr_sag_p2_iso", "AX T1 SE", "3D before 2D"),  # Siemens' usual name of an MPRAGE
     ("3D BRAVO", "AX T1 SE +C", "3D before 2D"),
     ("3D BRAVO +C", "AX T1 SE", "3D before 2D"),
     ("t1_mprage", "AX T1", "3D before 2D"),
@@ -68,6 +69,7 @@ def test_a_header_goes_before_the_name() -> None:
     assert values["3D before 2D"] == 2
     assert values["original before reformatted"] == 1
     assert values["without contrast agent before with"] == 1
+    assert dict(rank_of_series("MPR COR T1", reformatted=False))["original before reformatted"] == 0
 
 
 def test_equal_series_are_decided_by_the_last_criterion() -> None:

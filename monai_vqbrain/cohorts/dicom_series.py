@@ -25,6 +25,7 @@ MR_CLASSES = {  # storage classes of MR images: single, enhanced and legacy conv
     f"1.2.840.10008.5.1.4.1.1.4{part}" for part in ("", ".1", ".4")
 }
 NO_AGENT = {"", "NONE", "NO", "N/A", "NA"}
+REFORMATTED = {"SECONDARY", "MPR", "REFORMATTED", "PROJECTION IMAGE"}
 NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
 DAYS_PER_UNIT = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
 OLDEST = 120  # years; a greater age is an invented birth date
@@ -101,7 +102,7 @@ class Series:
         acquisition = _text(self.head, "MRAcquisitionType").upper()
         ranked = rank_of_series(
             self.description,
-            reformatted=bool(kinds & {"SECONDARY", "MPR", "REFORMATTED", "PROJECTION IMAGE"}),
+            reformatted=bool(kinds & REFORMATTED) if kinds else None,
             acquisition=acquisition if acquisition in ("2D", "3D") else "",
             contrast=_text(self.head, "ContrastBolusAgent").upper() not in NO_AGENT,
         )

@@ -16,7 +16,7 @@ NOT_T1 = re.compile(
 )
 EXPLICIT_T1 = re.compile(r"rage|spgr|bravo|(?<![a-ce-ln-rt-z0-9])t1(?![0-9])")
 REFORMATTED = re.compile(
-    r"\bmpr (ax|axial|cor|coronal|sag|sagittal|tra|transversal|obl|range)|"
+    r"(?<!t1 )\bmpr (ax|axial|cor|coronal|sag|sagittal|tra|transversal|obl|range)|"
     r"\b(ax|axial|cor|coronal|tra) mpr\b|rage.* mpr\b|reformat|curved"
 )
 THREE_D = re.compile(r"3d|rage|bravo|spgr|\biso\b|mpr")
@@ -44,7 +44,7 @@ def is_t1(series: str) -> bool:
 
 def rank_of_series(
     series: str,
-    reformatted: bool = False,
+    reformatted: bool | None = None,
     acquisition: str = "",
     contrast: bool = False,
 ) -> Rank:
@@ -52,7 +52,7 @@ def rank_of_series(
 
     Args:
         series: its name or description.
-        reformatted: its header says so.
+        reformatted: whether its header says so; None: by its name.
         acquisition: `3D` or `2D`; empty: by its name.
         contrast: its header names a contrast agent.
 
@@ -60,11 +60,13 @@ def rank_of_series(
         The criteria in order, in words, each with a number.
     """
     words = _words(series)
+    if reformatted is None:
+        reformatted = REFORMATTED.search(words) is not None
     dimensions = acquisition or ("3D" if THREE_D.search(words) else "")
     dimensions = dimensions or ("2D" if TWO_D.search(words) else "")
     given = contrast or bool(CONTRAST.search(words) and not PLAIN.search(words))
     return (
-        ("original before reformatted", int(reformatted or bool(REFORMATTED.search(words)))),
+        ("original before reformatted", int(reformatted)),
         ("3D before 2D", ("3D", "", "2D").index(dimensions)),
         ("without contrast agent before with", int(given)),
         ("named T1 before unnamed", int(not is_t1(series))),

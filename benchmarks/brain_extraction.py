@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from standings import Figures, aligned, command_line, keep, machine
 
-from monai_vqbrain.stages.slicing.brain import brain_methods
 from monai_vqbrain.stages.slicing.normalisation import Normalisation, normalise
-from monai_vqbrain.transforms.brain_extraction import extract_brain
+from monai_vqbrain.transforms.brain_extraction import brain_methods, extract_brain
 
 WAYS = ("deepbet", "template")
 

@@ -282,7 +282,7 @@ def test_a_bad_volume_is_one_line_and_no_more(tmp_path: Path, case: str) -> None
     change, words = BAD[case]
     source = dataset(tmp_path / "bids", 4)
     spoil(source / "sub-02/anat/sub-02_T1w.nii.gz", change)
-    folder = prepare_slices(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", replace(SMALL, brain="zero"))
     problems = table(folder, "problems")
     assert list(problems["path"]) == ["sub-02/anat/sub-02_T1w.nii.gz"]
     assert words in problems["problem"][0]
@@ -397,7 +397,7 @@ def test_every_odd_file_is_used_or_said(shared_data: Path, tmp_path: Path) -> No
     shutil.copytree(shared_data / "odd-inputs", source)
     for number, name in enumerate(("a b", "ä", "c.d")):
         nib.save(brain_image(number), source / f"{name}.nii.gz")
-    folder = prepare_slices(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", replace(SMALL, brain="zero"))
     used, said = set(table(folder)["source"]), set(table(folder, "problems")["path"])
     assert used == {"a b.nii.gz", "ä.nii.gz", "c.d.nii.gz", "reoriented_anat_moved.nii"}
     images = {path.name for path in source.iterdir()} - {"COPYING"}
@@ -408,7 +408,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     source = dataset(tmp_path / "bids", 1)
     for path in source.glob("sub-*/**/*.nii.gz"):
         spoil(path, lambda v: v + 1)
-    none = replace(SMALL, align="none")
+    none = replace(SMALL, align="none", brain="zero")
     with pytest.raises(
         VQBrainError, match=r"no volume is usable, the first: sub-00/.* not skull-stripped.*all of"
     ):
@@ -419,7 +419,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     assert len(table(folder)) == 2 * 4
     before = table(folder, "problems")
     with pytest.raises(
-        VQBrainError, match=r"no volume is usable, the first: sub-00/.* into derivatives$"
+        VQBrainError, match=r"no volume is usable, the first: sub-00/.* use --brain auto$"
     ):
         prepare_slices(source, tmp_path / "run", none)
     assert table(folder, "problems").equals(before)

@@ -16,9 +16,13 @@ from monai_vqbrain.errors import UnusableImageError, UsageError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.stages.prepare import prepare
 from monai_vqbrain.stages.slicing import normalisation as module
-from monai_vqbrain.stages.slicing.brain import brain_methods
 from monai_vqbrain.stages.slicing.normalisation import Normalisation, normalise
-from monai_vqbrain.transforms.brain_extraction import _network, extract_brain, is_installed
+from monai_vqbrain.transforms.brain_extraction import (
+    _network,
+    brain_methods,
+    extract_brain,
+    is_installed,
+)
 from monai_vqbrain.transforms.mask import solid
 from monai_vqbrain.transforms.registration import Registration
 

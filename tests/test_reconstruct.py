@@ -40,11 +40,11 @@ from monai_vqbrain.stages.images.reconstruction import (
     reconstruct_image,
 )
 from monai_vqbrain.stages.reconstruct import reconstruct
-from monai_vqbrain.stages.slicing.brain import brain_methods, find_brain
+from monai_vqbrain.stages.slicing.brain import find_brain
 from monai_vqbrain.stages.slicing.normalisation import Normalisation
 from monai_vqbrain.stages.slicing.volume import read_volume
 from monai_vqbrain.transforms import ExtractSlices
-from monai_vqbrain.transforms.brain_extraction import is_installed
+from monai_vqbrain.transforms.brain_extraction import brain_methods, is_installed
 from monai_vqbrain.transforms.brain_slices import brain_slices
 from monai_vqbrain.transforms.input_image import InputImage
 

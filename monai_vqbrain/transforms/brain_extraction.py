@@ -1,4 +1,4 @@
-"""Brain extraction from whole heads by the network deepbet (extra `[strip]`)."""
+"""Ways to find a brain, and its extraction from whole heads by the network deepbet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,31 @@ import numpy as np
 import torch
 
 MISSING = "brain extraction needs deepbet: pip install 'monai-vqbrain[strip]'"
+BRAINS = ("auto", "given", "zero", "deepbet", "template")
+BY_TEMPLATE = ("given", "zero", "template")  # `auto` without deepbet
+BY_DEEPBET = ("given", "zero", "deepbet")
 _LOCK = Lock()  # deepbet keeps the box of the last head in its object
 
 
 def is_installed() -> bool:
     """Whether deepbet is installed; it is not imported."""
     return find_spec("deepbet") is not None
+
+
+def brain_methods(asked: str, deepbet: bool) -> tuple[str, ...]:
+    """The ways to find a brain, in the order in which they are tried.
+
+    Args:
+        asked: one of `BRAINS`.
+        deepbet: it is installed.
+
+    Example:
+        >>> brain_methods("auto", deepbet=True), brain_methods("zero", deepbet=True)
+        (('given', 'zero', 'deepbet'), ('zero',))
+    """
+    if asked != "auto":
+        return (asked,)
+    return BY_DEEPBET if deepbet else BY_TEMPLATE
 
 
 def extract_brain(array: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ import numpy as np
 from monai_vqbrain.cohorts import Scan, read_cohort
 from monai_vqbrain.cohorts.names import parse_name, stem
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.stages.slicing.brain import BY_TEMPLATE
 from monai_vqbrain.stages.slicing.normalisation import Brain, Normalisation, normalise
 from monai_vqbrain.stages.slicing.volume import open_volume
 from monai_vqbrain.transforms import ExtractSlices, SliceGrid
+from monai_vqbrain.transforms.brain_extraction import BY_TEMPLATE
 from monai_vqbrain.transforms.brain_slices import brain_limits
 from monai_vqbrain.transforms.extent import brain_box, brain_extent
 from monai_vqbrain.transforms.grid import at_indices, put_back, world_axes

@@ -9,12 +9,9 @@ import numpy as np
 
 from monai_vqbrain.errors import UnusableImageError, UsageError
 from monai_vqbrain.stages.slicing.volume import Volume, read_volume, strip
-from monai_vqbrain.transforms.brain_extraction import MISSING, is_installed
+from monai_vqbrain.transforms.brain_extraction import BY_TEMPLATE, MISSING, is_installed
 from monai_vqbrain.transforms.input_image import ZERO_SHARE
 
-BRAINS = ("auto", "given", "zero", "deepbet", "template")
-BY_TEMPLATE = ("given", "zero", "template")  # `auto` without deepbet
-BY_DEEPBET = ("given", "zero", "deepbet")
 LOST = (
     "have the template's brain mask, which cuts off 13 to 16 % of the brain (outer cortex) and in "
     "atrophied brains contains CSF and meninges"
@@ -27,22 +24,6 @@ MASK_ADVICE = "put a mask *_desc-brain_mask.nii.gz into derivatives or beside th
 
 class WholeHeadError(UnusableImageError):
     """A whole head without a brain mask: its brain has to be extracted."""
-
-
-def brain_methods(asked: str, deepbet: bool) -> tuple[str, ...]:
-    """The ways to find a brain, in the order in which they are tried.
-
-    Args:
-        asked: one of `BRAINS`.
-        deepbet: it is installed.
-
-    Example:
-        >>> brain_methods("auto", deepbet=True), brain_methods("zero", deepbet=True)
-        (('given', 'zero', 'deepbet'), ('zero',))
-    """
-    if asked != "auto":
-        return (asked,)
-    return BY_DEEPBET if deepbet else BY_TEMPLATE
 
 
 def require_deepbet(what: str) -> None:

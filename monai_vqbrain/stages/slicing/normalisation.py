@@ -13,7 +13,6 @@ import numpy as np
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UnusableImageError, UsageError
 from monai_vqbrain.stages.slicing.brain import (
-    BY_TEMPLATE,
     MASK_ADVICE,
     WholeHeadError,
     check_brain_volume,
@@ -23,7 +22,7 @@ from monai_vqbrain.stages.slicing.brain import (
 from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache, NormalisationResult
 from monai_vqbrain.stages.slicing.volume import Volume, read_volume, strip
 from monai_vqbrain.transforms.bias import bias_at, log_bias
-from monai_vqbrain.transforms.brain_extraction import extract_brain
+from monai_vqbrain.transforms.brain_extraction import BY_TEMPLATE, extract_brain
 from monai_vqbrain.transforms.brain_slices import NEGATIVE_SHARE
 from monai_vqbrain.transforms.registration import KINDS, Registration, register
 from monai_vqbrain.transforms.simpleitk import MISSING

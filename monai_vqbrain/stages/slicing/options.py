@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.stages.slicing.brain import BRAINS, require_deepbet
+from monai_vqbrain.stages.slicing.brain import require_deepbet
 from monai_vqbrain.stages.slicing.geometry import AFFINES
 from monai_vqbrain.stages.slicing.normalisation import require_simpleitk
 from monai_vqbrain.transforms import ExtractSlices
+from monai_vqbrain.transforms.brain_extraction import BRAINS
 from monai_vqbrain.transforms.registration import KINDS
 from monai_vqbrain.transforms.template import template_extent
 

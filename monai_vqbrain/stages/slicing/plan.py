@@ -14,7 +14,6 @@ from monai_vqbrain.provenance import Described, read_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import scan_inputs
 from monai_vqbrain.runs.slices import participants_digest, read_splits
-from monai_vqbrain.stages.slicing.brain import brain_methods
 from monai_vqbrain.stages.slicing.inspection import (
     Inspection,
     inspect_first,
@@ -24,7 +23,7 @@ from monai_vqbrain.stages.slicing.inspection import (
 from monai_vqbrain.stages.slicing.normalisation import Normalisation, common_space
 from monai_vqbrain.stages.slicing.options import PrepareOptions
 from monai_vqbrain.stages.slicing.stack_cache import ScanState, scan_digests, scan_state
-from monai_vqbrain.transforms.brain_extraction import is_installed
+from monai_vqbrain.transforms.brain_extraction import brain_methods, is_installed
 from monai_vqbrain.transforms.registration import KINDS
 
 PARTICIPANT_OPTIONS = (

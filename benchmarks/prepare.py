@@ -47,7 +47,8 @@ from standings import aligned, command_line, keep, machine, short
 from monai_vqbrain.cohorts import Scan, read_cohort
 from monai_vqbrain.stages import prepare as stage
 from monai_vqbrain.stages.slicing import plan
-from monai_vqbrain.stages.slicing.volume import find_brain, read_volume
+from monai_vqbrain.stages.slicing.brain import find_brain
+from monai_vqbrain.stages.slicing.volume import read_volume
 from monai_vqbrain.transforms import LoadSliced
 from monai_vqbrain.transforms.registration import (
     STEPS,

@@ -261,8 +261,8 @@ def sample(run: Path, device: str, show_command: bool, conditions: Any, **option
 def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device: str) -> None:
     """Encode and decode images with the VQ-VAE of RUN, and score the reconstructions.
 
-    IMAGE is a skull-stripped volume, or a slice as NIfTI, PNG, JPEG or TIFF. The reconstruction
-    and its error lie in the image's own space.
+    IMAGE is a volume, or a slice as NIfTI, PNG, JPEG or TIFF. The brain of a volume is found as
+    the run was prepared. The reconstruction and its error lie in the image's own space.
 
     \b
     Example: vqbrain reconstruct my-run my-bids/sub-02/anat/sub-02_T1w.nii.gz
@@ -285,8 +285,9 @@ def score(
 ) -> None:
     """Map how unlikely each place of an image is under the prior of RUN, in bits per code.
 
-    IMAGE is a skull-stripped volume, or a slice of the size of the run's. The map lies in the
-    image's own space: high where the image is unlike those that the prior was trained on.
+    IMAGE is a volume (its brain is found as the run was prepared), or a slice of the size of the
+    run's. The map lies in the image's own space: high where the image is unlike those that the
+    prior was trained on.
 
     \b
     Example: vqbrain score my-run patients/*.nii.gz

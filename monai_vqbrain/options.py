@@ -166,6 +166,13 @@ def slicing_options(command: Command) -> Command:
         option("--align", type=click.Choice(["auto", "none", "rigid", "affine"]), default="auto",
                help="Register all brains to MNI152; auto does so (affine) with whole heads."),
         click.option("--bias", is_flag=True, help="Correct the bias field (N4)."),
+        option("--affine", type=click.Choice(["auto", "sform", "qform"]), default="auto",
+               help="Which one counts where sform and qform of a NIfTI header disagree; auto "
+               "refuses such images."),
+        option("--brain", type=click.Choice(["auto", "given", "zero", "deepbet", "template"]),
+               default="auto",
+               help="How brains are found: by mask files, a zero background, deepbet, or the "
+               "template's mask; auto takes the first that there is."),
         click.option("--column", "columns", multiple=True,
                      type=NameValue("NAME=COLUMN", "diagnosis=group"),
                      help="Which column holds diagnosis, sex or age."),

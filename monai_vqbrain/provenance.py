@@ -21,7 +21,7 @@ Described = Mapping[str, Mapping[str, Any]]  # name -> size and hash, from `desc
 
 FILE = "provenance.json"
 PACKAGES = ("monai-vqbrain", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "scikit-image")
-OPTIONAL = ("SimpleITK",)  # recorded where they are installed
+OPTIONAL = ("SimpleITK", "deepbet")  # recorded where they are installed
 
 
 def write_provenance(

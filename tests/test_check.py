@@ -51,18 +51,51 @@ def test_the_plan_is_printed(source: Path, capsys: pytest.CaptureFixture[str]) -
         assert words in out
 
 
-def test_a_whole_head_is_seen_before_prepare_refuses_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def no_deepbet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("plan", "brain"):
+        monkeypatch.setattr(f"monai_vqbrain.stages.slicing.{module}.is_installed", lambda: False)
+
+
+def test_whole_heads_are_seen_and_how_their_brains_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], no_deepbet: None
 ) -> None:
     make_phantom(tmp_path / "heads", participants=1, resolution_mm=6, skull=True)
-    out = said(tmp_path / "heads", capsys, align="none")
+    out = said(tmp_path / "heads", capsys, align="none", brain="zero")
+    assert "brain       all by their zero background" in out
     assert "not skull-stripped" in out
-    assert "without a brain mask: use --align affine, skull-strip it, or put a mask" in out
+    assert "skull-strip it, or use --brain auto" in out
     out = said(tmp_path / "heads", capsys)
     assert "align       affine: 1 of 1 inspected volumes are whole heads" in out
-    assert "0 with a mask file, 1 by alignment" in out
+    assert "0 with a mask file, 1 by the template's brain" in out
+    assert "cuts off 13 to 16 % of the brain (outer cortex)" in out
+    assert "pip install 'monai-vqbrain[strip]'" in out
     assert "the first 36 mm below the top of the template's brain" in out
     assert "problems    none" in out
+
+
+def test_with_deepbet_it_extracts_the_brains_of_heads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monai_vqbrain.stages.slicing.plan.is_installed", lambda: True)
+    make_phantom(tmp_path / "heads", participants=1, resolution_mm=6, skull=True)
+    out = said(tmp_path / "heads", capsys)
+    assert "0 with a mask file, 1 extracted by deepbet" in out
+    assert "cuts off" not in out
+
+
+def test_heads_in_mni_space_are_left_where_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monai_vqbrain.stages.slicing.plan.is_installed", lambda: True)
+    heads = make_phantom(tmp_path / "p", 1, resolution_mm=6, skull=True, second_sessions=0)
+    name = "sub-A_ses-M000_space-MNI152NLin2009cSym_desc-Crop_res-1x1x1_T1w.nii.gz"
+    path = tmp_path / "caps" / "subjects" / "sub-A" / "ses-M000" / "t1_linear" / name
+    path.parent.mkdir(parents=True)
+    next(heads.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz")).rename(path)
+    out = said(tmp_path / "caps", capsys)
+    assert "align       none: all are in the space MNI152NLin2009cSym" in out
+    assert "1 by their zero background, otherwise extracted by deepbet" in out
 
 
 def test_what_auto_means_is_decided_by_volumes_that_hold_a_brain(

@@ -224,8 +224,35 @@ def test_one_scan_of_a_session_is_used_and_the_others_are_listed(tmp_path: Path)
         "sub-1_run-2_T1w.nii",
         "sub-1_acq-a_run-1_T1w.nii",
     ]
-    said = "another scan of the same session was used: sub-1_run-1_T1w.nii"
-    assert {problem.problem for problem in cohort.problems} == {said}
+    said = "another scan of the same session was used ({}): sub-1_run-1_T1w.nii"
+    assert [problem.problem for problem in cohort.problems] == [
+        said.format("first by name"),
+        said.format("plainest name"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("used", "other", "why"),
+    [
+        ("sub-1_acq-3D_run-2_T1w.nii", "sub-1_UNIT1.nii", "T1w before UNIT1"),
+        ("sub-1_acq-3D_run-2_T1w.nii", "sub-1_ce-gd_T1w.nii", "without contrast agent before with"),
+        ("sub-1_acq-3D_run-2_T1w.nii", "sub-1_part-phase_T1w.nii", "magnitude before phase"),
+    ],
+)
+def test_the_choice_of_a_scan_has_its_reason(
+    tmp_path: Path, used: str, other: str, why: str
+) -> None:
+    dataset(tmp_path, used, other)
+    cohort = read_cohort(tmp_path)
+    assert [scan.path.name for scan in cohort.scans] == [used]
+    assert f"another scan of the same session was used ({why}): {used}" in {
+        problem.problem for problem in cohort.problems
+    }
+
+
+def test_the_uni_image_of_mp2rage_is_a_t1(tmp_path: Path) -> None:
+    dataset(tmp_path, "sub-1_UNIT1.nii", "sub-1_inv-2_MP2RAGE.nii", "sub-1_T1map.nii")
+    assert [scan.path.name for scan in read_cohort(tmp_path).scans] == ["sub-1_UNIT1.nii"]
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,10 @@ def test_whole_heads_are_decided_before_the_first_is_sliced(
         return slice_scan(scan, *others)
 
     monkeypatch.setattr("monai_vqbrain.stages.slicing.stack_cache.slice_scan", recorded)
-    plan = check(source, **SMALL)
+    plan = check(source, **SMALL, brain="template")
     assert (plan.options.align, plan.align_asked) == ("affine", "auto")
     assert plan.align_reason == "3 of 3 inspected volumes are whole heads"
-    prepare(source, tmp_path / "run", **SMALL)
+    prepare(source, tmp_path / "run", **SMALL, brain="template")
     assert sliced == [(planned.scan.name, "affine") for planned in plan.scans]
 
 

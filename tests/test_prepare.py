@@ -25,11 +25,12 @@ from monai_vqbrain.runs.datalist import make_datalist
 from monai_vqbrain.runs.folder import SLICE_COLUMNS
 from monai_vqbrain.runs.slices import slice_rows
 from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.slicing.brain import find_brain
 from monai_vqbrain.stages.slicing.normalisation import Normalisation
 from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
 from monai_vqbrain.stages.slicing.options import PrepareOptions, parse_positions
 from monai_vqbrain.stages.slicing.scan_slices import SlicedScan, slice_scan
-from monai_vqbrain.stages.slicing.volume import Volume, find_brain, read_volume
+from monai_vqbrain.stages.slicing.volume import Volume, read_volume
 from monai_vqbrain.transforms import ExtractSlices, LoadSliced, ScaleBrainIntensity
 from monai_vqbrain.transforms.brain_slices import brain_slices
 
@@ -281,7 +282,7 @@ def test_a_bad_volume_is_one_line_and_no_more(tmp_path: Path, case: str) -> None
     change, words = BAD[case]
     source = dataset(tmp_path / "bids", 4)
     spoil(source / "sub-02/anat/sub-02_T1w.nii.gz", change)
-    folder = prepare_slices(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", replace(SMALL, brain="zero"))
     problems = table(folder, "problems")
     assert list(problems["path"]) == ["sub-02/anat/sub-02_T1w.nii.gz"]
     assert words in problems["problem"][0]
@@ -396,7 +397,7 @@ def test_every_odd_file_is_used_or_said(shared_data: Path, tmp_path: Path) -> No
     shutil.copytree(shared_data / "odd-inputs", source)
     for number, name in enumerate(("a b", "ä", "c.d")):
         nib.save(brain_image(number), source / f"{name}.nii.gz")
-    folder = prepare_slices(source, tmp_path / "run", SMALL)
+    folder = prepare_slices(source, tmp_path / "run", replace(SMALL, brain="zero"))
     used, said = set(table(folder)["source"]), set(table(folder, "problems")["path"])
     assert used == {"a b.nii.gz", "ä.nii.gz", "c.d.nii.gz", "reoriented_anat_moved.nii"}
     images = {path.name for path in source.iterdir()} - {"COPYING"}
@@ -407,7 +408,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     source = dataset(tmp_path / "bids", 1)
     for path in source.glob("sub-*/**/*.nii.gz"):
         spoil(path, lambda v: v + 1)
-    none = replace(SMALL, align="none")
+    none = replace(SMALL, align="none", brain="zero")
     with pytest.raises(
         VQBrainError, match=r"no volume is usable, the first: sub-00/.* not skull-stripped.*all of"
     ):
@@ -418,7 +419,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     assert len(table(folder)) == 2 * 4
     before = table(folder, "problems")
     with pytest.raises(
-        VQBrainError, match=r"no volume is usable, the first: sub-00/.* into derivatives$"
+        VQBrainError, match=r"no volume is usable, the first: sub-00/.* use --brain auto$"
     ):
         prepare_slices(source, tmp_path / "run", none)
     assert table(folder, "problems").equals(before)
@@ -463,6 +464,45 @@ def test_a_mask_that_does_not_fit_is_refused(
     volume = read_volume(write(tmp_path / "a.nii.gz", np.ones(SHAPE, dtype=np.uint8)))
     with pytest.raises(VQBrainError, match=words):
         find_brain(volume, write(tmp_path / "mask.nii.gz", values))
+
+
+@pytest.mark.parametrize(("outside", "inside"), [(0, 1), (0, 255), (0.49, 1), (1e-26, 0.3)])
+def test_a_mask_is_cut_at_half_of_its_maximum(
+    tmp_path: Path, outside: float, inside: float
+) -> None:
+    """Probabilities, interpolated edges and 0/255 give the same brain."""
+    brain = np.asarray(brain_image().dataobj) > 0
+    values = np.where(brain, inside, outside).astype(np.float32)
+    volume = read_volume(write(tmp_path / "a.nii.gz", np.ones(SHAPE, dtype=np.uint8)))
+    assert np.array_equal(find_brain(volume, write(tmp_path / "mask.nii.gz", values))[1], brain)
+
+
+def test_a_mask_of_labels_is_refused(tmp_path: Path) -> None:
+    brain = np.asarray(brain_image().dataobj) > 0
+    labels = np.where(brain, 1 + np.arange(SHAPE[2]) // 10, 0).astype(np.uint8)
+    volume = read_volume(write(tmp_path / "a.nii.gz", np.ones(SHAPE, dtype=np.uint8)))
+    with pytest.raises(VQBrainError, match=r"has the labels 1 to 2, .*: create a mask of 0 and 1"):
+        find_brain(volume, write(tmp_path / "mask.nii.gz", labels))
+
+
+@pytest.mark.parametrize(("side", "words"), [(None, "6421 ml"), (6, "74 ml")])
+def test_a_mask_has_the_volume_of_a_brain(tmp_path: Path, side: int | None, words: str) -> None:
+    values = np.zeros(SHAPE, dtype=np.uint8)
+    values[:side, :side, :side] = 1
+    volume = read_volume(write(tmp_path / "a.nii.gz", np.ones(values.shape, dtype=np.uint8)))
+    with pytest.raises(VQBrainError, match=f"has {words}, but a brain has 200 to 2500 ml"):
+        find_brain(volume, write(tmp_path / "mask.nii.gz", values))
+
+
+@pytest.mark.parametrize("dust", [1e-26, -1e-26, 1e-7, -0.0])
+def test_traces_of_an_interpolation_are_a_zero_background(tmp_path: Path, dust: float) -> None:
+    values = np.asarray(brain_image().dataobj).astype(np.float32)
+    inside = values > 0
+    volume = read_volume(write(tmp_path / "a.nii.gz", np.where(inside, values, np.float32(dust))))
+    _, brain, source = find_brain(volume, None)
+    assert source == "zero-background"
+    assert np.array_equal(brain, inside)
+    assert np.array_equal(volume.array, values)
 
 
 def test_an_intercept_is_applied_and_hides_no_zero_background(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ from monai_vqbrain.transforms.blocks import Blocks
 from monai_vqbrain.transforms.registration import Registration, register
 from monai_vqbrain.transforms.template import SPACE, template_extent
 
-SMALL = PrepareOptions(size=(64, 64), spacing=3.6)
+SMALL = PrepareOptions(size=(64, 64), spacing=3.6, brain="template")
+AUTO = replace(SMALL, brain="auto")
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_scores_of_the_alignment_stand_in_the_qc_table(run: Path) -> None:
 def test_brains_and_heads_of_the_same_people_get_the_same_slices(run: Path, tmp_path: Path) -> None:
     """Those without a skull lie upright: only alignment brings the two together."""
     bare = make_phantom(tmp_path / "bare", 2, seed=3, second_sessions=0)
-    prepare_slices(bare, tmp_path / "run", replace(SMALL, align="affine"))
+    prepare_slices(bare, tmp_path / "run", replace(AUTO, align="affine"))
     assert set(table(tmp_path / "run")["mask_source"]) == {"zero-background"}
     for path in sorted((run / "2-slices/stacks").glob("*_T1w.nii")):
         of_head, of_brain = (
@@ -154,8 +155,38 @@ def test_nothing_is_aligned_twice(
     assert registered == ["affine", "rigid"] * 2
 
 
-def test_a_whole_head_that_is_not_to_be_aligned_is_refused(heads: Path, tmp_path: Path) -> None:
-    with pytest.raises(VQBrainError, match="not skull-stripped .*: use --align affine, skull-st"):
+REFUSED = {
+    "zero": "not skull-stripped .*: skull-strip it, or use --brain auto",
+    "given": "has no brain mask: put a mask .*, or use --brain auto",
+}
+
+
+@pytest.mark.parametrize("brain", REFUSED)
+def test_a_whole_head_is_refused_by_what_finds_no_brain_in_it(
+    heads: Path, tmp_path: Path, brain: str
+) -> None:
+    with pytest.raises(VQBrainError, match=REFUSED[brain]):
+        prepare_slices(heads, tmp_path, replace(SMALL, align="none", brain=brain))
+
+
+def test_a_whole_head_without_alignment_gets_the_templates_brain_in_its_own_space(
+    run: Path, heads: Path, tmp_path: Path, registered: list[str]
+) -> None:
+    prepare_slices(heads, tmp_path / "run", replace(SMALL, align="none"))
+    assert registered == ["affine"] * 2
+    assert set(table(tmp_path / "run")["mask_source"]) == {"template"}
+    mine, aligned = (table(folder, "qc/qc.tsv") for folder in (tmp_path / "run", run))
+    millilitres = mine.set_index("scan")["brain_ml"].sort_index()
+    assert np.allclose(millilitres, aligned.set_index("scan")["brain_ml"].sort_index())
+    assert "alignment" not in mine or mine["alignment"].isna().all()
+
+
+def test_without_simpleitk_the_brain_of_a_head_is_not_found_and_this_is_one_line(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monai_vqbrain.stages.slicing.normalisation.find_spec", lambda name: None)
+    words = r"needs SimpleITK: pip install 'monai-vqbrain\[strip\]' to find it by deepbet"
+    with pytest.raises(VQBrainError, match=words):
         prepare_slices(heads, tmp_path, replace(SMALL, align="none"))
 
 
@@ -169,15 +200,16 @@ def test_stopping_at_the_first_problem_does_not_stop_at_a_whole_head(
 
 def test_a_single_head_among_brains_moves_nobody(heads: Path, tmp_path: Path) -> None:
     source = make_phantom(tmp_path / "p", 4, resolution_mm=4, second_sessions=0)
+    refusing = replace(SMALL, brain="zero")
     head = next(heads.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz"))
     shutil.copyfile(head, next(source.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz")))
-    prepare_slices(source, tmp_path / "run", SMALL)
+    prepare_slices(source, tmp_path / "run", refusing)
     problems = table(tmp_path / "run", "problems.tsv")
     assert len(problems) == 1
-    assert problems["advice"][0].startswith("use --align affine, skull-strip it")
+    assert problems["advice"][0] == "skull-strip it, or use --brain auto"
     assert set(table(tmp_path / "run")["mask_source"]) == {"zero-background"}
     with pytest.raises(VQBrainError, match="sub-phantom01.* not skull-stripped"):
-        prepare_slices(source, tmp_path / "run2", replace(SMALL, on_error="stop"))
+        prepare_slices(source, tmp_path / "run2", replace(refusing, on_error="stop"))
 
 
 def test_an_alignment_that_fails_is_one_line(heads: Path, tmp_path: Path) -> None:
@@ -226,7 +258,7 @@ def test_bias_of_z_scores_is_refused(tmp_path: Path) -> None:
     array = np.asarray(image.dataobj, dtype=np.float32)
     array[array > 0] -= array[array > 0].mean()
     nib.save(nib.Nifti1Image(array, image.affine), path)
-    prepare_slices(source, tmp_path / "run", replace(SMALL, bias=True))
+    prepare_slices(source, tmp_path / "run", replace(AUTO, bias=True))
     (row,) = table(tmp_path / "run", "problems.tsv").to_dict("records")
     assert "of the brain voxels are negative, but bias correction divides" in row["problem"]
     assert row["advice"] == "leave out --bias, or this image with --exclude"
@@ -263,7 +295,7 @@ def test_bias_is_corrected_and_its_field_kept(
     ratio = {}
     for bias in (False, True):
         run = tmp_path / f"run-{bias}"
-        prepare_slices(source, run, replace(SMALL, bias=bias))
+        prepare_slices(source, run, replace(AUTO, bias=bias))
         image = nib.load(next((run / "2-slices/stacks").glob("*_T1w.nii"))).get_fdata()
         halves = [half[half > 0].mean() for half in (image[:32], image[32:])]
         ratio[bias] = halves[1] / halves[0]
@@ -291,7 +323,7 @@ def test_counts_and_positions_are_the_templates(run: Path, heads: Path, tmp_path
 def test_a_volume_to_reconstruct_is_aligned_as_the_run_is(run: Path, heads: Path) -> None:
     path = next(heads.glob("sub-phantom02/ses-01/anat/*_T1w.nii.gz"))
     frame = SliceFrame.of((read_provenance(run / "2-slices") or {})["options"])
-    assert frame.how == Normalisation("affine", False)
+    assert frame.how == Normalisation("affine", False, brain=("template",))
     original = read_input_volume(path, frame)
     stack = nib.load(run / "2-slices/stacks/sub-phantom02_ses-01_axial_T1w.nii")
     positions = np.array([place["position_mm"] for place in original.places])

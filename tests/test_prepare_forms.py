@@ -28,6 +28,7 @@ from monai_vqbrain.stages.slicing.options import PrepareOptions
 from monai_vqbrain.stages.slicing.plan_text import plan_lines
 from monai_vqbrain.stages.slicing.volume import read_volume
 from monai_vqbrain.stages.train import train
+from monai_vqbrain.transforms.brain_extraction import is_installed
 from monai_vqbrain.transforms.template import template_brain, template_extent, template_image
 
 FRAME = PrepareOptions(size=(32, 32))
@@ -122,7 +123,8 @@ def test_a_head_in_mni_space_gets_the_templates_brain(tmp_path: Path) -> None:
         path = tmp_path / "caps" / "subjects" / f"sub-{person}" / "ses-M000" / "t1_linear" / name
         path.parent.mkdir(parents=True)
         nib.save(nib.Nifti1Image(head.astype(np.int16), affine), path)
-    folder = prepare_slices(tmp_path / "caps", tmp_path / "run", PrepareOptions(spacing=2))
+    options = PrepareOptions(spacing=2, brain="template")
+    folder = prepare_slices(tmp_path / "caps", tmp_path / "run", options)
     table = pd.read_csv(folder / "slices.tsv", sep="\t")
     assert set(table["mask_source"]) == {"template"}
     mask = nib.load(folder / table["stack"][0].replace("_T1w", "_desc-brain_mask"))
@@ -138,7 +140,9 @@ def test_a_head_in_mni_space_that_is_aligned_anew_has_its_brain_there(tmp_path: 
     path = tmp_path / "caps" / "subjects" / "sub-A" / "ses-M000" / "t1_linear" / name
     path.parent.mkdir(parents=True)
     next(heads.glob("sub-phantom01/ses-01/anat/*_T1w.nii.gz")).rename(path)
-    folder = prepare_slices(tmp_path / "caps", tmp_path / "run", replace(FRAME, align="affine"))
+    folder = prepare_slices(
+        tmp_path / "caps", tmp_path / "run", replace(FRAME, align="affine", brain="template")
+    )
     (millilitres,) = pd.read_csv(folder / "qc" / "qc.tsv", sep="\t")["brain_ml"]
     assert abs(millilitres - np.count_nonzero(template_brain()[0]) / 1000) > 20
     assert set(pd.read_csv(folder / "slices.tsv", sep="\t")["mask_source"]) == {"template"}
@@ -170,13 +174,21 @@ def test_a_real_series_becomes_the_volume_that_dcm2niix_makes(series: Path, tmp_
     assert path.stat().st_mtime_ns == made  # and not made again
 
 
+def test_a_real_series_with_a_gap_is_refused(series: Path, tmp_path: Path) -> None:
+    pytest.importorskip("dcm2niix")
+    (scan,) = read_cohort(series).scans
+    torn = replace(scan, files=(*scan.files[:100], *scan.files[112:]))
+    with pytest.raises(UnusableImageError, match="12 of 384 slices are missing between the others"):
+        converted_volume(torn, tmp_path / "volumes")
+
+
 def test_a_real_series_goes_in_as_one_aligned_volume(series: Path, tmp_path: Path) -> None:
     pytest.importorskip("dcm2niix")
     pytest.importorskip("pydicom")
     folder = prepare_slices(series, tmp_path / "run", PrepareOptions())
     slices = pd.read_csv(folder / "slices.tsv", sep="\t")
     assert len(slices) == 16
-    assert set(slices["mask_source"]) == {"template"}
+    assert set(slices["mask_source"]) == {"deepbet" if is_installed() else "template"}
     assert slices["position_mm"].iloc[-1] == pytest.approx(template_extent()[1][2] - 36)
     qc = pd.read_csv(folder / "qc" / "qc.tsv", sep="\t").iloc[0]
     assert 900 < qc["brain_ml"] < 2000

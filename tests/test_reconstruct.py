@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,11 @@ from monai_vqbrain.stages.images.reconstruction import (
     reconstruct_image,
 )
 from monai_vqbrain.stages.reconstruct import reconstruct
-from monai_vqbrain.stages.slicing.volume import find_brain, read_volume
+from monai_vqbrain.stages.slicing.brain import find_brain
+from monai_vqbrain.stages.slicing.normalisation import Normalisation
+from monai_vqbrain.stages.slicing.volume import read_volume
 from monai_vqbrain.transforms import ExtractSlices
+from monai_vqbrain.transforms.brain_extraction import brain_methods, is_installed
 from monai_vqbrain.transforms.brain_slices import brain_slices
 from monai_vqbrain.transforms.input_image import InputImage
 
@@ -359,7 +363,7 @@ def bad_file(folder: Path, kind: str) -> Path:
         ("4D", "holds 2 volumes: give one T1 volume, or their average"),
         ("NaN", "voxels are NaN or infinite: set them to 0"),
         ("torn", "is damaged"),
-        ("whole head", "not skull-stripped .* and without a brain mask"),
+        ("whole head", "not skull-stripped .*: skull-strip it, or use --brain auto"),
         ("flat, NaN", "pixels are NaN or infinite: set them to 0 or make the image again"),
         ("flat, complex", "voxels of type complex64: give one number per voxel"),
         ("picture in colour", "is in colour: give a greyscale picture"),
@@ -370,8 +374,9 @@ def bad_file(folder: Path, kind: str) -> Path:
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path: Path, kind: str, words: str) -> None:
+    frame = replace(FRAME, how=Normalisation(brain=("zero",)))
     with pytest.raises(UnusableImageError, match=words):
-        read_input_image(bad_file(tmp_path, kind), FRAME)
+        read_input_image(bad_file(tmp_path, kind), frame)
 
 
 def test_several_pages_are_refused(tmp_path: Path) -> None:
@@ -472,7 +477,12 @@ def test_the_command_leaves_a_folder_an_image(
             "axis": "axial",
             "size": [32, 32],
             "spacing": 6.0,
-            "how": {"align": "none", "bias": False},
+            "how": {
+                "align": "none",
+                "bias": False,
+                "affine": "auto",
+                "brain": list(brain_methods("auto", deepbet=is_installed())),
+            },
             "space": "",
         }
         assert record["split"] is None

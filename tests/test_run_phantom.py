@@ -26,6 +26,7 @@ def test_the_slices_are_those_of_prepare(tmp_path: Path, caplog: pytest.LogCaptu
         assert (run.slices / name).read_text() == (prepared / name).read_text()
     records = [json.loads((f / "provenance.json").read_text()) for f in (run.slices, prepared)]
     assert records[0]["options"] == records[1]["options"]
+    assert records[0]["mask_sources"] == records[1]["mask_sources"]
     assert records[0]["made_from"] == records[1]["made_from"]
     before = (run.slices / "provenance.json").read_text()
     logging.getLogger("monai_vqbrain").propagate = True

@@ -10,6 +10,7 @@ from typing import Any
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.names import BidsName, is_nifti, parse_name
 from monai_vqbrain.cohorts.people import Key, read_people
+from monai_vqbrain.cohorts.series_choice import Rank, reason
 from monai_vqbrain.errors import VQBrainError
 
 ANAT = ("sub-*/anat", "sub-*/ses-*/anat")
@@ -25,6 +26,7 @@ def read_bids(
 ) -> Cohort:
     """Read a BIDS dataset without opening an image.
 
+    An image is a `*_T1w`, or the `*_UNIT1` of MP2RAGE where a session has none.
     Diagnosis, sex and age of a session's table go before those of participants.tsv. A brain mask
     is `*_desc-brain_mask.nii[.gz]` beside the image or below derivatives/, of the same
     participant, session and space.
@@ -41,7 +43,7 @@ def read_bids(
         VQBrainError: there is no T1w image.
         UsageError: a column that was asked for does not exist.
     """
-    images = list(_find(source, ("T1w",)))
+    images = list(_find(source, ("T1w", "UNIT1")))
     misnamed = wrong_names(
         source, (path for pattern in ANAT for path in source.glob(f"{pattern}/*"))
     )
@@ -101,23 +103,38 @@ def _find(
 def _one_each(
     source: Path, images: list[tuple[Path, BidsName]]
 ) -> tuple[list[tuple[Path, BidsName]], list[Problem]]:
-    """The plainest name of each participant and session, and a line for each of the others."""
+    """The first by `_rank` of each participant and session, and a line for each of the others."""
     taken: dict[Key, tuple[Path, BidsName]] = {}
     problems = []
-    for path, name in sorted(images, key=lambda image: (len(image[1].entities), image[0].name)):
+    for path, name in sorted(
+        images, key=lambda image: ([n for _, n in _rank(image[1])], image[0].name)
+    ):
         key = (name.participant_id, name.session_id)
         if key not in taken:
             taken[key] = path, name
             continue
-        problems.append(another_scan(path.relative_to(source), taken[key][0].relative_to(source)))
+        used, its_name = taken[key]
+        why = reason(_rank(its_name), _rank(name), "first by name")
+        problems.append(another_scan(path.relative_to(source), used.relative_to(source), why))
     return list(taken.values()), problems
 
 
-def another_scan(path: Path, used: Path) -> Problem:
-    """The line for a scan that another one of the same session went before."""
+def _rank(name: BidsName) -> Rank:
+    """A T1w image before the UNI image of MP2RAGE; the plainest name without contrast agent."""
+    return (
+        ("T1w before UNIT1", int(name.suffix != "T1w")),
+        ("magnitude before phase", int(name.entities.get("part", "mag") != "mag")),
+        ("without contrast agent before with", int("ce" in name.entities)),
+        ("plainest name", len(name.entities)),
+    )
+
+
+def another_scan(path: Path, used: Path, why: str = "") -> Problem:
+    """The line for a scan that another one of the same session went before, and why it did."""
+    reason = f" ({why})" if why else ""
     return Problem(
         path.as_posix(),
-        f"another scan of the same session was used: {used.name}",
+        f"another scan of the same session was used{reason}: {used.name}",
         "nothing, or take the other file away to use this one",
     )
 

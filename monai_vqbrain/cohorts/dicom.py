@@ -2,80 +2,25 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
-from monai_vqbrain.cohorts.columns import SEXES, Facts
+from monai_vqbrain.cohorts.columns import Facts
+from monai_vqbrain.cohorts.dicom_series import Series, missing_slices, read_heads, series_of
 from monai_vqbrain.cohorts.folder import assumed_note
 from monai_vqbrain.cohorts.folder_tables import read_folder_tables
-from monai_vqbrain.cohorts.names import is_dicom_name, is_repeat, is_t1
+from monai_vqbrain.cohorts.names import is_dicom_name
 from monai_vqbrain.cohorts.people import bare
+from monai_vqbrain.cohorts.series_choice import reason
 from monai_vqbrain.cohorts.walk import walk
-from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.errors import VQBrainError
 
 NO_ID = "set PatientID, which is empty, in the headers, or give NIfTI files and a table of them"
 MAGIC = b"DICM"  # after a preamble of 128 bytes
-TAGS = [
-    "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "StudyDate",
-    "PatientID", "PatientSex", "PatientAge",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Series:
-    """One DICOM series.
-
-    Args:
-        files: its slices.
-        head: of the first: what TAGS name.
-    """
-
-    files: tuple[Path, ...]
-    head: Any
-
-    @property
-    def description(self) -> str:
-        """`t1_mprage_sag`."""
-        return str(self.head.get("SeriesDescription", "")).strip()
-
-    @property
-    def participant(self) -> str:
-        """PatientID; the folder's name where there is none."""
-        return str(self.head.get("PatientID", "")).strip() or self.files[0].parent.name
-
-    @property
-    def has_id(self) -> bool:
-        """The header names the participant."""
-        return bool(str(self.head.get("PatientID", "")).strip())
-
-    @property
-    def date(self) -> str:
-        """Of the study, `YYYY-MM-DD`; empty where there is none."""
-        date = str(self.head.get("StudyDate", ""))
-        return f"{date[:4]}-{date[4:6]}-{date[6:8]}" if re.fullmatch(r"\d{8}", date) else ""
-
-    @property
-    def facts(self) -> Facts:
-        """Sex and age of the header."""
-        years = re.fullmatch(r"(\d{3})Y", str(self.head.get("PatientAge", "")))
-        return Facts(
-            sex=SEXES.get(str(self.head.get("PatientSex", "")).lower(), ""),
-            age=float(years.group(1)) if years else None,
-        )
-
-    def name(self, source: Path) -> str:
-        """Where it lies and what it is: `scans/anna: t1_mprage_sag (4)`."""
-        place = self.files[0].parent.relative_to(source).as_posix()
-        number = str(self.head.get("SeriesNumber") or "")
-        return f"{place}: {self.description} ({number})"
-
-    def rank(self) -> tuple[bool, int]:
-        """Sorts the series to use first: no repeat, the newest."""
-        return is_repeat(self.description), -int(self.head.get("SeriesNumber") or 0)
+INCOMPLETE = "slices are missing between the others"
 
 
 def is_dicom(source: Path) -> bool:
@@ -88,9 +33,11 @@ def read_dicom(
 ) -> Cohort:
     """Read the headers of all DICOM files below a folder, and group them to series.
 
-    T1 series are known by their descriptions; one without a description counts as T1, the others
-    are passed over and said. Participant, date, sex and age are the headers', unless a table in
-    the folder says otherwise; a diagnosis is only there.
+    T1 series are known by their descriptions; one without a description counts as T1 unless its
+    echo time is long. The others, and what is no MR image, are passed over and listed; of several
+    the first by `Series.rank` is used. A series with gaps between its slices is refused.
+    Participant, date, sex and age are the headers', unless a table in the folder says otherwise; a
+    diagnosis is only there.
 
     Args:
         source: the folder.
@@ -101,15 +48,14 @@ def read_dicom(
         The cohort, one scan for each participant and date, to be converted.
 
     Raises:
-        VQBrainError: there is no T1 series.
+        VQBrainError: there is no T1 series, or none is complete.
         UsageError: pydicom is missing, or a column that was asked for does not exist.
     """
     below, unread = walk(source)
-    found = _series(path for path in below if _is_dicom_file(path))
-    t1 = [series for series in found if not series.description or is_t1(series.description)]
+    found = series_of(read_heads(path for path in below if _is_dicom_file(path)))
+    t1, others = _complete(found, source)
     if not t1:
-        names = ", ".join(sorted({series.description for series in found})) or "nothing readable"
-        raise VQBrainError(f"{source} has no T1 series among its DICOM files, only {names}")
+        raise VQBrainError(_nothing(source, found, others))
     people = read_folder_tables(source, columns, table).people
     used, passed_over = _one_per_day(t1, source)
     known, unfit = people.facts((series.participant, series.date) for series in used)
@@ -120,7 +66,7 @@ def read_dicom(
         *people.problems,
         *unread,
         *passed_over,
-        *_not_t1(found, t1, source),
+        *others,
         *(Problem(name, f"is not in {people.where}", advice) for name in participants
           if people.rows and bare(name) not in people.rows),
         *unfit,
@@ -128,29 +74,52 @@ def read_dicom(
     return Cohort(
         root=source,
         layout="dicom",
-        scans=tuple(sorted(scans, key=visit_order)),
+        scans=tuple(sorted(_named_apart(scans), key=visit_order)),
         problems=tuple(problems),
         columns=people.columns,
         notes=assumed_note([not series.has_id for series in used], "series", NO_ID),
     )
 
 
+def _nothing(source: Path, found: Iterable[Series], problems: Iterable[Problem]) -> str:
+    """Why there is no series to use."""
+    for one in (problem for problem in problems if INCOMPLETE in problem.problem):
+        return f"{source} has no complete T1 series: {one.path}: {one.problem}: {one.advice}"
+    names = ", ".join(sorted({series.description for series in found} - {""}))
+    return f"{source} has no T1 series among its DICOM files, only {names or 'nothing readable'}"
+
+
+def _complete(found: Iterable[Series], source: Path) -> tuple[list[Series], list[Problem]]:
+    """The T1 series without gaps, and a line for each other series and for copies."""
+    used, problems = [], []
+    for series in found:
+        name, why = series.name(source), series.not_t1()
+        if why:
+            problems.append(Problem(name, f"{why}, passed over", "nothing"))
+        elif missing := missing_slices(series.heads):
+            whole = len(series.files) + missing
+            problem = f"{missing} of {whole} {INCOMPLETE}"
+            problems.append(Problem(name, problem, "get all files of the series"))
+        else:
+            used.append(series)
+        if series.copies and not why:
+            problem = f"{series.copies} files are copies of its images and were left out"
+            problems.append(Problem(name, problem, "nothing, or take the copies away"))
+    return used, problems
+
+
 def _one_per_day(t1: Iterable[Series], source: Path) -> tuple[list[Series], list[Problem]]:
     """The best T1 series of each participant and date, and a line for each other one."""
     used: dict[tuple[str, str], Series] = {}
     problems: list[Problem] = []
-    for series in sorted(t1, key=Series.rank):
+    for series in sorted(t1, key=lambda one: [value for _, value in one.rank()]):
         first = used.setdefault((series.participant, series.date), series)
         if first is not series:
-            problem = f"another series of the same day was used: {first.name(source)}"
+            why = reason(first.rank(), series.rank(), "the first found")
+            problem = f"another series of the same day was used ({why}): {first.name(source)}"
             advice = "nothing, or take the other series away to use this one"
             problems.append(Problem(series.name(source), problem, advice))
     return list(used.values()), problems
-
-
-def _not_t1(found: Iterable[Series], t1: Sequence[Series], source: Path) -> list[Problem]:
-    others = [series for series in found if series not in t1]
-    return [Problem(s.name(source), "not a T1 series, passed over", "nothing") for s in others]
 
 
 def _scan(series: Series, fact: Facts, source: Path) -> Scan:
@@ -165,34 +134,20 @@ def _scan(series: Series, fact: Facts, source: Path) -> Scan:
     )
 
 
-def _series(paths: Iterable[Path]) -> list[Series]:
-    pydicom = _pydicom()
-    files: dict[tuple[str, str], list[Path]] = {}
-    heads: dict[tuple[str, str], Any] = {}
-    for path in paths:
-        try:
-            head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-        except (OSError, EOFError, ValueError, pydicom.errors.InvalidDicomError):
-            continue
-        key = (path.parent.as_posix(), str(head.get("SeriesInstanceUID", "")))
-        files.setdefault(key, []).append(path)
-        heads.setdefault(key, head)
-    return [Series(tuple(paths), heads[key]) for key, paths in files.items()]
-
-
-def _pydicom() -> Any:
-    try:
-        import pydicom
-    except ImportError:
-        raise UsageError(
-            "reading DICOM needs pydicom and dcm2niix: pip install 'monai-vqbrain[dicom]'"
-        ) from None
-    return pydicom
+def _named_apart(scans: Sequence[Scan]) -> list[Scan]:
+    """The scans; sources of the same name (participants in one folder) get the scan's name."""
+    count = Counter(scan.source for scan in scans)
+    return [
+        replace(scan, source=f"{scan.source} of {scan.name}") if count[scan.source] > 1 else scan
+        for scan in scans
+    ]
 
 
 def _is_dicom_file(path: Path) -> bool:
-    """By its name, or by its first bytes where the name has no ending."""
-    return is_dicom_name(path) or (not path.suffix and _has_magic(path))
+    """By its name, or by its first bytes where its ending is none of a format (`MR.1.2.840.7`)."""
+    ending = path.suffix.lower()
+    doubtful = ending in ("", ".mr") or ending[1:].isdigit()
+    return is_dicom_name(path) or (doubtful and _has_magic(path))
 
 
 def _has_magic(path: Path) -> bool:

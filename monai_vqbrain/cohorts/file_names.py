@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from monai_vqbrain.cohorts.names import BidsName, is_t1, parse_name, stem
+from monai_vqbrain.cohorts.names import BidsName, parse_name, stem
+from monai_vqbrain.cohorts.series_choice import names_t1
 
 MASK_ENDING = "_desc-brain_mask"
 LABELS = re.compile(  # of a word in a name: masks, label maps, segmentations
@@ -45,7 +46,7 @@ def is_other_kind(path: Path, files: Iterable[Path] = ()) -> bool:
     words = [word for word in re.split(r"[^\w+]|_", apart.lower()) if not word.isdigit()]
     if any(map(LABELS.fullmatch, words)) or (words and AT_THE_END.fullmatch(words[-1])):
         return True
-    if any(map(OTHERS.fullmatch, words)) and not is_t1(stem(path)):
+    if any(map(OTHERS.fullmatch, words)) and not names_t1(stem(path)):
         return True
     tissue = SPM_TISSUE.match(path.name)
     return tissue is not None and path.with_name(path.name[tissue.end() :]) in set(files)

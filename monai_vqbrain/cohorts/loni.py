@@ -12,7 +12,8 @@ from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.collection import Collection, read_collection
 from monai_vqbrain.cohorts.columns import Facts
 from monai_vqbrain.cohorts.file_names import image_id, image_number
-from monai_vqbrain.cohorts.names import is_dicom_name, is_nifti, is_repeat, is_t1
+from monai_vqbrain.cohorts.names import is_dicom_name, is_nifti
+from monai_vqbrain.cohorts.series_choice import Rank, is_t1, rank_of_series, reason
 from monai_vqbrain.cohorts.walk import entries
 from monai_vqbrain.errors import VQBrainError
 
@@ -47,11 +48,13 @@ class Image:
         folder = self.path if self.files else self.path.parent
         return folder.parents[3]
 
-    def rank(self) -> tuple[int, bool, int, str]:
-        """Sorts the image to use first: most processed, no repeat, newest (highest) image id."""
+    def rank(self) -> Rank:
+        """As `rank_of_series`, but the most processed before a repeat; the newest image id last."""
+        *first, repeat, corrected = rank_of_series(self.series)
         steps = sum(step in self.series.lower() for step in STEPS)
         number = int(self.image_id or 0)
-        return -steps, is_repeat(self.series), -number, self.path.as_posix()
+        processed = ("most processed", -steps)
+        return (*first, processed, repeat, corrected, ("highest image id", -number))
 
 
 def is_loni(source: Path) -> bool:
@@ -65,8 +68,8 @@ def read_loni(
     """Read a download from LONI's archive (ADNI, PPMI, AIBL ...) without opening an image.
 
     Rows of the collection CSV belong to files by image id, with or without its leading I. T1
-    series are known by their names, the others are passed over and said. Of the scans of one day
-    the most processed is used, then an original before a repeat, then the newest image id.
+    series are known by their names, the others are passed over and listed. Of the scans of one day
+    the first by `Image.rank` is used.
 
     Args:
         source: the folder that holds the study's folder (`ADNI/`) and the CSV; the former will do.
@@ -150,12 +153,13 @@ def _one_each(
 ) -> tuple[list[tuple[str, Image]], list[Problem]]:
     used: dict[tuple[str, str], Image] = {}
     problems = []
-    for image in sorted(images, key=Image.rank):
+    for image in sorted(images, key=lambda one: [value for _, value in one.rank()]):
         key = (subjects.get(image.image_id) or image.participant, image.date)
         first = used.setdefault(key, image)
         if first is not image:
+            why = reason(first.rank(), image.rank(), "first by name")
             problems.append(
-                another_scan(image.path.relative_to(source), first.path.relative_to(source))
+                another_scan(image.path.relative_to(source), first.path.relative_to(source), why)
             )
     return [(subject, image) for (subject, _), image in used.items()], problems
 

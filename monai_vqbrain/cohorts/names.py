@@ -6,9 +6,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-T1 = re.compile(r"MP_?-?RAGE|MPR|SPGR|(?<![A-Z0-9])M?T1(?![0-9])", re.IGNORECASE)
-REPEAT = re.compile(r"MPR-R|REPEAT", re.IGNORECASE)
-
 
 @dataclass(frozen=True)
 class BidsName:
@@ -66,18 +63,3 @@ def is_nearly_nifti(path: Path) -> bool:
 def is_dicom_name(path: Path) -> bool:
     """The name ends like DICOM's."""
     return path.suffix.lower() in (".dcm", ".ima") and not path.name.startswith(".")
-
-
-def is_t1(series: str) -> bool:
-    """A series' name or description is one of T1-weighted images.
-
-    Example:
-        >>> is_t1("MPR__GradWarp__B1_Correction__N3__Scaled"), is_t1("Axial_T2_FLAIR")
-        (True, False)
-    """
-    return T1.search(series) is not None
-
-
-def is_repeat(series: str) -> bool:
-    """A series' name says that it repeats another of the same visit (`MPR-R__...`)."""
-    return REPEAT.search(series) is not None

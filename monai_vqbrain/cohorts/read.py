@@ -15,8 +15,9 @@ from monai_vqbrain.cohorts.dicom import is_dicom, read_dicom
 from monai_vqbrain.cohorts.folder import is_folder, read_folder
 from monai_vqbrain.cohorts.ids import with_safe_ids
 from monai_vqbrain.cohorts.loni import is_loni, read_loni
-from monai_vqbrain.cohorts.names import is_nearly_nifti, is_nifti, is_t1, stem
+from monai_vqbrain.cohorts.names import is_nearly_nifti, is_nifti, stem
 from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
+from monai_vqbrain.cohorts.series_choice import names_t1
 from monai_vqbrain.cohorts.walk import NOWHERE, walk
 from monai_vqbrain.errors import UsageError
 
@@ -102,7 +103,7 @@ def _with_unread(cohort: Cohort) -> Cohort:
     unread = [
         problem
         for problem in problems
-        if problem.path not in said and not (problem.problem == NOWHERE and not is_t1(problem.path))
+        if problem.path not in said and (problem.problem != NOWHERE or names_t1(problem.path))
     ]
     seen = {scan.path for scan in cohort.scans}
     unread += [

@@ -18,6 +18,7 @@ from monai_vqbrain.runs.freshness import scan_inputs
 from monai_vqbrain.runs.slices import participants_digest, write_problems, write_slice_tables
 from monai_vqbrain.runs.stacks import write_scan_stack
 from monai_vqbrain.transforms import ExtractSlices
+from monai_vqbrain.transforms.brain_extraction import brain_methods, is_installed
 from monai_vqbrain.transforms.brain_slices import brain_slices
 
 PARTICIPANTS = 60
@@ -25,7 +26,7 @@ SIZE, SPACING = (64, 64), 3.0  # pixels, mm
 OPTIONS: dict[str, Any] = {  # those of `prepare`, as in its provenance
     "layout": "auto", "axis": "axial", "size": SIZE, "spacing": SPACING, "positions": None,
     "count": None, "align": "none", "bias": False, "columns": {}, "seed": 0, "exclude": [],
-    "align_asked": "auto", "space": "",
+    "align_asked": "auto", "space": "", "affine": "auto", "brain_asked": "auto",
 }  # fmt: skip
 
 
@@ -48,9 +49,13 @@ def slice_phantom(run: RunFolder, participants: int = PARTICIPANTS) -> None:
         sliced = [(scan, _slice_scan(scan, extract, work)) for scan in scans]
         rows = write_slice_tables(cohort, sliced, OPTIONS["seed"], work)
         write_problems(cohort.problems, work / "problems.tsv")
-        options = OPTIONS | {"participants": participants_digest(cohort)}
+        options = OPTIONS | {
+            "participants": participants_digest(cohort),
+            "brain": list(brain_methods("auto", is_installed())),
+        }
         counts = {"volumes": len(sliced), "slices": len(rows)}
         about = {"layout": cohort.layout, "simulated": True, "given_splits": False, "notes": []}
+        about["mask_sources"] = {"zero-background": len(sliced)}
         seconds = time.monotonic() - began
         write_provenance(work, scan_inputs(cohort.scans), options, seconds, **counts, **about)
 

@@ -22,6 +22,8 @@ def check(
     count: int | None = None,
     align: str = "auto",
     bias: bool = False,
+    affine: str = "auto",
+    brain: str = "auto",
     columns: Mapping[str, str] | None = None,
     table: Path | str | None = None,
     exclude: Sequence[str] = (),
@@ -40,6 +42,8 @@ def check(
         count: instead of positions, a number of slices, evenly spaced within the brain.
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
+        affine: `sform` or `qform` counts where they disagree; `auto`: such images are refused.
+        brain: how brains are found: `auto`, `given`, `zero`, `deepbet` or `template`.
         columns: role (diagnosis, sex, age) -> column of the source.
         table: the table of participants or files, instead of those in the source.
         exclude: participants or scans to leave out.
@@ -53,6 +57,7 @@ def check(
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
-        align=align, bias=bias, columns=columns, table=table, exclude=exclude, seed=seed,
+        align=align, bias=bias, affine=affine, brain=brain, columns=columns, table=table,
+        exclude=exclude, seed=seed,
     )  # fmt: skip
     return make_plan(Path(source), options, RunFolder(run) if run else None, inspect_all=True)

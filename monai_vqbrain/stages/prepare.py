@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import write_provenance
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
 from monai_vqbrain.runs.slices import write_problems, write_slice_tables
+from monai_vqbrain.stages.slicing.brain import LOST
 from monai_vqbrain.stages.slicing.montage import write_montage
-from monai_vqbrain.stages.slicing.normalisation import Normalisation, require_simpleitk
+from monai_vqbrain.stages.slicing.normalisation import require_simpleitk
 from monai_vqbrain.stages.slicing.options import PrepareOptions
 from monai_vqbrain.stages.slicing.plan import SlicingPlan, make_plan
 from monai_vqbrain.stages.slicing.qc import write_qc
@@ -40,6 +42,8 @@ def prepare(
     count: int | None = None,
     align: str = "auto",
     bias: bool = False,
+    affine: str = "auto",
+    brain: str = "auto",
     columns: Mapping[str, str] | None = None,
     table: Path | str | None = None,
     exclude: Sequence[str] = (),
@@ -61,6 +65,8 @@ def prepare(
         count: instead of positions, a number of slices, evenly spaced within the brain.
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
+        affine: `sform` or `qform` counts where they disagree; `auto`: such images are refused.
+        brain: how brains are found: `auto`, `given`, `zero`, `deepbet` or `template`.
         columns: role (diagnosis, sex, age) -> column of the source.
         table: the table of participants or files, instead of those in the source.
         exclude: participants, or scans by `participant_id[_session_id]`, to leave out.
@@ -78,8 +84,8 @@ def prepare(
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
-        align=align, bias=bias, columns=columns, table=table, exclude=exclude, seed=seed, jobs=jobs,
-        dask=dask, on_error=on_error,
+        align=align, bias=bias, affine=affine, brain=brain, columns=columns, table=table,
+        exclude=exclude, seed=seed, jobs=jobs, dask=dask, on_error=on_error,
     )  # fmt: skip
     return prepare_slices(source, run, options)
 
@@ -122,6 +128,7 @@ def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
         remove_stale(sliced, work)
         problems = [*(p for one in sliced for p in one.problems), *plan.cohort.problems]
         usable = [one for one in sliced if one.slices]
+        problems += _template_brains(plan, usable)
         if not usable:
             list_of_all = _write_problems_only(problems, run.slices)
             first = problem_line(problems[0])
@@ -136,7 +143,7 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
     options = plan.options
     cache = StackCache(
         extract=options.extract(in_template=plan.space != ""),
-        normalisation=Normalisation(options.align, options.bias),
+        normalisation=plan.normalisation,
         work=work,
         finished=run.slices,
         volumes=run.volumes,
@@ -147,6 +154,16 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
         if options.on_error == "stop" and not one.slices:
             raise VQBrainError(problem_line(one.problems[0]))
         yield one
+
+
+def _template_brains(plan: SlicingPlan, sliced: Sequence[SlicedScan]) -> list[Problem]:
+    """A line on the heads that got the template's brain because deepbet is not installed."""
+    heads = sum(one.slices[0]["mask_source"] == "template" for one in sliced)
+    if not heads or plan.record["brain_asked"] != "auto":
+        return []
+    advice = "pip install 'monai-vqbrain[strip]' and repeat the command"
+    logger.warning("%d whole heads %s: %s", heads, LOST, advice)
+    return [Problem(f"{heads} whole heads", LOST, advice)]
 
 
 def _write(
@@ -171,6 +188,7 @@ def _about(plan: SlicingPlan, rows: Sequence[Mapping[str, Any]]) -> dict[str, An
         "slices": len(rows),
         "layout": plan.cohort.layout,
         "simulated": plan.cohort.simulated,
+        "mask_sources": dict(Counter({row["stack"]: row["mask_source"] for row in rows}.values())),
         "given_splits": bool(plan.cohort.given_splits()),
         "notes": list(plan.cohort.notes),
     }

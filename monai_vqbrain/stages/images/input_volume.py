@@ -16,9 +16,9 @@ from monai_vqbrain.cohorts import Scan, read_cohort
 from monai_vqbrain.cohorts.names import parse_name, stem
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.stages.slicing.normalisation import Brain, Normalisation, normalise
-from monai_vqbrain.stages.slicing.scan_slices import orientation_problem
 from monai_vqbrain.stages.slicing.volume import open_volume
 from monai_vqbrain.transforms import ExtractSlices, SliceGrid
+from monai_vqbrain.transforms.brain_extraction import BY_TEMPLATE
 from monai_vqbrain.transforms.brain_slices import brain_limits
 from monai_vqbrain.transforms.extent import brain_box, brain_extent
 from monai_vqbrain.transforms.grid import at_indices, put_back, world_axes
@@ -51,7 +51,12 @@ class SliceFrame:
         """The frame for the options in the provenance of `prepare`."""
         height, width = options["size"]
         align = options["align"] if options["align"] in KINDS else "none"
-        normalisation = Normalisation(align, options["bias"])
+        normalisation = Normalisation(
+            align,
+            options["bias"],
+            options.get("affine", "auto"),
+            tuple(options.get("brain", BY_TEMPLATE)),
+        )
         space = options.get("space", "")
         spacing = float(options["spacing"])
         return cls(options["axis"], (width, height), spacing, normalisation, space)
@@ -94,7 +99,7 @@ def read_input_volume(path: Path, frame: SliceFrame) -> InputImage:
         back=lambda s: put_back(s, stack.grid.affine, volume.affine, brain.shape),
         like=image,
         mask_path=mask_path,
-        notes=tuple(_remarks(path, normalised, share_outside(brain, volume.affine, stack.grid))),
+        notes=tuple(_remarks(normalised, share_outside(brain, volume.affine, stack.grid))),
     )
 
 
@@ -182,13 +187,11 @@ def _stored_unit(image: Any) -> float:
     return float(proxy.slope)
 
 
-def _remarks(path: Path, normalised: Brain, outside: float) -> list[str]:
+def _remarks(normalised: Brain, outside: float) -> list[str]:
     notes = []
     if normalised.corrected:
         notes.append("the bias field was corrected; the reconstruction does not contain it")
-    if not normalised.volume.oriented:
-        problem = orientation_problem(Scan(participant_id="", path=path))
-        notes.append(f"{problem.problem}: {problem.advice}")
+    notes += [f"{problem}: {advice}" for problem, advice in normalised.volume.remarks]
     if outside > 0:
         share = f"{outside:.1%}" if outside >= 1e-3 else "under 0.1%"
         notes.append(f"{share} of the brain lies outside the run's frame and is not reconstructed")

@@ -12,6 +12,7 @@ from monai_vqbrain.cohorts.splits import SPLITS
 MASKS = {
     "zero-background": "the non-zero voxels of the skull-stripped input",
     "derivative": "the brain mask supplied with the data",
+    "deepbet": "the brain that deepbet extracted from whole heads [@deepbet]",
     "template": "the brain mask of the MNI152 template, mapped to each volume with a "
     "12-degree-of-freedom affine transform unless the volume was in the template's space",
     "pictures": "the pixels brighter than the background of the image",

@@ -97,6 +97,11 @@ REFERENCES = {
         "N4ITK: improved N3 bias correction", "IEEE Transactions on Medical Imaging", 2010,
         "29(6)", "1310-1320", "10.1109/TMI.2010.2046908", "article",
     ),
+    "deepbet": Reference(
+        "Fisch, L and Zumdick, S and Barkhau, C and Emden, D and Ernsting, J and others",
+        "deepbet: fast brain extraction of T1-weighted MRI using convolutional neural networks",
+        "arXiv preprint arXiv:2308.07003", 2023, kind="article",
+    ),
     "simpleitk": Reference(
         "Lowekamp, B C and Chen, D T and Ibáñez, L and Blezek, D",
         "The design of SimpleITK", "Frontiers in Neuroinformatics", 2013, "7", "45",

@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from monai_vqbrain.cohorts import Scan
+from monai_vqbrain.cohorts.dicom import INCOMPLETE
+from monai_vqbrain.cohorts.dicom_series import is_mr_image, missing_slices, read_heads
 from monai_vqbrain.errors import UnusableImageError, UsageError
 from monai_vqbrain.files import writing
 
@@ -25,7 +27,8 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
         The volume's path.
 
     Raises:
-        UnusableImageError: dcm2niix does not convert the series to exactly one volume.
+        UnusableImageError: slices are missing, or dcm2niix does not convert the series to exactly
+            one volume.
         UsageError: dcm2niix is not installed.
     """
     target = folder / f"{scan.name}_T1w.nii.gz"
@@ -52,6 +55,11 @@ def convert(files: Sequence[Path], target: Path) -> None:
         import dcm2niix
     except ImportError:
         raise UsageError("DICOM needs dcm2niix: pip install 'monai-vqbrain[dicom]'") from None
+    missing = missing_slices([head for head in read_heads(files).values() if is_mr_image(head)])
+    if missing:
+        raise UnusableImageError(
+            f"{missing} of {len(files) + missing} {INCOMPLETE}", "get all files of the series"
+        )
     with TemporaryDirectory() as name:
         series, out = Path(name, "series"), Path(name, "out")
         series.mkdir()

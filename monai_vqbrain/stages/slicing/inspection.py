@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from nibabel.affines import voxel_sizes
+
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.errors import UnusableImageError
 from monai_vqbrain.progress import progress
-from monai_vqbrain.stages.slicing.scan_slices import orientation_problem
-from monai_vqbrain.stages.slicing.volume import (
-    WholeHeadError,
-    find_brain,
-    is_oriented,
-    open_volume,
-    read_volume,
-)
+from monai_vqbrain.stages.slicing.brain import WholeHeadError, find_brain
+from monai_vqbrain.stages.slicing.geometry import affine_of_header, text_of_sizes
+from monai_vqbrain.stages.slicing.normalisation import Normalisation
+from monai_vqbrain.stages.slicing.volume import open_volume, read_volume
 
 VOLUMES_INSPECTED = 5  # their voxels decide what `--align auto` means for all volumes
 
@@ -26,35 +24,38 @@ class Inspection:
 
     Args:
         geometry: a description of its voxels; empty if the header cannot be read.
-        whole_head: it is not skull-stripped and has no brain mask.
+        whole_head: it is not skull-stripped, has no brain mask, and is not in MNI space.
         counts: its voxels were read and contain a brain or a head, or it is assumed to be a head.
         problem: what is wrong with it.
-        unaligned: what is wrong with it unless it is registered.
     """
 
     geometry: str = ""
     whole_head: bool = False
     counts: bool = False
     problem: Problem | None = None
-    unaligned: Problem | None = None
 
 
-def inspect_scans(scans: Sequence[Scan]) -> list[Inspection]:
-    """Inspect all scans; read the voxels of those that decide on the alignment."""
+def inspect_scans(scans: Sequence[Scan], how: Normalisation) -> list[Inspection]:
+    """Inspect all scans; read the voxels of those that decide on the alignment.
+
+    Args:
+        scans: the scans.
+        how: how they are read, and their brains found.
+    """
     inspections: list[Inspection] = []
     for scan in progress(scans, "reading headers", len(scans)):
         counted = sum(inspection.counts for inspection in inspections)
-        inspections.append(inspect_scan(scan, voxels=counted < VOLUMES_INSPECTED))
+        inspections.append(inspect_scan(scan, how, voxels=counted < VOLUMES_INSPECTED))
     return inspections
 
 
-def inspect_first(scans: Iterable[Scan]) -> list[Inspection]:
-    """Inspect scans, voxels included, until there are enough to decide on the alignment."""
+def inspect_first(scans: Iterable[Scan], how: Normalisation) -> list[Inspection]:
+    """As `inspect_scans`, voxels included, until there are enough to decide on the alignment."""
     inspections: list[Inspection] = []
     for scan in scans:
         if sum(inspection.counts for inspection in inspections) >= VOLUMES_INSPECTED:
             break
-        inspections.append(inspect_scan(scan, voxels=True))
+        inspections.append(inspect_scan(scan, how, voxels=True))
     return inspections
 
 
@@ -64,7 +65,7 @@ def is_whole_head_cohort(inspections: Iterable[Inspection]) -> bool:
     return sum(first) > len(first) / 2
 
 
-def inspect_scan(scan: Scan, voxels: bool) -> Inspection:
+def inspect_scan(scan: Scan, how: Normalisation, voxels: bool) -> Inspection:
     """Read a scan's header and, on request, its voxels.
 
     A DICOM series is assumed to be a whole head; it is not converted.
@@ -76,22 +77,21 @@ def inspect_scan(scan: Scan, voxels: bool) -> Inspection:
         return Inspection(geometry, whole_head=True, counts=True)
     inspection = Inspection()
     try:
-        inspection = _read_header(scan)
+        inspection = _read_header(scan, how.affine)
         if voxels:
-            find_brain(read_volume(scan.path), scan.mask_path, scan.space)
-    except WholeHeadError as error:
-        unaligned = Problem(scan.source, error.problem, error.advice)
-        return replace(inspection, whole_head=True, counts=True, unaligned=unaligned)
+            find_brain(read_volume(scan.path, how.affine), scan.mask_path, how.affine, how.brain)
+    except WholeHeadError:  # in MNI space it need not be registered
+        return replace(inspection, whole_head=not scan.space.startswith("MNI"), counts=True)
     except UnusableImageError as error:
         return Inspection(problem=Problem(scan.source, error.problem, error.advice))
     return replace(inspection, counts=voxels)
 
 
-def _read_header(scan: Scan) -> Inspection:
+def _read_header(scan: Scan, affine: str) -> Inspection:
     image = open_volume(scan.path)
     if scan.mask_path is not None:
-        open_volume(scan.mask_path)
-    problem = None if is_oriented(image) else orientation_problem(scan)
+        affine_of_header(open_volume(scan.mask_path), affine)
+    place, remarks = affine_of_header(image, affine)
+    problem = next((Problem(scan.source, *remark) for remark in remarks), None)
     shape = " x ".join(map(str, image.shape[:3]))
-    voxel = " x ".join(f"{size:.3g}" for size in image.header.get_zooms()[:3])
-    return Inspection(f"{shape} voxels of {voxel} mm", problem=problem)
+    return Inspection(f"{shape} voxels of {text_of_sizes(voxel_sizes(place))} mm", problem=problem)

@@ -12,15 +12,17 @@ import numpy as np
 
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UnusableImageError, UsageError
-from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache, NormalisationResult
-from monai_vqbrain.stages.slicing.volume import (
-    Volume,
+from monai_vqbrain.stages.slicing.brain import (
+    MASK_ADVICE,
     WholeHeadError,
+    check_brain_volume,
     find_brain,
-    read_volume,
-    strip,
+    require_deepbet,
 )
+from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache, NormalisationResult
+from monai_vqbrain.stages.slicing.volume import Volume, read_volume, strip
 from monai_vqbrain.transforms.bias import bias_at, log_bias
+from monai_vqbrain.transforms.brain_extraction import BY_TEMPLATE, extract_brain
 from monai_vqbrain.transforms.brain_slices import NEGATIVE_SHARE
 from monai_vqbrain.transforms.registration import KINDS, Registration, register
 from monai_vqbrain.transforms.simpleitk import MISSING
@@ -39,10 +41,14 @@ class Normalisation:
     Args:
         align: registration to MNI152: `none`, `rigid` or `affine`.
         bias: correct the bias field (N4).
+        affine: `sform` or `qform` counts where they disagree; `auto`: such an image is refused.
+        brain: how to find the brain, see `brain_methods`.
     """
 
     align: str = "none"
     bias: bool = False
+    affine: str = "auto"
+    brain: tuple[str, ...] = BY_TEMPLATE
 
     @property
     def does_nothing(self) -> bool:
@@ -57,7 +63,7 @@ class Brain:
     Args:
         volume: 0 outside the brain; its affine leads to the template's space if it was registered.
         inside: the brain mask, (X, Y, Z) bool.
-        mask_source: origin of the mask: `derivative`, `zero-background` or `template`.
+        mask_source: origin of the mask: `derivative`, `zero-background`, `deepbet` or `template`.
         measures: measures for quality control, see `qc.MEASURES`.
         corrected: its bias field was corrected.
     """
@@ -87,18 +93,20 @@ def normalise(
 
     Raises:
         UnusableImageError: as `read_volume` and `find_brain`, or if an estimate fails.
-        WholeHeadError: for a whole head that is not to be registered.
+        UsageError: if deepbet is to extract the brain and is not installed.
     """
-    volume = read_volume(path)
-    brain, source = None, "template"
-    try:  # if a head is registered again, the new registration locates its brain
-        space = space if normalisation.align == "none" else ""
-        volume, brain, source = find_brain(volume, mask_path, space)
-    except WholeHeadError:
-        if normalisation.align == "none":
-            raise
+    volume = read_volume(path, normalisation.affine)
+    brain, source = None, normalisation.brain[-1]
+    try:
+        volume, brain, source = find_brain(
+            volume, mask_path, normalisation.affine, normalisation.brain
+        )
+    except WholeHeadError:  # if a head is registered again, the new registration locates its brain
+        if source == "template" and normalisation.align == "none" and space.startswith("MNI"):
+            brain = brain_in_template_space(volume.affine, volume.array.shape)
+            volume = strip(volume, brain)
     result = NormalisationResult()
-    if not normalisation.does_nothing:
+    if brain is None or not normalisation.does_nothing:
         result = _estimate_or_read(volume, brain, normalisation, cache)
     return _apply(result, volume, brain, source)
 
@@ -113,17 +121,20 @@ def _estimate_or_read(
     if result is None:
         result = _estimate(volume, brain, normalisation)
         if cache is not None:
-            cache.write(result)
+            cache.write(result, volume.affine)
     return result
 
 
 def _estimate(
     volume: Volume, brain: np.ndarray | None, normalisation: Normalisation
 ) -> NormalisationResult:
-    place = head = bias = None
+    place = head = bias = extracted = None
+    if brain is None and normalisation.brain[-1] == "deepbet":
+        extracted = brain = _extracted_brain(volume)
+        volume = strip(volume, brain)
     with _as_unusable(ALIGN_ADVICE):
         if brain is None:
-            head = register(volume.array, volume.affine)
+            head = _register_head(volume)
             brain = _template_brain(volume, head)
             volume = strip(volume, brain)
         if normalisation.align == "affine" and head is not None:
@@ -138,7 +149,24 @@ def _estimate(
                     f"{negative:.0%} of the brain voxels are negative, but bias correction divides"
                 )
             bias = log_bias(volume.array, volume.affine, brain)
-    return NormalisationResult(place, head, bias)
+    return NormalisationResult(place, head, bias, extracted)
+
+
+def _extracted_brain(volume: Volume) -> np.ndarray:
+    require_deepbet("this run finds the brains of whole heads by deepbet")
+    with _as_unusable(f"look at the image; {MASK_ADVICE}, or leave it out with --exclude"):
+        inside = extract_brain(volume.array, volume.affine)
+    check_brain_volume(inside, volume.affine, "the brain that deepbet finds")
+    return inside
+
+
+def _register_head(volume: Volume) -> Registration:
+    if find_spec("SimpleITK") is None:
+        raise UnusableImageError(
+            "a whole head whose brain would be found by registration, which needs SimpleITK",
+            "pip install 'monai-vqbrain[strip]' to find it by deepbet, or 'monai-vqbrain[align]'",
+        )
+    return register(volume.array, volume.affine)
 
 
 @contextmanager
@@ -157,8 +185,7 @@ def _apply(
     result: NormalisationResult, volume: Volume, brain: np.ndarray | None, source: str
 ) -> Brain:
     if brain is None:
-        assert result.head is not None  # for the type checker: a whole head was registered
-        brain = _template_brain(volume, result.head)
+        brain = _brain_of_head(result, volume)
         volume = strip(volume, brain)
     affine = volume.affine
     voxel_mm3 = abs(np.linalg.det(affine[:3, :3]))
@@ -170,6 +197,13 @@ def _apply(
         volume = replace(volume, affine=result.place.into_template(affine))
         measures["alignment"] = result.place.correlation
     return Brain(volume, brain, source, measures, corrected=result.bias is not None)
+
+
+def _brain_of_head(result: NormalisationResult, volume: Volume) -> np.ndarray:
+    if result.brain is not None:
+        return result.brain
+    assert result.head is not None  # for the type checker: a whole head was registered
+    return _template_brain(volume, result.head)
 
 
 def common_space(align: str, scans: Sequence[Scan]) -> str:

@@ -29,11 +29,13 @@ class NormalisationResult:
         head: the 12-degree-of-freedom registration of a whole head, which maps the template's brain
             mask to it; None for a brain.
         bias: the logarithm of its bias field; None if it was not requested.
+        brain: (X, Y, Z) bool, the brain that deepbet found in a whole head; else None.
     """
 
     place: Registration | None = None
     head: Registration | None = None
     bias: Blocks | None = None
+    brain: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class NormalisationCache:
         return self.folder / f"{self.name}_desc-logbias_T1w.nii.gz"
 
     @property
+    def mask(self) -> Path:
+        """The brain mask of a whole head, on the grid of the image."""
+        return self.folder / f"{self.name}_desc-brain_mask.nii.gz"
+
+    @property
     def record(self) -> Path:
         """The registration matrices and the digest, as JSON."""
         return self.folder / f"{self.name}_desc-normalisation_T1w.json"
@@ -72,28 +79,40 @@ class NormalisationCache:
             if record["digest"] != self.digest:
                 return None
             place, head = (_from_json(record[name]) for name in ("place", "head"))
-            bias = None
+            bias = brain = None
             if record["bias"]:
                 image: Any = nib.Nifti1Image.from_filename(self.field)
                 bias = Blocks(np.asarray(image.dataobj, dtype=np.float32), np.array(record["bias"]))
+            if record["brain"]:
+                image = nib.Nifti1Image.from_filename(self.mask)
+                brain = np.asarray(image.dataobj) > 0
         except (*UNREADABLE, KeyError, TypeError):
             return None
-        return NormalisationResult(place, head, bias)
+        return NormalisationResult(place, head, bias, brain)
 
-    def write(self, result: NormalisationResult) -> None:
-        """Store a result, and remove the files of an earlier one."""
-        for path in (self.transform, self.field, self.record):
+    def write(self, result: NormalisationResult, affine: np.ndarray | None = None) -> None:
+        """Store a result, and remove the files of an earlier one.
+
+        Args:
+            result: the result.
+            affine: (4, 4) of the image, voxel -> world, for the brain mask.
+        """
+        for path in (self.transform, self.field, self.mask, self.record):
             path.unlink(missing_ok=True)
         if result.place is not None:
             _write_transform(result.place.matrix, self.transform)
         if result.bias is not None:
             with writing(self.field) as path:
                 nib.save(nib.Nifti1Image(result.bias.values, result.bias.affine), path)
+        if result.brain is not None:
+            with writing(self.mask) as path:
+                nib.save(nib.Nifti1Image(result.brain.astype(np.uint8), affine), path)
         record = {
             "digest": self.digest,
             "place": _as_json(result.place),
             "head": _as_json(result.head),
             "bias": None if result.bias is None else result.bias.affine.tolist(),
+            "brain": result.brain is not None,
         }
         with writing(self.record) as path:
             path.write_text(json.dumps(record, indent=1) + "\n")

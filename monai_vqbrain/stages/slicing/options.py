@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from monai_vqbrain.errors import UsageError
+from monai_vqbrain.stages.slicing.brain import require_deepbet
+from monai_vqbrain.stages.slicing.geometry import AFFINES
 from monai_vqbrain.stages.slicing.normalisation import require_simpleitk
 from monai_vqbrain.transforms import ExtractSlices
+from monai_vqbrain.transforms.brain_extraction import BRAINS
 from monai_vqbrain.transforms.registration import KINDS
 from monai_vqbrain.transforms.template import template_extent
 
@@ -34,6 +37,11 @@ class PrepareOptions:
         align: registration to MNI152, `rigid` or `affine`; `none`: images are sliced in their own
             space; `auto`: `affine` if most of the first five volumes are whole heads, else `none`.
         bias: correct the bias field (N4).
+        affine: `sform` or `qform`: which one counts in a NIfTI header where they disagree; `auto`:
+            such images are refused.
+        brain: how the brain is found: `given` by a mask file, `zero` by a background of 0, by
+            `deepbet`, or `template` by the template's mask after registration; `auto`: the first of
+            these that an image has and that is installed.
         columns: role (diagnosis, sex, age) -> column of the source.
         table: the table of participants or files, instead of those in the source.
         jobs: number of processes.
@@ -54,6 +62,8 @@ class PrepareOptions:
     count: int | None = None
     align: str = "auto"
     bias: bool = False
+    affine: str = "auto"
+    brain: str = "auto"
     columns: Mapping[str, str] | None = None
     table: Path | str | None = None
     jobs: int = 1
@@ -63,7 +73,13 @@ class PrepareOptions:
     on_error: str = "skip"
 
     def __post_init__(self) -> None:
-        for name, allowed in {"align": ALIGNMENTS, "on_error": ("skip", "stop")}.items():
+        choices = {
+            "align": ALIGNMENTS,
+            "affine": AFFINES,
+            "brain": BRAINS,
+            "on_error": ("skip", "stop"),
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 option = name.replace("_", "-")
                 raise UsageError(
@@ -73,6 +89,8 @@ class PrepareOptions:
             require_simpleitk(f"--align {self.align}")
         if self.bias:
             require_simpleitk("--bias")
+        if self.brain == "deepbet":
+            require_deepbet("--brain deepbet")
         if self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if self.positions is not None and self.count is not None:

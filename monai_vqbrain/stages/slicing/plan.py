@@ -21,14 +21,23 @@ from monai_vqbrain.stages.slicing.inspection import (
     inspect_scans,
     is_whole_head_cohort,
 )
-from monai_vqbrain.stages.slicing.normalisation import common_space
+from monai_vqbrain.stages.slicing.normalisation import Normalisation, common_space
 from monai_vqbrain.stages.slicing.options import PrepareOptions
 from monai_vqbrain.stages.slicing.stack_cache import ScanState, scan_digests, scan_state
+from monai_vqbrain.transforms.brain_extraction import brain_methods, is_installed
 from monai_vqbrain.transforms.registration import KINDS
 
-PARTICIPANT_OPTIONS = ("seed", "columns", "layout", "exclude", "align_asked", "participants")
+PARTICIPANT_OPTIONS = (
+    "seed",
+    "columns",
+    "layout",
+    "exclude",
+    "align_asked",
+    "brain_asked",
+    "participants",
+)
 """Options that affect no slice."""
-VOLUME_OPTIONS = ("align", "bias")
+VOLUME_OPTIONS = ("align", "bias", "affine", "brain")
 """Options of the normalisation of a volume before it is sliced."""
 
 
@@ -58,6 +67,7 @@ class SlicingPlan:
         options: the requested options, with `align` decided.
         align_asked: the requested alignment.
         align_reason: the reason for the decision on `auto`; empty if another value was requested.
+        normalisation: what is done with each volume before it is sliced, with `auto` decided.
         space: the template space of the slices; empty for each image's own space.
         scans: the plan for each scan.
         inputs: size and hash of each image; empty for a plan without a run folder.
@@ -72,6 +82,7 @@ class SlicingPlan:
     options: PrepareOptions
     align_asked: str
     align_reason: str
+    normalisation: Normalisation
     space: str
     scans: tuple[PlannedScan, ...]
     inputs: Described
@@ -109,13 +120,15 @@ def make_plan(
     _check_pictures(cohort, options)
     inputs = scan_inputs(cohort.scans) if run else {}
     cohort = with_shared_images(cohort, inputs)
-    previous = (read_provenance(run.slices) or {}).get("options", {}) if run else {}
-    inspections = inspect_scans(cohort.scans) if inspect_all else []
-    if not _up_to_date(cohort, options, inputs, previous, run):
-        inspections = inspections or _needed_inspections(cohort, options, previous)
+    earlier = (read_provenance(run.slices) or {}) if run else {}
+    previous = earlier.get("options", {})
+    how = Normalisation("none", options.bias, options.affine, _decide_brain(options.brain, earlier))
+    inspections = inspect_scans(cohort.scans, how) if inspect_all else []
+    if not _up_to_date(cohort, options, how, inputs, previous, run):
+        inspections = inspections or _needed_inspections(cohort, options, how, previous)
     align, reason = _decide_alignment(options.align, previous, inspections)
-    decided = replace(options, align=align)
-    record = _record(cohort, decided, options.align)
+    decided, how = replace(options, align=align), replace(how, align=align)
+    record = _record(cohort, decided, options.align, how)
     previous_splits = _previous_splits(run, cohort, options.seed) if run else {}
     given = cohort.given_splits()
     splits = assign_splits(cohort.people(), options.seed, previous_splits, given, cohort.groups)
@@ -124,6 +137,7 @@ def make_plan(
         options=decided,
         align_asked=options.align,
         align_reason=reason,
+        normalisation=how,
         space=record["space"],
         scans=tuple(_plan_scans(cohort, inputs, record, run)),
         inputs=inputs,
@@ -138,6 +152,7 @@ def make_plan(
 def _up_to_date(
     cohort: Cohort,
     options: PrepareOptions,
+    how: Normalisation,
     inputs: Described,
     previous: Mapping[str, Any],
     run: RunFolder | None,
@@ -145,15 +160,15 @@ def _up_to_date(
     """Whether the result of an earlier run with `auto` is up to date."""
     if run is None or options.align != "auto" or previous.get("align_asked") != "auto":
         return False
-    record = _record(cohort, replace(options, align=previous["align"]), "auto")
+    record = _record(cohort, replace(options, align=previous["align"]), "auto", how)
     return what_changed(run.slices, inputs, record) is None
 
 
 def _needed_inspections(
-    cohort: Cohort, options: PrepareOptions, previous: Mapping[str, Any]
+    cohort: Cohort, options: PrepareOptions, how: Normalisation, previous: Mapping[str, Any]
 ) -> list[Inspection]:
     decided = previous.get("align_asked") == "auto" and previous["align"] != "none"
-    return [] if options.align != "auto" or decided else inspect_first(cohort.scans)
+    return [] if options.align != "auto" or decided else inspect_first(cohort.scans, how)
 
 
 def _decide_alignment(
@@ -170,11 +185,29 @@ def _decide_alignment(
     return ("affine" if is_whole_head_cohort(counted) else "none"), reason
 
 
-def _record(cohort: Cohort, options: PrepareOptions, align_asked: str) -> dict[str, Any]:
+def _decide_brain(asked: str, earlier: Mapping[str, Any]) -> tuple[str, ...]:
+    """How to find brains; an earlier decision of `auto` is kept, unless deepbet can do better now.
+
+    Args:
+        asked: the requested way.
+        earlier: provenance of an earlier run.
+    """
+    options, sources = earlier.get("options", {}), earlier.get("mask_sources", {})
+    better = is_installed() and "template" in sources
+    if asked == "auto" and options.get("brain_asked") == "auto" and not better:
+        return tuple(options["brain"])
+    return brain_methods(asked, is_installed())
+
+
+def _record(
+    cohort: Cohort, options: PrepareOptions, align_asked: str, how: Normalisation
+) -> dict[str, Any]:
     """The options, as stored in provenance."""
     return options.record() | {
         "participants": participants_digest(cohort),
         "align_asked": align_asked,
+        "brain": list(how.brain),
+        "brain_asked": options.brain,
         "space": common_space(options.align, cohort.scans),
     }
 

@@ -7,12 +7,19 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from monai_vqbrain.cohorts import SPLITS, Cohort, Problem
+from monai_vqbrain.stages.slicing.brain import LOST
 from monai_vqbrain.stages.slicing.inspection import VOLUMES_INSPECTED, is_whole_head_cohort
 from monai_vqbrain.stages.slicing.plan import SlicingPlan
 from monai_vqbrain.stages.slicing.stack_cache import ScanState
 from monai_vqbrain.transforms.simpleitk import MISSING
 
 ALL_PARTICIPANTS = "all"
+METHODS = {
+    "given": "by their mask files",
+    "zero": "by their zero background",
+    "deepbet": "extracted by deepbet",
+    "template": "by the template's brain",
+}
 MAX_PROBLEMS_SHOWN = 20
 
 
@@ -50,14 +57,26 @@ def _volume_lines(plan: SlicingPlan) -> Iterator[str]:
     if any(scan.form == "pictures" for scan in scans):
         yield "brain       pixels brighter than the background of the pictures"
         return
-    masks = sum(scan.mask_path is not None for scan in scans)
-    in_space = sum(scan.mask_path is None and scan.space != "" for scan in scans)
-    method = "alignment" if is_whole_head_cohort(plan.inspections) else "their zero background"
-    yield f"brain       {masks} with a mask file, {len(scans) - masks - in_space} by {method}"
-    if in_space:
-        yield f"            {in_space} by the same, otherwise by the template's brain"
+    yield from _brain_lines(plan)
     inspected = min(VOLUMES_INSPECTED, len(scans))
     yield f"            (the voxels of the first {inspected} inspected; prepare reads all)"
+
+
+def _brain_lines(plan: SlicingPlan) -> Iterator[str]:
+    """How the brains are found; for `auto` by what the first volumes have."""
+    scans, methods = plan.cohort.scans, plan.normalisation.brain
+    if len(methods) == 1:
+        yield f"brain       all {METHODS[methods[0]]}"
+        return
+    masks = sum(scan.mask_path is not None for scan in scans)
+    in_space = sum(scan.mask_path is None and scan.space != "" for scan in scans)
+    heads = is_whole_head_cohort(plan.inspections)
+    method = METHODS[methods[-1] if heads else "zero"]
+    yield f"brain       {masks} with a mask file, {len(scans) - masks - in_space} {method}"
+    if in_space:
+        yield f"            {in_space} by their zero background, otherwise {METHODS[methods[-1]]}"
+    if heads and methods[-1] == "template":
+        yield f"            whole heads {LOST}: pip install 'monai-vqbrain[strip]'"
 
 
 def _alignment_lines(plan: SlicingPlan) -> Iterator[str]:
@@ -117,8 +136,6 @@ def _split_lines(plan: SlicingPlan) -> Iterator[str]:
 
 def _problems(plan: SlicingPlan) -> list[Problem]:
     problems = [seen.problem for seen in plan.inspections if seen.problem is not None]
-    if plan.options.align == "none":
-        problems += [seen.unaligned for seen in plan.inspections if seen.unaligned is not None]
     return [*problems, *plan.cohort.problems]
 
 

@@ -13,7 +13,6 @@ from monai_vqbrain.stages.slicing.dicom import converted_volume
 from monai_vqbrain.stages.slicing.normalisation import Normalisation, normalise
 from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
 from monai_vqbrain.stages.slicing.pictures import pictures_to_slices
-from monai_vqbrain.stages.slicing.volume import WholeHeadError
 from monai_vqbrain.transforms import ExtractSlices, SliceStack
 from monai_vqbrain.transforms.brain_slices import brain_slices
 from monai_vqbrain.transforms.grid import world_axes
@@ -30,14 +29,12 @@ class SlicedScan:
         slices: one row per slice: stack, mask_source and position; empty if the scan is unusable.
         problems: what is wrong with it.
         measures: name -> value, for quality control, see `qc.MEASURES`.
-        whole_head: it is unusable because it is a whole head that is not to be registered.
     """
 
     scan: Scan
     slices: tuple[dict[str, Any], ...] = ()
     problems: tuple[Problem, ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
-    whole_head: bool = False
 
 
 def slice_scan(
@@ -66,11 +63,11 @@ def slice_scan(
             brain = normalise(path, normalisation, scan.mask_path, scan.space, cache)
             mask_source = brain.mask_source
             stack = brain_slices(brain.volume.array, brain.volume.affine, brain.inside, extract)
-            problems = [] if brain.volume.oriented else [orientation_problem(scan)]
+            problems = [Problem(scan.source, *remark) for remark in brain.volume.remarks]
             measures |= brain.measures | _extent_measures(stack, extract)
     except UnusableImageError as error:
         problem = Problem(scan.source, error.problem, error.advice)
-        return SlicedScan(scan, problems=(problem,), whole_head=isinstance(error, WholeHeadError))
+        return SlicedScan(scan, problems=(problem,))
     except ValueError as error:  # of the transforms, about this volume's numbers
         return SlicedScan(scan, problems=(Problem(scan.source, str(error), "look at the image"),))
     rows = write_scan_stack(stack, scan.name, mask_source, folder)
@@ -92,9 +89,3 @@ def _extent_measures(stack: SliceStack, extract: ExtractSlices) -> dict[str, flo
         middle = sum(end[along] for end in extract.frame) / 2
         measures["shift_mm"] = float((grid.low + grid.high) / 2 - middle)
     return measures
-
-
-def orientation_problem(scan: Scan) -> Problem:
-    """The problem of a scan whose header does not define left and right."""
-    advice = "taken as nibabel reads it; check left and right, or convert it again from DICOM"
-    return Problem(scan.source, "the header does not say which side is left", advice)

@@ -1,0 +1,224 @@
+"""One DICOM series: what its headers say, and whether its slices are complete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_vqbrain.cohorts.columns import SEXES, Facts
+from monai_vqbrain.cohorts.series_choice import Rank, is_t1, rank_of_series
+from monai_vqbrain.errors import UsageError
+
+TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID",
+    "SeriesDescription", "ProtocolName", "SeriesNumber", "StudyDate", "PatientID", "PatientSex",
+    "PatientAge", "PatientBirthDate", "MRAcquisitionType", "EchoTime", "ContrastBolusAgent",
+    "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices",
+]  # fmt: skip
+MR_CLASSES = {  # storage classes of MR images: single, enhanced and legacy converted
+    f"1.2.840.10008.5.1.4.1.1.4{part}" for part in ("", ".1", ".4")
+}
+NO_AGENT = {"", "NONE", "NO", "N/A", "NA"}
+REFORMATTED = {"SECONDARY", "MPR", "REFORMATTED", "PROJECTION IMAGE"}
+NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
+DAYS_PER_UNIT = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
+OLDEST = 120  # years; a greater age is an invented birth date
+NO_BIRTH_DATE = date(1900, 1, 1)  # what anonymisation puts in its place
+LONGEST_T1_ECHO = 30.0  # ms; longer echo times are of T2
+GAP = 1.5  # times the usual distance of slices: one is missing in between
+SAME_PLACE_MM = 0.01
+
+
+@dataclass(frozen=True)
+class Series:
+    """One DICOM series.
+
+    Args:
+        files: its slices.
+        heads: their headers: what TAGS name.
+        copies: the number of further files with the same images.
+    """
+
+    files: tuple[Path, ...]
+    heads: tuple[Any, ...]
+    copies: int = 0
+
+    @property
+    def head(self) -> Any:
+        """The header of the first slice."""
+        return self.heads[0]
+
+    @property
+    def description(self) -> str:
+        """`t1_mprage_sag`; the protocol's name where there is none."""
+        return _text(self.head, "SeriesDescription") or _text(self.head, "ProtocolName")
+
+    @property
+    def participant(self) -> str:
+        """PatientID; the folder's name where there is none."""
+        return _text(self.head, "PatientID") or self.files[0].parent.name
+
+    @property
+    def has_id(self) -> bool:
+        """The header names the participant."""
+        return bool(_text(self.head, "PatientID"))
+
+    @property
+    def date(self) -> str:
+        """Of the study, `YYYY-MM-DD`; empty where there is none."""
+        found = _date(self.head, "StudyDate")
+        return found.isoformat() if found else ""
+
+    @property
+    def facts(self) -> Facts:
+        """Sex and age of the header."""
+        sex = SEXES.get(_text(self.head, "PatientSex").lower(), "")
+        return Facts(sex=sex, age=age_in_years(self.head))
+
+    def name(self, source: Path) -> str:
+        """Where it lies and what it is: `scans/anna: t1_mprage_sag (4)`."""
+        place = self.files[0].parent.relative_to(source).as_posix()
+        return f"{place}: {self.description} ({_text(self.head, 'SeriesNumber')})"
+
+    def not_t1(self) -> str:
+        """Why it is no T1-weighted image; empty if it is one."""
+        kinds = {str(kind).upper() for kind in self.head.get("ImageType") or []}
+        if not is_mr_image(self.head):
+            return "not an MR image"
+        if "LOCALIZER" in kinds or any("MAP" in kind.split() for kind in kinds):
+            return f"a localizer or map ({', '.join(sorted(kinds))})"
+        if kinds & NOT_MAGNITUDE and "M" not in kinds:
+            return "not a magnitude image"
+        if self.description:
+            return "" if is_t1(self.description) else "not a T1 series"
+        echo = _number(self.head, "EchoTime")
+        return f"an echo time of {echo:g} ms" if echo >= LONGEST_T1_ECHO else ""
+
+    def rank(self) -> Rank:
+        """As `rank_of_series`, with what the header says; the newest series last."""
+        kinds = {str(kind).upper() for kind in self.head.get("ImageType") or []}
+        acquisition = _text(self.head, "MRAcquisitionType").upper()
+        ranked = rank_of_series(
+            self.description,
+            reformatted=bool(kinds & REFORMATTED) if kinds else None,
+            acquisition=acquisition if acquisition in ("2D", "3D") else "",
+            contrast=_text(self.head, "ContrastBolusAgent").upper() not in NO_AGENT,
+        )
+        return (*ranked, ("highest series number", -int(_number(self.head, "SeriesNumber"))))
+
+
+def is_mr_image(head: Any) -> bool:
+    """By the storage class of the file, else by its modality."""
+    meta = getattr(head, "file_meta", {})
+    stored = _text(head, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID")
+    return (not stored or stored in MR_CLASSES) and _text(head, "Modality") in (
+        ("", "MR") if stored else ("MR",)
+    )
+
+
+def age_in_years(head: Any) -> float | None:
+    """The age of PatientAge (`070Y`, `018M`, `42`), else from birth to study; None if unknown."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([YMWD]?)", _text(head, "PatientAge").upper())
+    if match and float(match.group(1)) > 0:
+        unit = match.group(2) or "Y"
+        years = float(match.group(1)) * DAYS_PER_UNIT[unit] / DAYS_PER_UNIT["Y"]
+        return round(years, 2) if years <= OLDEST else None
+    born, scanned = _date(head, "PatientBirthDate"), _date(head, "StudyDate")
+    if born is None or scanned is None or born == NO_BIRTH_DATE:
+        return None
+    years = (scanned - born).days / DAYS_PER_UNIT["Y"]
+    return round(years, 2) if 0 <= years <= OLDEST else None
+
+
+def missing_slices(heads: Sequence[Any]) -> int:
+    """The number of slices that are missing between those of a series, by their positions.
+
+    It is 0 where the headers do not say, as in files of many frames, or where the orientations
+    differ. Slices missing at the ends cannot be noticed.
+    """
+    places = [head.get("ImagePositionPatient") for head in heads]
+    turns = [head.get("ImageOrientationPatient") for head in heads]
+    if len(heads) < 3 or not all([*places, *turns]):
+        return 0
+    across = np.array(turns, dtype=float)
+    if not np.allclose(across, across[0], atol=0.01):
+        return 0
+    normal = np.cross(across[0, :3], across[0, 3:])
+    along = np.sort(np.array(places, dtype=float) @ normal)
+    steps = np.diff(along)
+    steps = steps[steps > SAME_PLACE_MM]
+    if not len(steps):
+        return 0
+    stated = [_number(heads[0], "SpacingBetweenSlices"), _number(heads[0], "SliceThickness")]
+    usual = float(np.median(steps))
+    if min(stated) > 0 and usual > GAP * max(stated):  # such as every second slice
+        usual = max(stated)
+    wide = steps[steps > GAP * usual]
+    return int(np.rint(wide / usual).sum()) - len(wide)
+
+
+def read_heads(paths: Iterable[Path]) -> dict[Path, Any]:
+    """The headers of the files that are DICOM, without their pixels: what TAGS name.
+
+    Raises:
+        UsageError: pydicom is missing.
+    """
+    try:
+        import pydicom
+    except ImportError:
+        raise UsageError(
+            "reading DICOM needs pydicom and dcm2niix: pip install 'monai-vqbrain[dicom]'"
+        ) from None
+    heads = {}
+    for path in paths:
+        try:
+            heads[path] = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+        except (OSError, EOFError, ValueError, pydicom.errors.InvalidDicomError):
+            continue
+    return heads
+
+
+def series_of(heads: dict[Path, Any]) -> list[Series]:
+    """Group files to series by participant and series id, wherever they lie.
+
+    Images and other objects of one series are kept apart. Files without a series id belong to one
+    series if they lie in one folder. Of several copies of an image the first counts.
+    """
+    groups: dict[tuple[str, str, bool], dict[str, Path]] = {}
+    copies: dict[tuple[str, str, bool], int] = {}
+    for path, head in heads.items():
+        series = _text(head, "SeriesInstanceUID") or path.parent.as_posix()
+        key = (_text(head, "PatientID"), series, is_mr_image(head))
+        image = _text(head, "SOPInstanceUID") or path.as_posix()
+        first = groups.setdefault(key, {}).setdefault(image, path)
+        copies[key] = copies.get(key, 0) + (first is not path)
+    return [
+        Series(tuple(group.values()), tuple(heads[path] for path in group.values()), copies[key])
+        for key, group in groups.items()
+    ]
+
+
+def _text(head: Any, name: str) -> str:
+    value = head.get(name)
+    return "" if value is None else str(value).strip()
+
+
+def _number(head: Any, name: str) -> float:
+    try:
+        return float(head.get(name) or 0)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _date(head: Any, name: str) -> date | None:
+    digits = re.sub(r"[.\-/]", "", _text(head, name))[:8]
+    try:
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
+    except ValueError:
+        return None

@@ -31,8 +31,11 @@ LEVELS = (
     {"components"},
     {"engines", "inferers", "interop", "cohorts"},
     {"handlers", "losses", "networks", "transforms", "metrics"},
-    {"errors", "files", "logs", "progress", "provenance", "selection", "tables", "__init__"},
-)
+    {
+        "errors", "files", "logs", "processes", "progress", "provenance", "selection", "tables",
+        "__init__",
+    },
+)  # fmt: skip
 COMPONENT_HALF = {
     "transforms", "networks", "inferers", "interop", "engines", "handlers", "losses", "metrics",
 }  # fmt: skip

@@ -14,6 +14,7 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow, workflows
 
 from monai_vqbrain.errors import UnexpectedError, UsageError, VQBrainError
+from monai_vqbrain.processes import safe_imports
 from monai_vqbrain.runs.literals import as_data
 from monai_vqbrain.runs.networks import select_device
 
@@ -78,9 +79,10 @@ def run_bundle(
                 run_id="training" if config == "train" else "run",
                 **values,
             )
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
+        with safe_imports():  # of the workers of loaders
+            workflow.initialize()
+            workflow.run()
+            workflow.finalize()
     except Exception as error:
         raise _root_cause(error, f"{name}/{config}.json") from error
 

@@ -13,6 +13,8 @@ from monai_vqbrain.files import writing
 
 MISSING = "n/a"  # as BIDS has it; "NA", "null" and "nan" are values
 SLICE_KEYS = ("participant_id", "session_id", "axis", "index")  # they identify a slice
+MAX_COLUMNS = 10_000
+MAX_BYTES = 2**30
 TEXT_COLUMNS = ("participant_id", "session_id", "diagnosis", "sex")
 
 
@@ -34,11 +36,30 @@ def read_text_table(path: Path) -> pd.DataFrame:
     return _read(path, str, [])
 
 
+def check_table_size(path: Path, separator: str) -> None:
+    """Refuse a file whose table would take far more memory than the file.
+
+    Raises:
+        ValueError: if it is larger than 1 GiB, or a line has more than 10,000 cells.
+    """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"it has {size} bytes, more than {MAX_BYTES}")
+    with path.open("rb") as file:
+        columns = 1 + max((line.count(separator.encode()) for line in file), default=0)
+    if columns > MAX_COLUMNS:
+        raise ValueError(f"a line has {columns} cells, more than {MAX_COLUMNS}")
+
+
 def _read(path: Path, dtype: Any, missing: list[str]) -> pd.DataFrame:
     try:
+        check_table_size(path, "\t")
         return pd.read_csv(path, sep="\t", dtype=dtype, keep_default_na=False, na_values=missing)
     except (FileNotFoundError, pd.errors.EmptyDataError) as error:
         raise VQBrainError(f"{path} is missing or empty: run its stage again") from error
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        why = " ".join(str(error).split())
+        raise VQBrainError(f"{path} is no table ({why}): run its stage again") from error
 
 
 def write_table(table: pd.DataFrame, path: Path, digits: int | None = None) -> None:

@@ -33,7 +33,7 @@ LEVELS = (
     {"handlers", "losses", "networks", "transforms", "metrics"},
     {
         "errors", "files", "logs", "processes", "progress", "provenance", "selection", "tables",
-        "__init__",
+        "weights", "__init__",
     },
 )  # fmt: skip
 COMPONENT_HALF = {

@@ -11,6 +11,7 @@ import pandas as pd
 
 from monai_vqbrain.cohorts.cohort import Problem
 from monai_vqbrain.errors import UsageError
+from monai_vqbrain.tables import check_table_size
 
 ROLES = ("diagnosis", "sex", "age")
 
@@ -75,9 +76,11 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
 
 
 def _read(path: Path, encoding: str) -> pd.DataFrame:
+    separator = "\t" if path.suffix == ".tsv" else ","
+    check_table_size(path, separator)
     table = pd.read_csv(
         path,
-        sep="\t" if path.suffix == ".tsv" else ",",
+        sep=separator,
         dtype=str,
         keep_default_na=False,
         encoding=encoding,

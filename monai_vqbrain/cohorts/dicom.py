@@ -23,6 +23,7 @@ from monai_vqbrain.cohorts.walk import walk
 from monai_vqbrain.errors import UsageError, VQBrainError
 
 MAGIC = b"DICM"  # after a preamble of 128 bytes
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax of data sets that are compressed whole
 TAGS = [
     "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "StudyDate",
     "PatientID", "PatientSex", "PatientAge",
@@ -166,13 +167,24 @@ def _series(paths: Iterable[Path]) -> list[Series]:
     heads: dict[tuple[str, str], Any] = {}
     for path in paths:
         try:
-            head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-        except (OSError, EOFError, ValueError, pydicom.errors.InvalidDicomError):
+            head = _read_head(pydicom, path)
+        except ValueError:
             continue
         key = (path.parent.as_posix(), str(head.get("SeriesInstanceUID", "")))
         files.setdefault(key, []).append(path)
         heads.setdefault(key, head)
     return [Series(tuple(paths), heads[key]) for key, paths in files.items()]
+
+
+def _read_head(pydicom: Any, path: Path) -> Any:
+    """The tags of a file; ValueError if it cannot be read, or would have to be inflated whole."""
+    try:
+        with path.open("rb") as file:
+            if DEFLATED in file.read(1024):
+                raise ValueError("its data set is compressed, which dcm2niix does not read")
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+    except Exception as error:  # its type depends on which byte is wrong
+        raise ValueError(str(error)) from error
 
 
 def _pydicom() -> Any:

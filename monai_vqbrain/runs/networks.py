@@ -12,6 +12,7 @@ from torch import nn
 from monai_vqbrain import networks
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.weights import read_weights
 
 
 def select_device(name: str) -> torch.device:
@@ -40,12 +41,14 @@ def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.M
     folder = Path(folder)
     try:
         definition = json.loads((folder / "config.json").read_text())["network_def"]
-        weights = _load_weights(folder / "model.pt")
+        weights = read_weights(folder / "model.pt")
     except FileNotFoundError as error:
         raise VQBrainError(
             f"{folder} holds no trained network ({Path(error.filename).name} is missing): "
             "train it first"
         ) from error
+    except ValueError as error:
+        raise VQBrainError(f"{folder / 'model.pt'} is damaged: train it again") from error
     target = definition.pop("_target_")
     if target not in networks.__all__:  # a configuration must not run any callable
         raise VQBrainError(f"{folder}/config.json names the network {target}, which is unknown")
@@ -58,14 +61,6 @@ def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.M
             "train it again"
         ) from error
     return network.to(device).eval()
-
-
-def _load_weights(path: Path) -> Any:
-    with path.open("rb") as file:
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # its type depends on which byte is wrong
-            raise VQBrainError(f"{path} is damaged: train it again") from error
 
 
 def set_code_features(network: Any, run_dir: Path | str) -> Any:

@@ -13,7 +13,7 @@ from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sample_sets import current_sets
+from monai_vqbrain.runs.sample_sets import current_sets, read_sample
 from monai_vqbrain.runs.sampling import slice_positions
 from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.runs.tables import in_split
@@ -82,8 +82,7 @@ def sample_images(run: RunFolder, name: str) -> ImageSet:
     asked = [_parse_condition(text) for text in table["condition"]]
     stacks, about = [], []
     for file, conditions in zip(files, asked, strict=True):
-        image: Any = nib.load(file)
-        slices = np.moveaxis(np.asanyarray(image.dataobj.get_unscaled()), 2, 0)
+        slices = np.moveaxis(read_sample(file), 2, 0)
         stacks.append(slices)
         known: dict[str, Any] = {n: conditions.get(n) for n in ("age", "sex", "diagnosis")}
         known["participant_id"] = file.name.removesuffix(".nii.gz")

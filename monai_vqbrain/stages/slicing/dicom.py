@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from monai_vqbrain.cohorts import Scan
-from monai_vqbrain.errors import UnusableImageError, UsageError
+from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError, UsageError
 from monai_vqbrain.files import writing
+from monai_vqbrain.transforms.voxels import MAX_VOXELS
 
+SIZE_TAGS = ("Rows", "Columns", "NumberOfFrames")
 CORRECTED = ("_Eq", "_Tilt")  # what dcm2niix adds for a series of uneven or tilted slices
 
 
@@ -52,6 +55,7 @@ def convert(files: Sequence[Path], target: Path) -> None:
         import dcm2niix
     except ImportError:
         raise UsageError("DICOM needs dcm2niix: pip install 'monai-vqbrain[dicom]'") from None
+    _check_size(files)
     with TemporaryDirectory() as name:
         series, out = Path(name, "series"), Path(name, "out")
         series.mkdir()
@@ -71,3 +75,25 @@ def convert(files: Sequence[Path], target: Path) -> None:
                 "convert the series yourself and give the NIfTI",
             )
         target.write_bytes(made[0].read_bytes())
+
+
+def _check_size(files: Sequence[Path]) -> None:
+    """Refuse a series whose headers describe more voxels than a head has: it may be compressed."""
+    try:
+        import pydicom
+    except ImportError:
+        return  # the series was found in another way, so that dcm2niix is the only reader
+    voxels = 0
+    for file in files:
+        try:
+            head = pydicom.dcmread(
+                file, stop_before_pixels=True, force=True, specific_tags=list(SIZE_TAGS)
+            )
+            sides = [int(head.get(tag) or 1) for tag in SIZE_TAGS]
+        except Exception as error:  # its type depends on which byte is wrong
+            raise UnusableImageError(f"{file.name} is damaged ({error})", REDOWNLOAD) from error
+        voxels += math.prod(sides)
+    if voxels > MAX_VOXELS:
+        raise UnusableImageError(
+            f"its headers describe {voxels} voxels, more than {MAX_VOXELS}", REDOWNLOAD
+        )

@@ -16,6 +16,7 @@ from monai_vqbrain.transforms.input_image import UNREADABLE
 from monai_vqbrain.transforms.registration import Registration
 from monai_vqbrain.transforms.simpleitk import simpleitk
 from monai_vqbrain.transforms.template import SPACE
+from monai_vqbrain.transforms.voxels import open_image, read_scaled
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS mm to ITK's LPS mm
 
@@ -74,8 +75,8 @@ class NormalisationCache:
             place, head = (_from_json(record[name]) for name in ("place", "head"))
             bias = None
             if record["bias"]:
-                image: Any = nib.Nifti1Image.from_filename(self.field)
-                bias = Blocks(np.asarray(image.dataobj, dtype=np.float32), np.array(record["bias"]))
+                values = read_scaled(open_image(self.field)).astype(np.float32)
+                bias = Blocks(values, np.array(record["bias"]))
         except (*UNREADABLE, KeyError, TypeError):
             return None
         return NormalisationResult(place, head, bias)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,12 @@ import nibabel as nib
 import numpy as np
 
 from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError
-from monai_vqbrain.transforms.input_image import UNREADABLE, ZERO_SHARE
+from monai_vqbrain.transforms.input_image import ZERO_SHARE
 from monai_vqbrain.transforms.template import brain_in_template_space
+from monai_vqbrain.transforms.voxels import open_image, read_stored
 
 MIN_BRAIN_ML = 200  # less foreground is no brain (a newborn's brain has 350 ml)
 MAX_BRAIN_ML = 2500  # more foreground is a whole head (brains with CSF have 900 to 2000 ml)
-MAX_BUFFER = 2**28  # bytes; a header may be wrong
 GRID_TOLERANCE = 1e-2  # affines that differ by less count as one grid
 
 
@@ -55,9 +53,9 @@ def open_volume(path: Path) -> Any:
             or the affine is invalid.
     """
     try:
-        image: Any = nib.load(path)
-    except UNREADABLE as error:
-        raise UnusableImageError(f"cannot be opened ({_first_line(error)})", REDOWNLOAD) from error
+        image: Any = open_image(path)
+    except ValueError as error:
+        raise UnusableImageError(f"cannot be opened ({error})", REDOWNLOAD) from error
     shape = _spatial_shape(getattr(image, "shape", ()))
     if min(shape) < 2:
         raise UnusableImageError(f"one slice of shape {shape}", "give whole 3D volumes")
@@ -71,10 +69,6 @@ def open_volume(path: Path) -> Any:
             f"voxels of type {image.get_data_dtype()}", "give one number per voxel"
         )
     return image
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _spatial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -105,9 +99,10 @@ def read_volume(path: Path) -> Volume:
     """
     image = open_volume(path)
     try:
-        raw, slope, inter = _read_voxels(image)
-    except UNREADABLE as error:
-        raise UnusableImageError(f"is damaged ({_first_line(error)})", REDOWNLOAD) from error
+        raw = read_stored(image)
+    except ValueError as error:
+        raise UnusableImageError(f"is damaged ({error})", REDOWNLOAD) from error
+    slope, inter = _scaling(image)
     array = raw.reshape(raw.shape[:3])
     if array.dtype.kind == "f":
         wrong = array.size - np.count_nonzero(np.isfinite(array))
@@ -122,26 +117,12 @@ def read_volume(path: Path) -> Volume:
     return Volume(array, np.asarray(image.affine, dtype=np.float64), is_oriented(image))
 
 
-def _read_voxels(image: Any) -> tuple[np.ndarray, float, float]:
+def _scaling(image: Any) -> tuple[float, float]:
+    """Slope and intercept that the stored values have yet to be scaled by."""
     proxy = image.dataobj
     if not isinstance(proxy, nib.arrayproxy.ArrayProxy):
-        return np.asanyarray(proxy), 1.0, 0.0
-    raw = _decompress(image)
-    if raw is None:
-        raw = np.asanyarray(proxy.get_unscaled())
-    return raw, float(proxy.slope), float(proxy.inter)
-
-
-def _decompress(image: Any) -> np.ndarray | None:
-    """The voxels of a .gz, decompressed at once in half of nibabel's time; None for other files."""
-    proxy, path = image.dataobj, image.file_map["image"].filename
-    if not str(path).endswith("gz"):
-        return None
-    needed = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
-    content = zlib.decompress(Path(path).read_bytes(), wbits=31, bufsize=min(needed, MAX_BUFFER))
-    if len(content) < needed:  # several gzip members: nibabel joins them
-        return None
-    return np.ndarray(proxy.shape, proxy.dtype, content, proxy.offset, order=proxy.order)
+        return 1.0, 0.0
+    return float(proxy.slope), float(proxy.inter)
 
 
 def find_brain(

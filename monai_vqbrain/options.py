@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from monai_vqbrain.cells import plain_cell
 from monai_vqbrain.terminal import configure_logging
 
 Command = Callable[..., Any]
@@ -140,7 +141,7 @@ def image_options(command: Command) -> Command:
 def _names(_context: click.Context, _option: click.Parameter, path: Path | None) -> tuple[str, ...]:
     """The first cell of each line of a file, but for empty lines and the header of a qc.tsv."""
     lines = path.read_text(encoding="utf-8").splitlines() if path else []
-    names = (line.split("\t")[0].strip() for line in lines)
+    names = (plain_cell(line.split("\t")[0].strip()) for line in lines)
     return tuple(name for name in names if name not in ("", "scan"))
 
 

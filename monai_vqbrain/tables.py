@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from monai_vqbrain.cells import plain_cell, safe_cell
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
 
@@ -54,16 +56,30 @@ def check_table_size(path: Path, separator: str) -> None:
 def _read(path: Path, dtype: Any, missing: list[str]) -> pd.DataFrame:
     try:
         check_table_size(path, "\t")
-        return pd.read_csv(path, sep="\t", dtype=dtype, keep_default_na=False, na_values=missing)
+        table = pd.read_csv(path, sep="\t", dtype=dtype, keep_default_na=False, na_values=missing)
     except (FileNotFoundError, pd.errors.EmptyDataError) as error:
         raise VQBrainError(f"{path} is missing or empty: run its stage again") from error
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         why = " ".join(str(error).split())
         raise VQBrainError(f"{path} is no table ({why}): run its stage again") from error
+    return _with_texts(table, plain_cell)
+
+
+def _with_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with its texts changed."""
+    changed = {
+        name: column.map(lambda cell: change(cell) if isinstance(cell, str) else cell)
+        for name, column in table.items()
+        if not pd.api.types.is_numeric_dtype(column)
+    }
+    return table.assign(**{str(n): c.astype(table[n].dtype) for n, c in changed.items()})
 
 
 def write_table(table: pd.DataFrame, path: Path, digits: int | None = None) -> None:
     """Write a table, whole or not at all; missing values become `n/a`.
+
+    Texts that a spreadsheet would run as formulas are written after an apostrophe; the readers of
+    this module take it away.
 
     Args:
         table: what to write, without its index.
@@ -72,7 +88,8 @@ def write_table(table: pd.DataFrame, path: Path, digits: int | None = None) -> N
     """
     floats = None if digits is None else f"%.{digits}g"
     with writing(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep=MISSING, float_format=floats)
+        safe = _with_texts(table, safe_cell)
+        safe.to_csv(temporary, sep="\t", index=False, na_rep=MISSING, float_format=floats)
 
 
 def finite_or_none(value: Any) -> float | None:

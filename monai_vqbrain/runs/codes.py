@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.files import partial
+from monai_vqbrain.files import partial, writing
 from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import Described, describe
 from monai_vqbrain.runs.conditions import conditions_of_row, stored_views
@@ -76,7 +76,8 @@ def write_codes(
     tensors = {name: grids.to(stored).contiguous() for name, grids in tensors.items()}
     work = partial(run.codes)
     write_table(_table_of(run, plain), work / "codes.tsv")
-    save_file(tensors, work / "codes.safetensors", header)
+    with writing(work / "codes.safetensors") as path:
+        save_file(tensors, path, header)
     finish_stage(run.codes, sources, {}, seconds, **header)
 
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.files import building, partial
+from monai_vqbrain.files import building, partial, writing
 from monai_vqbrain.metrics.membership import cross_fitted, participant_folds
 from monai_vqbrain.networks import PixelCNN
 from monai_vqbrain.progress import progress
@@ -106,7 +106,8 @@ def _make_fold(
             header = file.metadata()
         if "views" in tensors:  # of training slices only
             tensors["views"] = tensors["views"][:, torch.from_numpy(~left_out)].contiguous()
-        save_file(tensors, work / "codes.safetensors", header)
+        with writing(work / "codes.safetensors") as path:
+            save_file(tensors, path, header)
         write_provenance(work, made_from, options, 0.0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from monai_vqbrain import networks
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.records import network_settings
 from monai_vqbrain.weights import read_weights
 
 
@@ -40,7 +41,7 @@ def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.M
     """
     folder = Path(folder)
     try:
-        definition = json.loads((folder / "config.json").read_text())["network_def"]
+        definition = network_settings(folder)
         weights = read_weights(folder / "model.pt")
     except FileNotFoundError as error:
         raise VQBrainError(
@@ -49,18 +50,31 @@ def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.M
         ) from error
     except ValueError as error:
         raise VQBrainError(f"{folder / 'model.pt'} is damaged: train it again") from error
-    target = definition.pop("_target_")
+    target = definition.pop("_target_", None)
     if target not in networks.__all__:  # a configuration must not run any callable
         raise VQBrainError(f"{folder}/config.json names the network {target}, which is unknown")
     try:
+        _check_sizes(definition, weights)
         network: nn.Module = getattr(networks, target)(**definition)
         network.load_state_dict(weights)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError) as error:
         raise VQBrainError(
             f"{folder} was trained by a version whose {target} had another architecture: "
             "train it again"
         ) from error
     return network.to(device).eval()
+
+
+def _check_sizes(definition: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse settings of a far larger network than the weights are of, before it takes memory."""
+    if any(weight.nbytes > weight.untyped_storage().nbytes() for weight in weights.values()):
+        raise ValueError("weights that repeat one number")
+    sides = [side for weight in weights.values() for side in weight.shape]
+    most = max([len(weights), *sides])
+    for name, value in definition.items():
+        sizes = value if isinstance(value, list) else [value]
+        if any(isinstance(size, int) and size > most for size in sizes):
+            raise ValueError(f"{name} is {value}")
 
 
 def set_code_features(network: Any, run_dir: Path | str) -> Any:

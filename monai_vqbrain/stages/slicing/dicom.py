@@ -7,9 +7,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from monai_vqbrain.cohorts import Scan
-from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError, UsageError
+from monai_vqbrain.documents import read_json
+from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError, UsageError, VQBrainError
 from monai_vqbrain.files import writing
 from monai_vqbrain.transforms.voxels import MAX_VOXELS
 
@@ -35,13 +37,21 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
     record = folder / f"{scan.name}_T1w.json"
     stats = {path.name: path.stat() for path in scan.files}
     made_from = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
-    if target.is_file() and record.is_file() and json.loads(record.read_text()) == made_from:
+    if target.is_file() and _recorded(record) == made_from:
         return target
     with writing(target) as path:
         convert(scan.files, path)
     with writing(record) as path:
         path.write_text(json.dumps(made_from) + "\n")
     return target
+
+
+def _recorded(path: Path) -> Any:
+    """What a record holds; None if it is missing or damaged."""
+    try:
+        return read_json(path, object)
+    except (FileNotFoundError, VQBrainError):
+        return None
 
 
 def convert(files: Sequence[Path], target: Path) -> None:

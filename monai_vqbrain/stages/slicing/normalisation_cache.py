@@ -10,15 +10,19 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from monai_vqbrain.documents import read_json
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
 from monai_vqbrain.transforms.blocks import Blocks
-from monai_vqbrain.transforms.input_image import UNREADABLE
 from monai_vqbrain.transforms.registration import Registration
 from monai_vqbrain.transforms.simpleitk import simpleitk
 from monai_vqbrain.transforms.template import SPACE
 from monai_vqbrain.transforms.voxels import open_image, read_scaled
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS mm to ITK's LPS mm
+
+ESTIMATE = (None, {"matrix": [[float]], "correlation": float})
+RECORD = {"digest": str, "place": ESTIMATE, "head": ESTIMATE, "bias": (None, [[float]])}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +73,15 @@ class NormalisationCache:
     def read(self) -> NormalisationResult | None:
         """The result for the same image and options; None if it is missing or cannot be read."""
         try:
-            record = json.loads(self.record.read_text())
+            record = read_json(self.record, RECORD)
             if record["digest"] != self.digest:
                 return None
             place, head = (_from_json(record[name]) for name in ("place", "head"))
             bias = None
             if record["bias"]:
                 values = read_scaled(open_image(self.field)).astype(np.float32)
-                bias = Blocks(values, np.array(record["bias"]))
-        except (*UNREADABLE, KeyError, TypeError):
+                bias = Blocks(values, _matrix(record["bias"]))
+        except (OSError, ValueError, VQBrainError):
             return None
         return NormalisationResult(place, head, bias)
 
@@ -103,7 +107,15 @@ class NormalisationCache:
 def _from_json(numbers: dict[str, Any] | None) -> Registration | None:
     if numbers is None:
         return None
-    return Registration(np.array(numbers["matrix"]), float(numbers["correlation"]))
+    return Registration(_matrix(numbers["matrix"]), float(numbers["correlation"]))
+
+
+def _matrix(rows: list[list[float]]) -> np.ndarray:
+    """(4, 4); ValueError if it places no voxel."""
+    matrix = np.array(rows, dtype=float)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.linalg.det(matrix):
+        raise ValueError(f"{rows} is no affine matrix")
+    return matrix
 
 
 def _as_json(registration: Registration | None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from monai_vqbrain.cohorts import Cohort, Scan, assign_splits, read_cohort
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.provenance import Described, read_provenance, what_changed
+from monai_vqbrain.provenance import Described, intact_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import scan_inputs
 from monai_vqbrain.runs.slices import participants_digest, read_splits
@@ -106,7 +106,7 @@ def make_plan(
     cohort = read_cohort(source, options.layout, options.columns).without(options.exclude)
     _check_pictures(cohort, options)
     inputs = scan_inputs(cohort.scans) if run else {}
-    previous = (read_provenance(run.slices) or {}).get("options", {}) if run else {}
+    previous = (intact_provenance(run.slices) or {}).get("options", {}) if run else {}
     inspections = inspect_scans(cohort.scans) if inspect_all else []
     if not _up_to_date(cohort, options, inputs, previous, run):
         inspections = inspections or _needed_inspections(cohort, options, previous)
@@ -192,7 +192,7 @@ def _plan_scans(
 
 def _previous_splits(run: RunFolder, cohort: Cohort, seed: int) -> dict[str, str]:
     """The stored splits of the cohort's participants; empty if the seed has changed."""
-    record = read_provenance(run.slices)
+    record = intact_provenance(run.slices)
     if record is None or record["options"].get("seed") != seed:
         return {}
     present = {participant.participant_id for participant in cohort.people()}

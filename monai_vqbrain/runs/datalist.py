@@ -100,8 +100,19 @@ def check_datalist(dataset_dir: Path | str) -> None:
 
 
 def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
-    """The items of all splits: training, validation, test."""
-    return [item for split in SPLITS for item in slice_items(dataset_dir, split)]
+    """The items of all splits that have any: training, validation, test.
+
+    Two participants fill two splits only; there must be training items.
+    """
+    path = Path(dataset_dir) / "datalist.json"
+    lists = read_json(path, {}) if path.is_file() else {}
+    filled = [split for split in SPLITS if split == "training" or lists.get(split)]
+    return [item for split in filled for item in slice_items(dataset_dir, split)]
+
+
+def is_sagittal(dataset_dir: Path | str) -> bool:
+    """Whether the training slices are sagittal: their first axis is not left-right."""
+    return slice_items(dataset_dir, "training", 1)[0]["axis"] == "sagittal"
 
 
 def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from monai_vqbrain.runs.phantom import slice_phantom
 from monai_vqbrain.runs.stage_folder import open_stage
 from monai_vqbrain.tables import read_table
 
+DEFAULT_RUN = "./vqbrain-run"  # of the bundles
 KEY_METRICS = ("ssim_brain", "bits", "bits_per_code")
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,9 @@ logger = logging.getLogger(__name__)
 def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> None:
     """Open the partial folder of a training: the first step of the bundles' `training`.
 
-    If a run has no slices, the VQ-VAE's bundle makes the built-in simulated cohort first. The files
-    of an interrupted training are discarded unless it is resumed.
+    If the default run folder has no slices, the VQ-VAE's bundle makes the built-in simulated cohort
+    first; it never does so in a run folder that the user has named. The files of an interrupted
+    training are discarded unless it is resumed.
 
     Args:
         run_dir: the run folder.
@@ -30,10 +32,15 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
         resume: continue the interrupted training.
 
     Raises:
-        VQBrainError: if another process is training this network, or codes are missing.
+        VQBrainError: if another process is training this network, or slices or codes are missing.
     """
     run = RunFolder(run_dir)
     if network == "vqvae" and not (run.slices / "provenance.json").is_file():
+        if str(run_dir) != DEFAULT_RUN:
+            raise VQBrainError(
+                f"{run.slices} is not there: first run {run.command('prepare SOURCE')} (MONAI "
+                "writes :: for # in paths: give those with a # to the vqbrain commands)"
+            )
         slice_phantom(run)
     if network == "vqvae":
         check_datalist(run.slices)

@@ -194,9 +194,19 @@ def _definition(run: RunFolder) -> dict[str, Any]:
 
 
 def _id_replacer(labels: Mapping[str, str]) -> Callable[[str], str]:
-    """A function that replaces participant ids by labels."""
-    ids = sorted(labels, key=len, reverse=True)
-    pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, ids))})(?![A-Za-z0-9])")
+    """A function that replaces participant ids by labels.
+
+    Ids that are numbers are replaced only where they begin a file's or folder's name in a path:
+    elsewhere in a command they are the numbers of options.
+    """
+    names = sorted((name for name in labels if not name.isdecimal()), key=len, reverse=True)
+    numbers = sorted((name for name in labels if name.isdecimal()), key=len, reverse=True)
+    parts = [
+        rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, names))})(?![A-Za-z0-9])" if names else "",
+        rf"(?:(?<=/)(?:{'|'.join(numbers)})(?![A-Za-z0-9])|"
+        rf"(?<![^\s'\"])(?:{'|'.join(numbers)})(?=[/_]))" if numbers else "",
+    ]  # fmt: skip
+    pattern = re.compile("|".join(filter(None, parts)))
     return lambda text: pattern.sub(lambda match: labels[match[0]], text)
 
 

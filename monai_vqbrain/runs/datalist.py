@@ -111,7 +111,12 @@ def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
 
 
 def is_sagittal(dataset_dir: Path | str) -> bool:
-    """Whether the training slices are sagittal: their first axis is not left-right."""
+    """Whether the training slices are sagittal, so that their first axis is not left-right.
+
+    False without slices.
+    """
+    if not (Path(dataset_dir) / "datalist.json").is_file():
+        return False
     return slice_items(dataset_dir, "training", 1)[0]["axis"] == "sagittal"
 
 

@@ -16,6 +16,7 @@ from monai_vqbrain.tables import read_table
 
 NUMBERS = ("position_mm", "position_rel", "brain_fraction", "age")
 TEXTS = ("participant_id", "axis", "split", "stack")  # never missing
+UNUSED = "unused"  # split of the slices that the prior of a fold must not see
 AXES = ("axial", "coronal", "sagittal")
 
 
@@ -52,7 +53,7 @@ def _problems(table: pd.DataFrame) -> Iterator[str]:
         yield "index holds what is no place in a stack"
     if not pd.to_numeric(table["brain_fraction"], errors="coerce").between(0, 1).all():
         yield "brain_fraction holds what is no share"
-    yield from (f"split {name}" for name in set(table["split"]) - set(SPLITS))
+    yield from (f"split {name}" for name in set(table["split"]) - {*SPLITS, UNUSED})
     yield from (f"axis {name}" for name in set(table["axis"]) - set(AXES))
     yield from (f"stack {name}" for name in table["stack"].unique() if not is_inside(name))
 

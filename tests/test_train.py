@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 from conftest import tiny_vqvae
 from made_run import make_slices
 
@@ -16,6 +17,7 @@ from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.bundles import bundle_config, default_value
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.stacks import mask_path
 from monai_vqbrain.runs.training import DEFAULT_RUN, begin_training, report_training
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.prepare import prepare_slices
@@ -96,12 +98,14 @@ def test_a_number_sign_in_the_path_trains_in_that_folder(
 
 @pytest.mark.parametrize(("axis", "expected"), [("axial", True), ("sagittal", False)])
 def test_crops_are_mirrored_left_to_right_only(axis: str, expected: bool, run: RunFolder) -> None:
-    item = {"image": "x.nii", "label": "m.nii", "index": 0, "axis": axis}
-    (run.slices / "datalist.json").write_text(json.dumps({"training": [item]}))
-    parser = bundle_config("vqvae", "train")
-    parser.update({"run_dir": str(run.path)})
-    crop = parser.get_parsed_content("train#preprocessing").transforms[-1]
-    assert crop.crop.mirror is expected
+    slices = pd.read_csv(run.slices / "slices.tsv", sep="\t", keep_default_na=False)
+    stack = run.slices / slices["stack"][0]
+    item = {"image": str(stack), "label": str(mask_path(stack)), "index": 1, "axis": axis}
+    preprocessing = bundle_config("vqvae", "train")
+    preprocessing["crop_size"] = [32, 32]  # the whole slice
+    crop = preprocessing.get_parsed_content("train#preprocessing")
+    images = [crop(item)["image"] for _ in range(20)]
+    assert any(torch.equal(image, images[0].flip(1)) for image in images) is expected
 
 
 def test_two_participants_are_trained_on_and_encoded(tmp_path: Path) -> None:

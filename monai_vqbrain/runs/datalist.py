@@ -110,16 +110,6 @@ def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
     return [item for split in filled for item in slice_items(dataset_dir, split)]
 
 
-def is_sagittal(dataset_dir: Path | str) -> bool:
-    """Whether the training slices are sagittal, so that their first axis is not left-right.
-
-    False without slices.
-    """
-    if not (Path(dataset_dir) / "datalist.json").is_file():
-        return False
-    return slice_items(dataset_dir, "training", 1)[0]["axis"] == "sagittal"
-
-
 def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, Any]]:
     """Shifted views of the training items (augmentation), for `ViewSliced`.
 

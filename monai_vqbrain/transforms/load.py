@@ -32,6 +32,7 @@ class LoadSliced(MapTransform):
 
     Example:
         >>> import tempfile
+        >>> import nibabel as nib
         >>> path = tempfile.mkdtemp() + "/stack.nii"
         >>> nib.save(nib.Nifti1Image(np.ones((8, 6, 3), dtype=np.uint8), np.eye(4)), path)
         >>> item = LoadSliced()({"image": path, "label": path, "index": 2, "sex": "F"})

@@ -20,8 +20,8 @@ _held: dict[Path, FileLock] = {}  # by folder; a lock without a reference would 
 def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it is renamed when the block ends without an exception.
 
-    The temporary name keeps the suffixes, by which nibabel and torch choose a format. Files are
-    made by plain `open`, so that they get the mode of the umask and colleagues can read them.
+    The temporary name keeps the suffixes, by which nibabel and torch choose a format. Some
+    libraries make files that nobody else may read; all get the mode of the umask.
 
     Args:
         path: the file to write; its folder is made if need be.
@@ -29,7 +29,10 @@ def writing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from monai_vqbrain.cells import plain_cell
 from monai_vqbrain.terminal import configure_logging
 
 Command = Callable[..., Any]
@@ -144,7 +145,7 @@ def _names(_context: click.Context, _option: click.Parameter, path: Path | None)
     from monai_vqbrain.cohorts.table_file import decode  # pandas: only where a list is given
 
     lines = decode(path.read_bytes())[0].splitlines()
-    names = (line.split("\t")[0].strip() for line in lines)
+    names = (plain_cell(line.split("\t")[0].strip()) for line in lines)
     return tuple(name for name in names if name not in ("", "scan"))
 
 

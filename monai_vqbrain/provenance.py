@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain import logs
+from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import sha256, writing
 
@@ -22,6 +23,22 @@ Described = Mapping[str, Mapping[str, Any]]  # name -> size and hash, from `desc
 FILE = "provenance.json"
 PACKAGES = ("monai-vqbrain", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "scikit-image")
 OPTIONAL = ("SimpleITK", "deepbet")  # recorded where they are installed
+FORM: dict[str, Any] = {
+    "made_from": {str: {"bytes": int, "sha256": str}},
+    "options": {str: object},
+    "versions": {str: str},
+    "files": {str: int},
+    "command": str,
+    "machine": str,
+    "finished": str,
+    "seconds": float,
+    "device?": (None, str),
+    "notes?": [str],
+    "given_splits?": bool,
+    "simulated?": bool,
+    "image?": str,
+    "kind?": str,
+}
 
 
 def write_provenance(
@@ -55,10 +72,29 @@ def write_provenance(
         path.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def read_provenance(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished stage; None if the stage has not finished."""
+def read_provenance(folder: Path, more: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """The record of a finished stage; None if the stage has not finished.
+
+    Args:
+        folder: the stage's folder.
+        more: forms of entries that the caller needs, see `check_form`.
+
+    Raises:
+        VQBrainError: if the record is damaged.
+    """
     path = folder / FILE
-    return json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = read_json(path, FORM | dict(more or {}))
+    return record
+
+
+def intact_provenance(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished stage; None if the stage has not finished, or it is damaged."""
+    try:
+        return read_provenance(folder)
+    except VQBrainError:
+        return None
 
 
 def _versions() -> dict[str, str]:
@@ -97,9 +133,9 @@ def command_line() -> str:
 
 def what_changed(folder: Path, made_from: Described, options: Mapping[str, Any]) -> str | None:
     """Why a stage has to run; None if it has finished with the same files and options."""
-    record = read_provenance(folder)
+    record = intact_provenance(folder)
     if record is None:
-        return "not made yet"
+        return f"{FILE} is damaged" if (folder / FILE).is_file() else "not made yet"
     missing = [name for name in record.get("files", {}) if not (folder / name).is_file()]
     if missing:
         return f"{missing[0]} is missing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,29 @@ from monai_vqbrain.terminal import configure_logging
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 
+LOCAL = ("localhost", "::1", "0.0.0.0", "", socket.gethostname())
+
 mpl.use("Agg")
+
+
+class NetworkError(AssertionError):
+    """A test tried to reach another machine."""
+
+
+def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise for a connection, or the look-up of a name, that leaves this machine."""
+    if event in ("socket.connect", "socket.sendto"):
+        host = arguments[1][0] if isinstance(arguments[1], tuple) else LOCAL[0]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0] or LOCAL[0]
+    else:
+        return
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    if name not in LOCAL and not name.startswith("127."):
+        raise NetworkError(f"{event} to {name}: no test may open a network connection")
+
+
+sys.addaudithook(refuse_network)  # no library can go around it; forked processes have it, too
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -99,3 +99,26 @@ def test_what_an_earlier_publication_left_is_cleared(tmp_path: Path) -> None:
 def test_sha256_is_hashlibs(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\x00brain" * 100_000)
     assert sha256(tmp_path / "x") == hashlib.sha256(b"\x00brain" * 100_000).hexdigest()
+
+
+def test_a_file_that_a_library_hides_gets_the_mode_of_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0o027)
+    try:
+        with writing(tmp_path / "codes.safetensors") as temporary:
+            temporary.unlink()
+            temporary.touch(mode=0o600)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "codes.safetensors").stat().st_mode) == 0o640
+
+
+def test_all_files_of_a_run_have_the_mode_of_the_umask(trained_run: Path) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    modes = {
+        path.relative_to(trained_run).as_posix(): stat.S_IMODE(path.stat().st_mode)
+        for path in trained_run.rglob("*")
+        if path.is_file()
+    }
+    assert "4-codes/codes.safetensors" in modes
+    assert {name for name, mode in modes.items() if mode != 0o666 & ~umask} == set()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from monai_vqbrain.networks import likeness
 from monai_vqbrain.networks.likeness import code_features
 from monai_vqbrain.networks.pixelcnn import PixelCNN
 
@@ -239,3 +240,22 @@ def test_says_which_codes_it_knows(code: int) -> None:
 def test_refuses_arguments_by_their_values(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         PixelCNN(**options)
+
+
+def test_features_of_many_codes_need_little_memory_and_are_those_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vectors = torch.rand(600, 3, generator=torch.Generator().manual_seed(0))
+    vectors *= torch.tensor([4.0, 1.0, 0.3])  # components that have an order
+    exact = code_features(vectors, 4)
+    monkeypatch.setattr(likeness, "LANDMARKS", 300)
+    monkeypatch.setattr(likeness, "CHUNK", 128)
+    near = code_features(vectors, 4)
+    likenesses = torch.stack([(each @ each.T).flatten() for each in (exact, near)])
+    assert torch.corrcoef(likenesses)[0, 1] > 0.98
+    monkeypatch.setattr(likeness, "LANDMARKS", 64)
+    monkeypatch.setattr(likeness, "CHUNK", 4096)
+    many = code_features(torch.rand(100_000, 8), 16)  # 80 GB of squared distances
+    assert many.shape == (100_000, 16)
+    assert many.isfinite().all()
+    assert many.std() == pytest.approx(1, abs=1e-3)

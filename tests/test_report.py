@@ -20,7 +20,7 @@ from PIL import Image
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.stages import report as stage
-from monai_vqbrain.stages.report import plain_answers, report
+from monai_vqbrain.stages.report import _id_replacer, plain_answers, report
 from monai_vqbrain.stages.reporting import pages
 from monai_vqbrain.stages.reporting.summary import summarise
 
@@ -239,6 +239,20 @@ def test_ids_in_a_command_are_replaced_too(tmp_path: Path) -> None:
     path.write_text(json.dumps(record))
     assert "vqbrain prepare /data/P03 R" in report(run.path).read_text()
     assert "vqbrain prepare /data/sub-secret03 R" in report(run.path, show_ids=True).read_text()
+
+
+def test_ids_that_are_numbers_do_not_change_the_numbers_of_options() -> None:
+    hide = _id_replacer({"4": "P01", "60": "P02", "sub-4": "P03"})
+    command = (
+        "vqbrain sample /runs/x -n 4 --seed 60 --condition age=60 --positions -60:60:4 "
+        "--known /data/4/60_T1w.nii.gz --mask 4/m.nii 60_T1.nii 4.5 run-4 /work/run-4/sub-4 '4/a'"
+    )
+    assert hide(command) == (
+        "vqbrain sample /runs/x -n 4 --seed 60 --condition age=60 --positions -60:60:4 "
+        "--known /data/P01/P02_T1w.nii.gz --mask P01/m.nii P02_T1.nii 4.5 run-4 /work/run-4/P03 "
+        "'P01/a'"
+    )
+    assert _id_replacer({"7": "P01"})("prepare /d/7 -n 7") == "prepare /d/P01 -n 7"
 
 
 @pytest.mark.parametrize(

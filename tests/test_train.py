@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 from conftest import tiny_vqvae
 from made_run import make_slices
 
+from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.runs.bundles import bundle_config, default_value
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.training import begin_training, report_training
-from monai_vqbrain.stages.train import TrainOptions, training_command, training_ids
+from monai_vqbrain.runs.stacks import mask_path
+from monai_vqbrain.runs.training import DEFAULT_RUN, begin_training, report_training
+from monai_vqbrain.stages.encode import encode
+from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.train import TrainOptions, train, training_command, training_ids
 
 HOLD = """
 import sys
@@ -61,6 +70,51 @@ def test_a_second_process_is_refused_until_the_first_ends(run: RunFolder) -> Non
         assert (work / "checkpoint.pt").is_file()  # the other's work is not touched
         other.stdin.close()
     begin_training(run.path, "vqvae")
+
+
+@pytest.mark.parametrize("folder", ["other", "vqbrain-run"])
+def test_a_named_run_folder_is_never_filled_with_simulated_data(
+    folder: str, tmp_path: Path
+) -> None:
+    words = "2-slices is not there: first run vqbrain prepare SOURCE .* :: for #"
+    with pytest.raises(VQBrainError, match=words):
+        begin_training(tmp_path / folder, "vqvae")
+    assert not (tmp_path / folder).exists()
+
+
+def test_the_default_run_folder_is_that_of_the_bundle() -> None:
+    assert default_value("vqvae", "train", "run_dir") == DEFAULT_RUN
+
+
+def test_a_number_sign_in_the_path_trains_in_that_folder(
+    prepared_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "ADNI#2 @x %y $z"
+    shutil.copytree(prepared_run, run)
+    assert train(run, "vqvae", tiny_vqvae(epochs=1)) == run / "3-vqvae"
+    assert (run / "3-vqvae" / "model.pt").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [run.name]
+
+
+@pytest.mark.parametrize(("axis", "expected"), [("axial", True), ("sagittal", False)])
+def test_crops_are_mirrored_left_to_right_only(axis: str, expected: bool, run: RunFolder) -> None:
+    slices = pd.read_csv(run.slices / "slices.tsv", sep="\t", keep_default_na=False)
+    stack = run.slices / slices["stack"][0]
+    item = {"image": str(stack), "label": str(mask_path(stack)), "index": 1, "axis": axis}
+    preprocessing = bundle_config("vqvae", "train")
+    preprocessing["crop_size"] = [32, 32]  # the whole slice
+    crop = preprocessing.get_parsed_content("train#preprocessing")
+    images = [crop(item)["image"] for _ in range(20)]
+    assert any(torch.equal(image, images[0].flip(1)) for image in images) is expected
+
+
+def test_two_participants_are_trained_on_and_encoded(tmp_path: Path) -> None:
+    source = make_phantom(tmp_path / "people", participants=2, resolution_mm=4, second_sessions=0)
+    run = tmp_path / "run"
+    prepare_slices(source, run, PrepareOptions(size=(32, 32), spacing=6.0, count=4))
+    train(run, "vqvae", tiny_vqvae(epochs=1))
+    rows = (encode(run) / "codes.tsv").read_text().splitlines()[1:]
+    assert {row.split("\t")[0] for row in rows} == {"sub-phantom01", "sub-phantom02"}
 
 
 def test_a_prior_needs_codes(run: RunFolder) -> None:

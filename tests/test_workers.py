@@ -16,6 +16,7 @@ import pytest
 
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError
+from monai_vqbrain.processes import safe_imports
 from monai_vqbrain.stages.prepare import prepare_slices
 from monai_vqbrain.stages.slicing.options import PrepareOptions
 from monai_vqbrain.stages.slicing.workers import map_in_order
@@ -30,6 +31,35 @@ def double(number: int) -> int:
 
 def test_results_come_in_order() -> None:
     assert list(map_in_order(double, [(1,), (2,), (3,)], jobs=1)) == [2, 4, 6]
+
+
+PARENT = """
+from monai_vqbrain.stages.slicing.workers import map_in_order
+
+assert list(map_in_order(abs, [(-1,), (-2,)], jobs=2)) == [1, 2]
+"""
+
+
+def test_workers_import_nothing_from_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("numpy", "joblib", "multiprocessing", "pickle"):
+        (data / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    done = subprocess.run(command, cwd=data, capture_output=True, text=True, check=False)
+    assert not (tmp_path / "ran").exists()
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("earlier", [None, "", "1"])
+def test_the_environment_is_as_before(earlier: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    if earlier is not None:
+        monkeypatch.setenv("PYTHONSAFEPATH", earlier)
+    with safe_imports():
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+    assert os.environ.get("PYTHONSAFEPATH") == earlier
 
 
 def test_without_a_scheduler_it_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ TAGS = [
     "PatientAge", "PatientBirthDate", "MRAcquisitionType", "EchoTime", "ContrastBolusAgent",
     "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices",
 ]  # fmt: skip
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax of data sets that are compressed whole
 MR_CLASSES = {  # storage classes of MR images: single, enhanced and legacy converted
     f"1.2.840.10008.5.1.4.1.1.4{part}" for part in ("", ".1", ".4")
 }
@@ -178,10 +179,21 @@ def read_heads(paths: Iterable[Path]) -> dict[Path, Any]:
     heads = {}
     for path in paths:
         try:
-            heads[path] = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-        except (OSError, EOFError, ValueError, pydicom.errors.InvalidDicomError):
+            heads[path] = _read_head(pydicom, path)
+        except ValueError:
             continue
     return heads
+
+
+def _read_head(pydicom: Any, path: Path) -> Any:
+    """The tags of a file; ValueError if it cannot be read, or would have to be inflated whole."""
+    try:
+        with path.open("rb") as file:
+            if DEFLATED in file.read(1024):
+                raise ValueError("its data set is compressed, which dcm2niix does not read")
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+    except Exception as error:  # its type depends on which byte is wrong
+        raise ValueError(str(error)) from error
 
 
 def series_of(heads: dict[Path, Any]) -> list[Series]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from monai_vqbrain.cohorts.cohort import Problem
+from monai_vqbrain.tables import check_table_size
 
 DELIMITERS = "\t,;"
 KEYS = re.compile(r"(participant|subject|image|image[ _]data)[ _]?(id)?|ptid|id|file(name)?")
@@ -35,9 +36,10 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
         The table, empty if the file is none; and what is wrong with the file.
     """
     try:
+        check_table_size(path, DELIMITERS)
         text, encoding = decode(path.read_bytes())
         rows, remarks = parse(text, "\t" if path.suffix.lower() == ".tsv" else ",")
-    except (OSError, NotATableError) as error:
+    except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         return pd.DataFrame(), [
             Problem(path.name, f"cannot be read as a table ({why})", UNTIL_THEN)

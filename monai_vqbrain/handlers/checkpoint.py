@@ -15,6 +15,7 @@ from monai.engines import Evaluator
 from monai_vqbrain.errors import ComponentError
 from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.budget import TrainingBudget
+from monai_vqbrain.weights import read_weights
 
 PROGRESS = ("epoch", "iteration", "best_metric", "best_epoch")  # entries besides the objects
 
@@ -81,7 +82,7 @@ class ResumableCheckpoint:
     def restore_best(self) -> None:
         """Go back to the best epoch's weights; the next epoch is the best from there."""
         if self.validator.state.best_metric_epoch >= 0:
-            weights = torch.load(self.folder / "model.pt", map_location="cpu", weights_only=True)
+            weights = _read(self.folder / "model.pt")
             self.objects["network"].load_state_dict(weights)
             self.best.load_state_dict(weights)
         self.validator.state.best_metric_epoch = -1
@@ -95,16 +96,17 @@ class ResumableCheckpoint:
                 f"nothing to resume: {path} is not there, so no training was interrupted; "
                 "train without resuming"
             )
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = _read(path)
         try:
             self._restore(saved)
-        except (KeyError, RuntimeError, ValueError) as error:
+            progress = {name: saved[name] for name in PROGRESS}
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise ComponentError(
                 f"{path} was made with another configuration; train without resuming"
             ) from error
-        engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
+        engine.state.epoch, engine.state.iteration = progress["epoch"], progress["iteration"]
         best = self.validator.state
-        best.best_metric, best.best_metric_epoch = saved["best_metric"], saved["best_epoch"]
+        best.best_metric, best.best_metric_epoch = progress["best_metric"], progress["best_epoch"]
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         unknown = saved.keys() - self.objects.keys() - set(PROGRESS)
@@ -123,6 +125,13 @@ class ResumableCheckpoint:
         if best.best_metric_epoch == engine.state.epoch:
             _save(self.best.state_dict(), self.folder / "model.pt")
         _save(state, self.folder / "checkpoint.pt")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_weights(path)
+    except ValueError as error:
+        raise ComponentError(f"{path} is damaged ({error}): train without resuming") from error
 
 
 class StopWithoutProgress:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from monai_vqbrain.weights import read_weights
 
 
 class FeatureLoss(nn.Module):
@@ -86,7 +87,7 @@ def _load(network: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ValueError(f"weights must be a local file, and {path} is not there")
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, TypeError, AttributeError, UnpicklingError) as error:
+        network.load_state_dict(read_weights(path))
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         words = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} is no state dict of {type(network).__name__}: {words}") from error

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_vqbrain.metrics.features import BATCH, Images, batches
+from monai_vqbrain.weights import read_weights
 
 SIDE = 224  # pixels, as these networks were trained
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, on intensities in [0, 1]
@@ -64,8 +65,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
         return load_file(path)
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # its type depends on which byte is wrong
+        found: Any = read_weights(path)
+    except ValueError as error:
         raise ValueError(f"{path} holds no plain weights: save a state dict") from error
     return dict(found.get("state_dict", found)) if isinstance(found, dict) else {}
 

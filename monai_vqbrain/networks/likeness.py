@@ -6,6 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_vqbrain.selection import evenly_spaced
+
+LANDMARKS = 2048  # codes that the components are computed from
+CHUNK = 2048  # codes that are projected at a time
+SMALLEST = 1e-9  # eigenvalue that counts
+
 
 class CodeLikeness(nn.Module):
     """The part of each code's embedding and head row that similar codes share in a prior.
@@ -61,6 +67,8 @@ def code_features(vectors: Tensor, number: int) -> Tensor:
 
     They are the leading components of a Gaussian kernel on the codes' vectors (its squared width is
     half of the median squared distance), centred, and scaled together to a standard deviation of 1.
+    Of more than 2,048 codes, as many that are evenly spaced give the components, and the others are
+    projected on these (Nystroem's method), so that memory grows with K only.
 
     Args:
         vectors: the codebook's vectors, (K, D).
@@ -71,18 +79,30 @@ def code_features(vectors: Tensor, number: int) -> Tensor:
 
     Source:
         Scholkopf, Smola and Mueller, "Nonlinear Component Analysis as a Kernel Eigenvalue Problem"
-        (1998).
+        (1998); Williams and Seeger, "Using the Nystroem Method to Speed Up Kernel Machines" (2001).
 
     Example:
         >>> code_features(torch.randn(512, 8), 64).shape
         torch.Size([512, 64])
     """
     vectors = vectors.double()
-    squares = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist").square()
+    chosen = vectors[evenly_spaced(len(vectors), LANDMARKS)]
+    squares = _squared_distances(chosen, chosen)
     width = squares[squares > 0].median() if (squares > 0).any() else squares.new_ones(())
     values, components = torch.linalg.eigh(torch.exp(-squares / width))
     features = (components * values.clamp(min=0).sqrt()).flip(1)[:, :number]
+    if len(chosen) < len(vectors):
+        leading = values.clamp(min=SMALLEST).flip(0)[:number]
+        project = features / leading
+        features = torch.cat([
+            torch.exp(-_squared_distances(part, chosen) / width) @ project
+            for part in vectors.split(CHUNK)
+        ])  # fmt: skip
     features = features - features.mean(0)
     spread = features.std()
     features = features / spread if spread > 0 else features
     return F.pad(features, (0, number - features.shape[1])).float()
+
+
+def _squared_distances(one: Tensor, other: Tensor) -> Tensor:
+    return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist").square()

@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow, workflows
 
 from monai_vqbrain.errors import UnexpectedError, UsageError, VQBrainError
+from monai_vqbrain.processes import safe_imports
+from monai_vqbrain.runs.literals import as_data
 from monai_vqbrain.runs.networks import select_device
 
 BUNDLES = ("vqvae", "pixelcnn")
@@ -34,10 +37,12 @@ def bundle_folder(name: str) -> Path:
 
 def bundle_root(name: str) -> str:
     """The root of a bundle: the current folder if it is that bundle, else the shipped one."""
-    metadata = Path("configs/metadata.json")
-    if metadata.is_file() and json.loads(metadata.read_text()).get("name") == f"vqbrain_{name}":
-        return str(Path.cwd())
-    return str(bundle_folder(name))
+    try:
+        metadata = json.loads(Path("configs/metadata.json").read_text())
+    except (OSError, ValueError):
+        metadata = None
+    own = isinstance(metadata, dict) and metadata.get("name") == f"vqbrain_{name}"
+    return str(Path.cwd() if own else bundle_folder(name))
 
 
 def run_bundle(
@@ -54,13 +59,16 @@ def run_bundle(
         ids: values of the configuration's ids, from a stage; a device of "auto" is left out.
         overrides: values from the user, checked first by `check_overrides`.
 
+    Neither is evaluated: both may hold texts from a cohort's tables.
+
     Raises:
         UsageError: if the device is not available.
         VQBrainError: if a component raises, with its own message in place of MONAI's.
     """
     select_device(str(ids.get("device", "auto")))
     folder = bundle_folder(name) / "configs"
-    ids = {key: value for key, value in ids.items() if (key, value) != ("device", "auto")}
+    values = {**ids, **(overrides or {})}
+    values = {k: as_data(v) for k, v in values.items() if (k, v) != ("device", "auto")}
     try:
         with _own_logging():
             workflow = ConfigWorkflow(
@@ -69,12 +77,12 @@ def run_bundle(
                 logging_file=False,
                 workflow_type="train" if config == "train" else "infer",
                 run_id="training" if config == "train" else "run",
-                **ids,
-                **(overrides or {}),
+                **values,
             )
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
+        with safe_imports():  # of the workers of loaders
+            workflow.initialize()
+            workflow.run()
+            workflow.finalize()
     except Exception as error:
         raise _root_cause(error, f"{name}/{config}.json") from error
 
@@ -114,9 +122,14 @@ def bundle_command(
     parser = bundle_config(name, config)
     for key, value in {**ids, **(overrides or {})}.items():
         if (key, value) != ("device", "auto") and not (key in parser and parser[key] == value):
-            literal = value if isinstance(value, str) else repr(value)  # fire reads Python's
-            words += [f"--{key}", literal]
+            words += [f"--{key}", _as_word(as_data(value))]
     return shlex.join(words)
+
+
+def _as_word(value: Any) -> str:
+    """A value as fire, which reads the words of MONAI's command, gives it back."""
+    same = isinstance(value, str) and DefaultParseValue(value) == value
+    return value if same else repr(value)
 
 
 def default_value(name: str, config: str, key: str) -> Any:

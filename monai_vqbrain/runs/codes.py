@@ -11,21 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.files import partial
+from monai_vqbrain.files import partial, writing
 from monai_vqbrain.networks.conditions import Known, condition_row
 from monai_vqbrain.provenance import Described, describe
+from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.conditions import conditions_of_row, stored_views
+from monai_vqbrain.runs.datalist import check_datalist
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes, check_vqvae, code_inputs, codes_header
+from monai_vqbrain.runs.records import network_settings
 from monai_vqbrain.runs.stage_folder import finish_stage, open_stage
-from monai_vqbrain.runs.tables import with_enough_brain
+from monai_vqbrain.runs.tables import read_rows, with_enough_brain
 from monai_vqbrain.runs.views import PLAIN_VIEW, conditions_of_view
 from monai_vqbrain.selection import thin_out
-from monai_vqbrain.tables import SLICE_KEYS, read_table, read_text_table, write_table
+from monai_vqbrain.tables import SLICE_KEYS, read_text_table, write_table
 
 DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: of the default VQ-VAE on 128x128 slices
 
@@ -41,6 +43,7 @@ def begin_codes(run_dir: Path | str) -> dict[str, dict[str, Any]]:
     """
     run = RunFolder(run_dir)
     check_vqvae(run)
+    check_datalist(run.slices)
     open_stage(run.codes)
     return describe(code_inputs(run))
 
@@ -76,12 +79,13 @@ def write_codes(
     tensors = {name: grids.to(stored).contiguous() for name, grids in tensors.items()}
     work = partial(run.codes)
     write_table(_table_of(run, plain), work / "codes.tsv")
-    save_file(tensors, work / "codes.safetensors", header)
+    with writing(work / "codes.safetensors") as path:
+        save_file(tensors, path, header)
     finish_stage(run.codes, sources, {}, seconds, **header)
 
 
 def _new_header(run: RunFolder, codes: torch.Tensor, sources: Described) -> dict[str, str]:
-    settings = json.loads((run.vqvae / "config.json").read_text())["network_def"]
+    settings = network_settings(run.vqvae)
     codebook = isinstance(settings["num_codes"], int)
     return {
         "vqvae_sha256": str(sources["3-vqvae"]["sha256"]),
@@ -99,6 +103,7 @@ def _shifts(items: Sequence[dict[str, Any]]) -> list[list[int]]:
 
 def _table_of(run: RunFolder, items: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The items' rows of slices.tsv, in the order of the items."""
+    read_rows(run.slices / "slices.tsv")  # to check it
     slices = read_text_table(run.slices / "slices.tsv")
     names = pd.DataFrame([{key: _as_text(item[key]) for key in SLICE_KEYS} for item in items])
     table = names.merge(slices, on=list(SLICE_KEYS), how="left", validate="one_to_one")
@@ -140,6 +145,7 @@ def code_items(
     """
     run = RunFolder(run_dir)
     check_codes(run)
+    read_rows(run.codes / "codes.tsv")  # to check it
     table = read_text_table(run.codes / "codes.tsv")
     rows = thin_out(list(table.index[table["split"] == split]), most)
     if not rows:
@@ -165,14 +171,27 @@ def code_items(
 
 def _read_grids(run: RunFolder, table: pd.DataFrame, views: bool) -> list[CodeGrids]:
     """The code grids of all slices; then, if wanted, those of the training slices for each view."""
-    with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
+    with open_codes(run.codes / "codes.safetensors", "pt") as file:
         plain = file.get_tensor("codes").to(torch.long)
         wanted = views and "views" in file.keys()  # noqa: SIM118
         of_views = file.get_tensor("views").to(torch.long) if wanted else plain[:0, None]
+        _check_grids(table, int(file.metadata()["num_codes"]), plain, of_views)
     if plain.shape[1] == 1:  # one group
         plain, of_views = plain[:, 0], of_views.squeeze(2)
     training = table.index[table["split"] == "training"]
     return [dict(enumerate(plain)), *(dict(zip(training, v, strict=True)) for v in of_views)]
+
+
+def _check_grids(
+    table: pd.DataFrame, num_codes: int, plain: torch.Tensor, of_views: torch.Tensor
+) -> None:
+    """Refuse codes that their table does not describe, or that no codebook has."""
+    training = int((table["split"] == "training").sum())
+    if len(plain) != len(table) or any(len(view) != training for view in of_views):
+        raise ValueError(f"{len(plain)} code grids, and codes.tsv has {len(table)} rows")
+    if any(grids.numel() and not 0 <= grids.min() <= grids.max() < num_codes
+           for grids in (plain, of_views)):  # fmt: skip
+        raise ValueError(f"a code is not below {num_codes}")
 
 
 def previous_slices(table: pd.DataFrame) -> list[int]:
@@ -200,12 +219,17 @@ def read_codes(run: RunFolder) -> RunCodes:
         VQBrainError: if the codes and their table differ in length.
     """
     path = run.codes / "codes.safetensors"
-    with safe_open(path, framework="np") as file:
+    with open_codes(path) as file:
         codes, header = file.get_tensor("codes"), file.metadata()
-    table = read_table(run.codes / "codes.tsv")
+    table = read_rows(run.codes / "codes.tsv")
     if len(table) != len(codes):
         raise VQBrainError(
             f"{path} holds {len(codes)} code grids but codes.tsv has {len(table)} rows: "
+            f"run: {run.command('encode')}"
+        )
+    if codes.size and not 0 <= codes.min() <= codes.max() < int(header["num_codes"]):
+        raise VQBrainError(
+            f"{path} is damaged (a code is not below {header['num_codes']}): "
             f"run: {run.command('encode')}"
         )
     rows = with_enough_brain(table)
@@ -218,7 +242,7 @@ def code_shape(run_dir: Path | str) -> tuple[int, ...]:
     path = run.codes / "codes.safetensors"
     if not path.is_file():
         return DEFAULT_SHAPE
-    with safe_open(path, framework="pt") as file:
+    with open_codes(path) as file:
         shape = file.get_slice("codes").get_shape()[1:]
     return int(codes_header(run)["num_codes"]), *(shape[1:] if shape[0] == 1 else shape)
 

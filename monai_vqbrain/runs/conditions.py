@@ -8,20 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors import safe_open
 
+from monai_vqbrain.documents import check_form, read_json
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.inferers.joint_conditions import JointConditions
 from monai_vqbrain.networks.conditions import Known
-from monai_vqbrain.provenance import read_provenance
+from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.tables import in_split, with_enough_brain
+from monai_vqbrain.runs.records import slicing_options
+from monai_vqbrain.runs.tables import in_split, read_rows, with_enough_brain
 from monai_vqbrain.runs.views import PLAIN_VIEW, view_conditions
-from monai_vqbrain.tables import read_table
 
 CATEGORIES = ("diagnosis", "sex")
 NUMBERS = ("age", "position_mm", "position_rel")
 JOINT = "conditions.json"  # beside the prior's weights
+JOINT_FORM = {
+    "conditions": {str: [(str, float)]},
+    "groups": [{"share": float}],
+    "positions": [float],
+}
 RANGE_DIGITS = 5  # decimals of a range's ends, as in slices.tsv
 
 
@@ -52,7 +57,7 @@ def prior_conditions(
         raise UsageError(f"condition_on: there is no condition {unknown[0]}; there are {there}")
     if not (run.codes / "codes.tsv").is_file():
         return {}
-    table = read_table(run.codes / "codes.tsv")
+    table = read_rows(run.codes / "codes.tsv")
     rows = table[in_split(table, "training")]
     values_of = {name: _values(rows[name], name) for name in names}
     constant = [name for name, values in values_of.items() if len(values) < 2]
@@ -76,10 +81,11 @@ def stored_views(run: RunFolder) -> list[dict[str, Any]]:
         VQBrainError: if they were written by a version whose views were others.
     """
     path = run.codes / "codes.safetensors"
-    with safe_open(path, framework="np") as file:
+    with open_codes(path) as file:
         there, header = "views" in file.keys(), file.metadata()  # noqa: SIM118
         number = file.get_slice("views").get_shape()[0] if there else 0
-    shifts = json.loads(header.get("shifts", "[]"))
+        shifts = json.loads(header.get("shifts", "[]"))
+        check_form(shifts, [[int]], "shifts")
     if len(shifts) != number:
         raise VQBrainError(
             f"{path} does not say how its views are shifted, since an older version wrote it: "
@@ -101,22 +107,53 @@ def joint_conditions(run_dir: Path | str, known: Known) -> dict[str, Any]:
     path = RunFolder(run_dir).codes / "codes.tsv"
     if not path.is_file():
         return {}
-    table = with_enough_brain(read_table(path))
+    table = with_enough_brain(read_rows(path))
     drawn = {name: values for name, values in known.items() if name not in PLAIN_VIEW}
-    return JointConditions.fit(drawn, table[in_split(table, "training")]).as_json()
+    training = table[in_split(table, "training")]
+    if training.empty:
+        raise VQBrainError(f"{path} has no training slices: prepare the run again")
+    return JointConditions.fit(drawn, training).as_json()
 
 
 def read_joint(run_dir: Path | str, known: Known) -> JointConditions:
     """The distribution that is stored with the prior; of older priors, that of the run's codes."""
     path = RunFolder(run_dir).prior / JOINT
     if path.is_file():
-        return JointConditions.from_json(json.loads(path.read_text()))
+        joint = JointConditions.from_json(read_json(path, JOINT_FORM))
+        if not _fits(joint, {n: list(v) for n, v in known.items() if n not in PLAIN_VIEW}):
+            raise VQBrainError(f"{path} does not fit the prior's conditions: train it again")
+        return joint
     return JointConditions.from_json(joint_conditions(run_dir, known))
+
+
+def _fits(joint: JointConditions, known: Mapping[str, list[Any]]) -> bool:
+    """Whether a distribution is one of these conditions."""
+    position = position_condition(known)
+    names = known.keys() - {position}
+    values = [
+        (known[n], value) for group in joint.groups for n, value in group.items() if n in known
+    ]
+    return (
+        dict(joint.known) == known
+        and bool(joint.positions) == (position is not None)
+        and all(group.keys() == names for group in joint.groups)
+        and all(0 <= share <= 1 for share in joint.shares)
+        and sum(joint.shares) > 0
+        and all(_is_possible(value, those) for those, value in values)
+    )
+
+
+def _is_possible(value: Any, known: Sequence[Any]) -> bool:
+    """Whether a group has a category's value, the ends of a band, or None."""
+    if value is None or isinstance(known[0], str):
+        return value is None or value in known
+    is_pair = isinstance(value, list) and len(value) == 2
+    return is_pair and all(isinstance(end, int | float) and end == end for end in value)  # noqa: PLR0124
 
 
 def position_column(run: RunFolder) -> str:
     """The column of slice positions: in mm for aligned volumes, else relative to the brain."""
-    options = (read_provenance(run.slices) or {}).get("options", {})
+    options = slicing_options(run)
     return "position_mm" if options.get("space") else "position_rel"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,27 @@ from typing import Any
 from monai.data import load_decathlon_datalist
 
 from monai_vqbrain.cohorts import SPLITS, check_splits
+from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION
 from monai_vqbrain.runs.stacks import mask_path
+from monai_vqbrain.runs.tables import is_inside
 from monai_vqbrain.runs.views import MAX_VIEWS, slice_views
 from monai_vqbrain.selection import thin_out
+
+ITEM = {
+    "image": str,
+    "label": str,
+    "index": int,
+    "participant_id": str,
+    "session_id": str,
+    "axis": str,
+    "position_mm": (None, float),
+    "position_rel": (None, float),
+    "diagnosis": (None, str),
+    "age": (None, float),
+    "sex": (None, str),
+}
 
 
 def make_datalist(rows: Sequence[Mapping[str, Any]], description: str) -> dict[str, Any]:
@@ -58,14 +73,41 @@ def slice_items(
     path = Path(dataset_dir) / "datalist.json"
     if not path.is_file():
         raise VQBrainError(f"{path} is not there: first run vqbrain prepare SOURCE RUN")
-    if not json.loads(path.read_text()).get(split):  # MONAI's reader would raise an IndexError
+    items = read_json(path, {f"{split}?": [{}]}).get(split)
+    if not items:  # MONAI's reader would raise an IndexError
         raise VQBrainError(f"{path} has no {split} slices: prepare at least three participants")
     return thin_out(load_decathlon_datalist(str(path), True, split), most)
 
 
+def check_datalist(dataset_dir: Path | str) -> None:
+    """Refuse a datalist with items that cannot be loaded, or that lie elsewhere.
+
+    Raises:
+        VQBrainError: naming the first such item, or whoever is in two splits.
+    """
+    path = Path(dataset_dir) / "datalist.json"
+    if not path.is_file():
+        return
+    datalist = read_json(path, {f"{split}?": [ITEM] for split in SPLITS})
+    items = [(split, item) for split in SPLITS for item in datalist.get(split, ())]
+    for _, item in items:
+        if not (is_inside(item["image"]) and is_inside(item["label"]) and item["index"] >= 0):
+            raise VQBrainError(
+                f"{path} is damaged (image {item['image']}, index {item['index']}): "
+                "run its stage again"
+            )
+    check_splits((item["participant_id"], split) for split, item in items)
+
+
 def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:
-    """The items of all splits: training, validation, test."""
-    return [item for split in SPLITS for item in slice_items(dataset_dir, split)]
+    """The items of all splits that have any: training, validation, test.
+
+    Two participants fill two splits only; there must be training items.
+    """
+    path = Path(dataset_dir) / "datalist.json"
+    lists = read_json(path, {}) if path.is_file() else {}
+    filled = [split for split in SPLITS if split == "training" or lists.get(split)]
+    return [item for split in filled for item in slice_items(dataset_dir, split)]
 
 
 def view_items(dataset_dir: Path | str, most: int = 16_000) -> list[dict[str, Any]]:

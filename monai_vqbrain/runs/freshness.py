@@ -8,12 +8,11 @@ from hashlib import sha256 as new_sha256
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import sha256
 from monai_vqbrain.provenance import describe, read_provenance
+from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sample_sets import sample_sets
 
@@ -111,7 +110,8 @@ def check_models(run: RunFolder) -> None:
     record = read_provenance(run.prior)
     if record is None:
         raise VQBrainError(f"{run.prior} holds no trained prior: run {run.command('train prior')}")
-    if record["made_from"]["4-codes"]["sha256"] != sha256(run.codes / "codes.safetensors"):
+    trained_on = record["made_from"].get("4-codes", {}).get("sha256")
+    if trained_on != sha256(run.codes / "codes.safetensors"):
         raise VQBrainError(
             f"{run.prior.name} was trained on other codes than {run.codes.name} holds: "
             f"run {run.command('train prior')}"
@@ -127,6 +127,6 @@ def codes_header(run: RunFolder) -> dict[str, str]:
     path = run.codes / "codes.safetensors"
     if not path.is_file():
         raise VQBrainError(f"{path} is not there: first run {run.command('encode')}")
-    with safe_open(path, framework="pt") as file:
+    with open_codes(path) as file:
         header: dict[str, str] = file.metadata()
     return header

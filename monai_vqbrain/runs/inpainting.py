@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from monai_vqbrain.errors import UnusableImageError, VQBrainError
 from monai_vqbrain.networks import BrainVQVAE
-from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.records import slicing_options
 from monai_vqbrain.transforms.input_slice import (
     is_picture,
     is_single_slice,
@@ -38,7 +38,7 @@ def inpainting_codes(run: RunFolder, vqvae: BrainVQVAE, image: Path, mask: Path)
     Raises:
         VQBrainError: if a file cannot be used, or has another size.
     """
-    options = (read_provenance(run.slices) or {})["options"]
+    options = slicing_options(run, "size", "spacing")
     height, width = options["size"]
     pixels = _read_slice(image, options["spacing"])
     masked = _read_slice(mask, options["spacing"]) > 0

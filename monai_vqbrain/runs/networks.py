@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import nn
 from monai_vqbrain import networks
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.records import network_settings
+from monai_vqbrain.weights import read_weights
 
 
 def select_device(name: str) -> torch.device:
@@ -39,20 +41,23 @@ def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.M
     """
     folder = Path(folder)
     try:
-        definition = json.loads((folder / "config.json").read_text())["network_def"]
-        weights = _load_weights(folder / "model.pt")
+        definition = network_settings(folder)
+        weights = read_weights(folder / "model.pt")
     except FileNotFoundError as error:
         raise VQBrainError(
             f"{folder} holds no trained network ({Path(error.filename).name} is missing): "
             "train it first"
         ) from error
-    target = definition.pop("_target_")
+    except ValueError as error:
+        raise VQBrainError(f"{folder / 'model.pt'} is damaged: train it again") from error
+    target = definition.pop("_target_", None)
     if target not in networks.__all__:  # a configuration must not run any callable
         raise VQBrainError(f"{folder}/config.json names the network {target}, which is unknown")
     try:
+        _check_sizes(definition, weights)
         network: nn.Module = getattr(networks, target)(**definition)
         network.load_state_dict(weights)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError) as error:
         raise VQBrainError(
             f"{folder} was trained by a version whose {target} had another architecture: "
             "train it again"
@@ -60,12 +65,16 @@ def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.M
     return network.to(device).eval()
 
 
-def _load_weights(path: Path) -> Any:
-    with path.open("rb") as file:
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # its type depends on which byte is wrong
-            raise VQBrainError(f"{path} is damaged: train it again") from error
+def _check_sizes(definition: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse settings of a far larger network than the weights are of, before it takes memory."""
+    if any(weight.nbytes > weight.untyped_storage().nbytes() for weight in weights.values()):
+        raise ValueError("weights that repeat one number")
+    sides = [side for weight in weights.values() for side in weight.shape]
+    most = max([len(weights), *sides])
+    for name, value in definition.items():
+        sizes = value if isinstance(value, list) else [value]
+        if any(isinstance(size, int) and size > most for size in sizes):
+            raise ValueError(f"{name} is {value}")
 
 
 def set_code_features(network: Any, run_dir: Path | str) -> Any:

@@ -16,8 +16,9 @@ from monai_vqbrain.runs.bundles import bundle_config
 
 SET_BY_OPTIONS = (
     "bundle_root", "run_dir", "dataset_dir", "output_dir", "work_dir", "device", "seed", "minutes",
-    "max_epochs", "resume", "overrides", "imports", "initialize", "training", "run", "",
+    "max_epochs", "resume", "overrides", "imports", "initialize", "training", "run", "seeding", "",
 )  # fmt: skip
+WHOLE = ("train#trainer#train_handlers",)  # expressions that hold together what a training promises
 
 
 def check_overrides(name: str, config: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,9 +48,15 @@ def check_overrides(name: str, config: str, values: Mapping[str, Any]) -> dict[s
                 f"override {key}: {value!r} would be run as code by MONAI, and only plain values "
                 "are taken here: edit a copy of the bundle's configuration instead"
             )
-        if key in SET_BY_OPTIONS:
+        if key.partition("#")[0] in SET_BY_OPTIONS:
             raise UsageError(f"override {key}: it has an option of its own, see the help")
         _check_id(parser, key, f"{name}/{config}.json")
+        if key in WHOLE or (key in parser and _holds_components(parser[key])):
+            raise UsageError(
+                f"override {key}: it holds components, and the seeding, the checkpoints or the "
+                f"record could get lost: set their arguments ({key}#NAME=VALUE), or edit a copy of "
+                "the bundle's configuration instead"
+            )
         checked[key] = value
     return checked
 
@@ -61,6 +68,11 @@ def _is_code(value: Any) -> bool:
     if isinstance(value, list):
         return any(_is_code(v) for v in value)
     return isinstance(value, str) and value.startswith(("$", "@", "%"))
+
+
+def _holds_components(value: Any) -> bool:
+    """Whether a value of a shipped configuration is a component, or holds one or refers to one."""
+    return isinstance(value, Mapping | list) and _is_code(value)
 
 
 def _check_id(parser: ConfigParser, key: str, file: str) -> None:

@@ -19,9 +19,9 @@ from monai_vqbrain.runs.conditions import conditions_of_row, position_condition
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sampling import sample_size
 from monai_vqbrain.runs.stacks import read_slices
-from monai_vqbrain.runs.tables import in_split, read_slices_table, with_enough_brain
+from monai_vqbrain.runs.tables import in_split, read_rows, read_slices_table, with_enough_brain
 from monai_vqbrain.selection import thin_out
-from monai_vqbrain.tables import SLICE_KEYS, read_table, read_text_table
+from monai_vqbrain.tables import SLICE_KEYS, read_text_table
 
 MOST_VOLUMES = 512  # that components are fitted to
 
@@ -130,7 +130,7 @@ def blurred_volume(run: RunFolder, slices: pd.DataFrame, network: Any) -> Tensor
 
 def _training_slices(run: RunFolder) -> pd.DataFrame:
     """Those that the prior learns: rows of codes.tsv, whose splits may be those of a fold."""
-    slices = with_enough_brain(read_table(run.codes / "codes.tsv"))
+    slices = with_enough_brain(read_rows(run.codes / "codes.tsv"))
     return slices[in_split(slices, "training")]
 
 

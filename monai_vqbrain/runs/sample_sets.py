@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.provenance import describe, read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.stacks import to_uint8
+from monai_vqbrain.transforms.voxels import open_image, read_scaled, read_stored
 
 DEFAULT_SET = "default"
 SET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -45,5 +46,25 @@ def main_set(run: RunFolder) -> tuple[str, list[Path]]:
 
 def read_samples(files: Sequence[Path]) -> np.ndarray:
     """Read the slices of samples of one size: (N, W, H) uint8, 255 for an intensity of 1."""
-    slices = [np.moveaxis(nib.load(f).get_fdata(), 2, 0) for f in files]  # type: ignore[attr-defined]
-    return to_uint8(np.concatenate(slices))
+    return np.concatenate([np.moveaxis(read_sample(file), 2, 0) for file in files])
+
+
+def read_sample(file: Path) -> np.ndarray:
+    """Read a sample, a slice or a volume: (W, H, S) uint8, 255 for an intensity of 1.
+
+    Raises:
+        VQBrainError: if it cannot be read, or does not have three axes.
+    """
+    try:
+        image = open_image(file)
+        values = read_stored(image)
+        if values.dtype != np.uint8:
+            values = to_uint8(read_scaled(image))
+    except ValueError as error:
+        raise VQBrainError(f"{file} is damaged ({error}): sample this set again") from error
+    if values.ndim != 3:
+        raise VQBrainError(
+            f"{file} has the shape {values.shape}, and samples have three axes: sample this set "
+            "again"
+        )
+    return values

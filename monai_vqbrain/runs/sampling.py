@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
@@ -20,10 +19,10 @@ from monai_vqbrain.runs.conditions import position_condition, read_joint
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
 from monai_vqbrain.runs.inpainting import inpainting_codes
+from monai_vqbrain.runs.stacks import open_stack
 from monai_vqbrain.runs.stage_folder import finish_stage, open_stage
-from monai_vqbrain.runs.tables import in_split
+from monai_vqbrain.runs.tables import in_split, read_rows
 from monai_vqbrain.runs.views import PLAIN_VIEW
-from monai_vqbrain.tables import read_table
 
 
 def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -175,9 +174,12 @@ def known_codes(
 
 def slice_positions(run: RunFolder, position: str) -> pd.Series:
     """Median position over training participants of each slice index with enough brain."""
-    table = read_table(run.codes / "codes.tsv")
+    table = read_rows(run.codes / "codes.tsv")
     rows = table[in_split(table, "training")]
-    return rows.groupby("index")[position].median().sort_index()
+    positions = rows.groupby("index")[position].median().sort_index()
+    if positions.empty or positions.isna().any():
+        raise VQBrainError(f"{run.codes / 'codes.tsv'} lacks a {position}: run its stage again")
+    return positions
 
 
 def sample_affines(
@@ -212,8 +214,8 @@ def _cohort_affine(run: RunFolder) -> np.ndarray:
     table = run.slices / "slices.tsv"
     if not table.is_file():
         return np.eye(4)
-    stacks = read_table(table)["stack"].unique()
-    affines = np.stack([nib.Nifti1Image.from_filename(run.slices / s).affine for s in stacks])
+    stacks = read_rows(table)["stack"].unique()
+    affines = np.stack([open_stack(run.slices / name).affine for name in stacks])
     affine: np.ndarray = affines[0].copy()
     affine[:3, 3] = np.median(affines[:, :3, 3], axis=0)
     return affine
@@ -228,7 +230,7 @@ def sample_size(run_dir: Path | str) -> tuple[int, int] | None:
     table = run.slices / "slices.tsv"
     if not table.is_file():
         return None
-    stack = nib.Nifti1Image.from_filename(run.slices / read_table(table)["stack"][0])
+    stack = open_stack(run.slices / read_rows(table)["stack"][0])
     return (stack.shape[0], stack.shape[1])
 
 

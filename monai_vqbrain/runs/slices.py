@@ -108,6 +108,11 @@ def read_splits(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     table = read_table(path)
+    if not {"participant_id", "split"} <= set(table.columns) or table["split"].isna().any():
+        raise VQBrainError(
+            f"{path} does not say which split each participant is in: restore it, or use another "
+            "run folder"
+        )
     return dict(zip(table["participant_id"], table["split"], strict=True))
 
 

@@ -9,8 +9,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.transforms import SliceStack
+from monai_vqbrain.transforms.voxels import open_image, read_stored
 
 
 def write_stack(stack: SliceStack, folder: Path, name: str) -> Path:
@@ -78,11 +80,18 @@ def read_slices(run: RunFolder, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndar
     masks: list[np.ndarray] = [np.empty(0)] * len(rows)
     numbers = pd.Series(np.arange(len(rows)), index=rows["stack"].to_numpy())
     for stack, group in numbers.groupby(level=0, sort=False):
-        image = _open_stack(run.slices / str(stack))
-        mask = _open_stack(mask_path(run.slices / str(stack)))
+        image = _stored(run.slices / str(stack))
+        mask = _stored(mask_path(run.slices / str(stack)))
         for number in group:
             index = int(rows["index"].iloc[number])
+            if index >= image.shape[2] or image.shape != mask.shape:
+                raise VQBrainError(
+                    f"{run.slices / str(stack)} has no slice {index}, or its mask has another "
+                    "shape: run its stage again"
+                )
             images[number], masks[number] = np.array(image[..., index]), mask[..., index] > 0
+    if len({image.shape for image in images}) > 1:
+        raise VQBrainError(f"{run.slices}: stacks differ in size: run its stage again")
     return np.stack(images), np.stack(masks)
 
 
@@ -91,7 +100,26 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.asarray((np.clip(images, 0, 1) * 255).round().astype(np.uint8))
 
 
-def _open_stack(path: Path) -> np.ndarray:
-    """A stack's stored 8-bit values, (W, H, S), memory-mapped."""
-    image = nib.load(path)
-    return np.asanyarray(image.dataobj.get_unscaled())  # type: ignore[attr-defined]
+def open_stack(path: Path) -> Any:
+    """Open a stack or its mask: a nibabel image of 8-bit values, (W, H, S).
+
+    Raises:
+        VQBrainError: if it is missing, damaged or something else.
+    """
+    try:
+        image = open_image(path)
+        if len(image.shape) != 3 or image.get_data_dtype() != np.uint8:
+            raise ValueError(f"{image.get_data_dtype()} of shape {image.shape}")
+        if not np.isfinite(image.affine).all():
+            raise ValueError("the affine is not finite")
+    except ValueError as error:
+        raise VQBrainError(f"{path} is damaged ({error}): run its stage again") from error
+    return image
+
+
+def _stored(path: Path) -> np.ndarray:
+    """A stack's stored values, (W, H, S), memory-mapped."""
+    try:
+        return read_stored(open_stack(path))
+    except ValueError as error:
+        raise VQBrainError(f"{path} is damaged ({error}): run its stage again") from error

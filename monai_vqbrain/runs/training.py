@@ -8,19 +8,23 @@ from pathlib import Path
 import pandas as pd
 
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.runs.datalist import check_datalist
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.phantom import slice_phantom
 from monai_vqbrain.runs.stage_folder import open_stage
 from monai_vqbrain.tables import read_table
 
+DEFAULT_RUN = "./vqbrain-run"  # of the bundles
+KEY_METRICS = ("ssim_brain", "bits", "bits_per_code")
 logger = logging.getLogger(__name__)
 
 
 def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> None:
     """Open the partial folder of a training: the first step of the bundles' `training`.
 
-    If a run has no slices, the VQ-VAE's bundle makes the built-in simulated cohort first. The files
-    of an interrupted training are discarded unless it is resumed.
+    If the default run folder has no slices, the VQ-VAE's bundle makes the built-in simulated cohort
+    first; it never does so in a run folder that the user has named. The files of an interrupted
+    training are discarded unless it is resumed.
 
     Args:
         run_dir: the run folder.
@@ -28,11 +32,18 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
         resume: continue the interrupted training.
 
     Raises:
-        VQBrainError: if another process is training this network, or codes are missing.
+        VQBrainError: if another process is training this network, or slices or codes are missing.
     """
     run = RunFolder(run_dir)
     if network == "vqvae" and not (run.slices / "provenance.json").is_file():
+        if str(run_dir) != DEFAULT_RUN:
+            raise VQBrainError(
+                f"{run.slices} is not there: first run {run.command('prepare SOURCE')} (MONAI "
+                "writes :: for # in paths: give those with a # to the vqbrain commands)"
+            )
         slice_phantom(run)
+    if network == "vqvae":
+        check_datalist(run.slices)
     if network == "prior" and not (run.codes / "provenance.json").is_file():
         raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
     open_stage(run.vqvae if network == "vqvae" else run.prior, resume)
@@ -40,15 +51,32 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
 
 def kept_epoch(table: pd.DataFrame) -> pd.Series:
     """The row of a prior's metrics.tsv whose weights are kept: that of the least key metric."""
-    return table.iloc[int(table["bits"].argmin())]
+    key = next(name for name in ("bits", "bits_per_code") if name in table)
+    return table.iloc[int(table[key].argmin())]
+
+
+def read_metrics(folder: Path) -> pd.DataFrame:
+    """Read metrics.tsv of a training, one row per epoch.
+
+    Raises:
+        VQBrainError: if it is missing, or not as a training writes it.
+    """
+    table = read_table(folder / "metrics.tsv")
+    keys = [name for name in ("epoch", *KEY_METRICS) if name in table]
+    numeric = all(pd.api.types.is_numeric_dtype(table[name]) for name in table)
+    if len(keys) < 2 or keys[0] != "epoch" or not numeric or table[keys].isna().all().any():
+        raise VQBrainError(f"{folder / 'metrics.tsv'} is damaged: run its stage again")
+    return table
 
 
 def report_training(folder: Path | str) -> None:
     """Log the best epoch's score and the folder: the last step of the bundles' `training`."""
-    table = read_table(Path(folder) / "metrics.tsv")
+    table = read_metrics(Path(folder))
     if "ssim_brain" in table:
         score, best = "ssim_brain", table["ssim_brain"].max()
     else:
-        score, best = "bits_per_code", kept_epoch(table)["bits_per_code"]
+        row = kept_epoch(table)
+        score = "bits_per_code" if "bits_per_code" in table else "bits"
+        best = row[score]
     where = Path(folder).resolve()
     logger.info("trained: best validation %s %.4f; results: %s", score, best, where)

@@ -11,6 +11,7 @@ from typing import Any
 from ignite.engine import Engine
 from torch import nn
 
+from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
 from monai_vqbrain.provenance import describe
@@ -59,7 +60,7 @@ class TrainingRecord:
         record = {"network_def": settings, **self.options, "made_from": self._sources}
         path = self.work / "config.json"
         if engine.state.epoch and path.is_file():  # resumed
-            _check_same(json.loads(path.read_text()), record)
+            _check_same(read_json(path, {}), json.loads(json.dumps(record)))
         for name, content in {"config.json": record, **self.files}.items():
             with writing(self.work / name) as temporary:
                 temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -21,6 +21,7 @@ from monai_vqbrain.metrics.features import EncoderFeatures, Features
 from monai_vqbrain.metrics.resnet_features import ResNetFeatures
 from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
 from monai_vqbrain.runs.bundles import run_bundle
+from monai_vqbrain.runs.datalist import check_datalist
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes, check_models, evaluation_inputs
 from monai_vqbrain.runs.networks import load_network, select_device
@@ -182,6 +183,7 @@ def check_fit(run: RunFolder) -> None:
     Raises:
         VQBrainError: if they do; it names the command to run.
     """
+    check_datalist(run.slices)
     check_codes(run)
     if read_provenance(run.prior):
         check_models(run)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.files import building
-from monai_vqbrain.provenance import describe, read_provenance, write_provenance
+from monai_vqbrain.provenance import describe, write_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_vqvae, code_inputs
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.participants import RunParticipants
+from monai_vqbrain.runs.records import slicing_options
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.stages.images.batch import check_result_folder, process_images, read_input_image
 from monai_vqbrain.stages.images.input_volume import SliceFrame
@@ -69,7 +70,7 @@ class Reconstructor:
         check_vqvae(run)
         self.device = select_device(device)
         self.network = load_network(run.vqvae, self.device)
-        self.frame = SliceFrame.of((read_provenance(run.slices) or {})["options"])
+        self.frame = SliceFrame.of(slicing_options(run, *SliceFrame.OPTIONS))
         self.participants = RunParticipants(run)
         self.made_from = code_inputs(run)
         rows = read_slices_table(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,10 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from monai_vqbrain.errors import UsageError
+from monai_vqbrain.documents import read_json
+from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.records import network_settings
 from monai_vqbrain.runs.sample_sets import main_set, sample_sets
+from monai_vqbrain.runs.stacks import open_stack
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.stages.reporting import figures, methods
 from monai_vqbrain.stages.reporting.cohort_table import cohort_rows
@@ -27,8 +29,9 @@ from monai_vqbrain.stages.reporting.references import CitedText, number_citation
 from monai_vqbrain.stages.reporting.report_figures import report_figures
 from monai_vqbrain.stages.reporting.sections import section_values
 from monai_vqbrain.stages.reporting.sets_table import set_rows
-from monai_vqbrain.tables import write_table
+from monai_vqbrain.tables import read_text_table, write_table
 
+METRICS = {"fidelity": {str: object}, "split": {"participants": {str: int}}}
 TEMPLATE = "report.html.j2"
 CONDITIONS = {
     "position_rel": "slice position", "position_mm": "slice position",
@@ -64,7 +67,16 @@ def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:
     """
     labels = participant_labels(run)
     shown = {p: p for p in labels} if show_ids else labels
-    write_report(work / "report.html", TEMPLATE, _context(run, work, shown))
+    metrics = read_json(work / "metrics.json", METRICS)
+    try:
+        values = _context(run, work, metrics, shown)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"  # everything else that it reads was checked
+        raise VQBrainError(
+            f"{work / 'metrics.json'} does not hold what the report shows ({why}): "
+            f"run {run.command('evaluate')} again"
+        ) from error
+    write_report(work / "report.html", TEMPLATE, values)
     key = pd.DataFrame({"label": labels.values(), "participant_id": labels.keys()})
     write_table(key, work / "key.tsv")
     return work / "report.html"
@@ -77,10 +89,11 @@ def participant_labels(run: RunFolder) -> dict[str, str]:
     return {p: f"P{i:0{digits}d}" for i, p in enumerate(participants, start=1)}
 
 
-def _context(run: RunFolder, work: Path, labels: Mapping[str, str]) -> dict[str, Any]:
+def _context(
+    run: RunFolder, work: Path, metrics: Mapping[str, Any], labels: Mapping[str, str]
+) -> dict[str, Any]:
     """The values that the template shows."""
     rows = read_slices_table(run)
-    metrics = json.loads((work / "metrics.json").read_text())
     slices = read_provenance(run.slices) or {}
     return section_values(metrics, seed="0") | {
         "findings": plain_answers(metrics),
@@ -177,14 +190,23 @@ def _conditions(run: RunFolder) -> list[str]:
 
 def _definition(run: RunFolder) -> dict[str, Any]:
     """The prior's settings; empty without a prior."""
-    path = run.prior / "config.json"
-    return dict(json.loads(path.read_text())["network_def"]) if path.is_file() else {}
+    return network_settings(run.prior) if (run.prior / "config.json").is_file() else {}
 
 
 def _id_replacer(labels: Mapping[str, str]) -> Callable[[str], str]:
-    """A function that replaces participant ids by labels."""
-    ids = sorted(labels, key=len, reverse=True)
-    pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, ids))})(?![A-Za-z0-9])")
+    """A function that replaces participant ids by labels.
+
+    Ids that are numbers are replaced only where they begin a file's or folder's name in a path:
+    elsewhere in a command they are the numbers of options.
+    """
+    names = sorted((name for name in labels if not name.isdecimal()), key=len, reverse=True)
+    numbers = sorted((name for name in labels if name.isdecimal()), key=len, reverse=True)
+    parts = [
+        rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, names))})(?![A-Za-z0-9])" if names else "",
+        rf"(?:(?<=/)(?:{'|'.join(numbers)})(?![A-Za-z0-9])|"
+        rf"(?<![^\s'\"])(?:{'|'.join(numbers)})(?=[/_]))" if numbers else "",
+    ]  # fmt: skip
+    pattern = re.compile("|".join(filter(None, parts)))
     return lambda text: pattern.sub(lambda match: labels[match[0]], text)
 
 
@@ -204,11 +226,9 @@ def _sample_folders(run: RunFolder) -> list[Path]:
 
 def _pixel(run: RunFolder, rows: pd.DataFrame) -> float | None:
     """In-plane spacing, mm, of the first stack; None if pixels are not square."""
-    import nibabel
-
-    first, second = nibabel.load(run.slices / rows["stack"].iloc[0]).header.get_zooms()[:2]  # type: ignore[attr-defined]
+    first, second = open_stack(run.slices / rows["stack"].iloc[0]).header.get_zooms()[:2]
     return float(first) if np.isclose(first, second) else None
 
 
 def _count_rows(table: Path) -> int:
-    return max(0, len(table.read_text().splitlines()) - 1) if table.is_file() else 0
+    return len(read_text_table(table)) if table.is_file() else 0

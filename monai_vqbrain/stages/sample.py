@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from monai_vqbrain.runs.conditions import position_condition
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
 from monai_vqbrain.runs.participants import RunParticipants
+from monai_vqbrain.runs.records import network_settings
 from monai_vqbrain.runs.sample_sets import DEFAULT_SET, SET_NAME
 from monai_vqbrain.runs.stage_folder import leave_stage
 
@@ -181,7 +181,7 @@ def _check_inpainting(options: SampleOptions) -> None:
 
 def _check_conditions(run: RunFolder, options: SampleOptions) -> None:
     """Refuse conditions that the prior was not trained with, before any work is done."""
-    settings = json.loads((run.prior / "config.json").read_text())["network_def"]
+    settings = network_settings(run.prior)
     known = settings.get("conditions", {})
     position = position_condition(known)
     try:

@@ -18,13 +18,14 @@ from monai_vqbrain.inferers import code_bits
 from monai_vqbrain.metrics import over_participants
 from monai_vqbrain.networks import BrainVQVAE, PixelCNN
 from monai_vqbrain.networks.conditions import Known, condition_row
-from monai_vqbrain.provenance import describe, read_provenance, write_provenance
+from monai_vqbrain.provenance import describe, write_provenance
 from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.conditions import RANGE_DIGITS, conditions_of_row, position_condition
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
 from monai_vqbrain.runs.freshness import check_models
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.participants import RunParticipants
+from monai_vqbrain.runs.records import slicing_options
 from monai_vqbrain.runs.views import PLAIN_VIEW
 from monai_vqbrain.stages.images.batch import check_result_folder, process_images, read_input_image
 from monai_vqbrain.stages.images.input_volume import SliceFrame
@@ -97,7 +98,7 @@ class Scorer:
             condition_row(self.known, self.condition)
         except ValueError as error:
             raise UsageError(f"--condition {error}") from error
-        self.frame = SliceFrame.of((read_provenance(run.slices) or {})["options"])
+        self.frame = SliceFrame.of(slicing_options(run, *SliceFrame.OPTIONS))
         self.made_from = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
         self.participants = RunParticipants(run)
         self.validation_bits = self._validation_bits(run)

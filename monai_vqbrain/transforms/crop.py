@@ -63,14 +63,18 @@ class RandBrainCrop(Randomizable, Transform):
         self._has_state = True
         return self
 
-    def randomize(self, data: torch.Tensor) -> None:
+    def randomize(self, data: torch.Tensor, may_mirror: bool = True) -> None:
         """Draw a crop of an image (C, *size), for this image and others of its size.
+
+        Args:
+            data: the image.
+            may_mirror: false for an image whose first axis is not left-right.
 
         Raises:
             ValueError: as calling does.
         """
         self._window = (slice(None), *self._random_window(data))
-        self._mirrored = self.mirror and self._random() < 0.5
+        self._mirrored = self.mirror and self._random() < 0.5 and may_mirror
 
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
         """Crop one image.
@@ -136,7 +140,8 @@ class RandBrainCropd(Randomizable, MapTransform):
     Args:
         keys: images of one size.
         size: sides of the crop, pixels (voxels).
-        mirror: reverse the first axis with probability 0.5.
+        mirror: reverse the first axis with probability 0.5, but in items whose `axis` is sagittal:
+            there it is not left-right.
         allow_missing_keys: do not raise for an item without one of the keys.
         torch_generator: always draw from PyTorch's global generator, see `RandBrainCrop`.
 
@@ -165,16 +170,16 @@ class RandBrainCropd(Randomizable, MapTransform):
         self.crop.set_random_state(seed, state)
         return self
 
-    def randomize(self, data: torch.Tensor) -> None:
-        """Draw a crop of an image (C, *size)."""
-        self.crop.randomize(data)
+    def randomize(self, data: torch.Tensor, may_mirror: bool = True) -> None:
+        """Draw a crop of an image (C, *size), see `RandBrainCrop.randomize`."""
+        self.crop.randomize(data, may_mirror)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Crop the images of one item, (C, *size) each; its other entries are kept."""
         result = dict(data)
         keys = list(self.key_iterator(result))
         if keys:
-            self.randomize(result[keys[0]])
+            self.randomize(result[keys[0]], result.get("axis") != "sagittal")
         for key in keys:
             result[key] = self.crop(result[key], randomize=False)
         return result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ from PIL import Image
 
 from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError
 from monai_vqbrain.transforms.brain_slices import brain_limits
-from monai_vqbrain.transforms.input_image import UNREADABLE, ZERO_SHARE, InputImage
+from monai_vqbrain.transforms.input_image import ZERO_SHARE, InputImage
 from monai_vqbrain.transforms.intensity import to_unit
 from monai_vqbrain.transforms.mask import solid
+from monai_vqbrain.transforms.voxels import open_image, read_scaled
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
+MAX_PIXELS = 2**26  # of a picture
 MAX_PIXEL_RATIO = 1.25  # pixels larger or smaller than the run's by more are worth a word
 NO_MASK = "the background is not 0, so where the brain is stays unknown: no in-brain score"
 ROUNDING = 1e-6  # 255 x a header's float32 of 1/255 is a little above 1
@@ -31,8 +35,8 @@ def is_picture(path: Path) -> bool:
 def is_single_slice(path: Path) -> bool:
     """A file that nibabel opens, with two axes longer than 1."""
     try:
-        shape = getattr(nib.load(path), "shape", ())
-    except UNREADABLE:
+        shape = getattr(open_image(path), "shape", ())
+    except ValueError:
         return False
     return sum(side > 1 for side in shape[:3]) == 2 and all(side == 1 for side in shape[3:])
 
@@ -46,17 +50,33 @@ def read_picture(path: Path) -> InputImage:
         UnusableImageError: damaged, coloured, partly transparent, of several pages, or with a side
             of one pixel.
     """
-    try:
-        with Image.open(path) as opened:
-            pixels = grey_pixels(opened)
-    except (*UNREADABLE, Image.DecompressionBombError, SyntaxError) as error:
-        raise UnusableImageError(f"cannot be opened ({error})", REDOWNLOAD) from error
+    with open_picture(path) as opened:
+        pixels = grey_pixels(opened)
     if 1 in pixels.shape:
         size = "{1} x {0}".format(*pixels.shape)
         raise UnusableImageError(f"has {size} pixels", "give a picture of a whole slice")
     array = np.rot90(pixels, -1)[..., None]  # (W, H, 1), the second axis upwards
     like = nib.Nifti1Image(array.astype(np.float32), np.eye(4))
     return _input_image(like, array, 255.0 if array.dtype == np.uint8 else None, ())
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a picture; pixels are decoded in the block.
+
+    Raises:
+        UnusableImageError: if it cannot be opened or decoded, or has too many pixels.
+    """
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                size = f"{opened.width} x {opened.height}"
+                raise UnusableImageError(f"has {size} pixels", "give a picture of one slice")
+            yield opened
+    except UnusableImageError:
+        raise
+    except Exception as error:  # its type depends on which byte is wrong
+        raise UnusableImageError(f"cannot be opened ({error})", REDOWNLOAD) from error
 
 
 def grey_pixels(picture: Any) -> np.ndarray:
@@ -88,7 +108,10 @@ def read_slice_nifti(path: Path, spacing: float) -> InputImage:
         UnusableImageError: damaged, NaN, without numbers, or no place in space.
         ValueError: without a single positive value.
     """
-    image: Any = nib.load(path)
+    try:
+        image = open_image(path)
+    except ValueError as error:
+        raise UnusableImageError(f"cannot be opened ({error})", REDOWNLOAD) from error
     if image.get_data_dtype().kind not in "iuf":
         raise UnusableImageError(
             f"voxels of type {image.get_data_dtype()}", "give one number per voxel"
@@ -97,8 +120,8 @@ def read_slice_nifti(path: Path, spacing: float) -> InputImage:
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UnusableImageError("the affine places no voxel in space", "make the image again")
     try:
-        values = np.asarray(image.dataobj)
-    except UNREADABLE as error:
+        values = read_scaled(image)
+    except ValueError as error:
         raise UnusableImageError(f"is damaged ({error})", REDOWNLOAD) from error
     return _input_image(
         image, values.reshape((*image.shape, 1)[:3]), None, _pixel_size_remark(image, spacing)

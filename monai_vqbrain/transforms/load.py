@@ -7,13 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from monai_vqbrain.errors import ComponentError
 from monai_vqbrain.transforms.backends import NUMPY
+from monai_vqbrain.transforms.voxels import open_image, read_stored
 
 OPEN_STACKS = 256  # each holds a file descriptor; the usual limit of a process is 1024
 
@@ -31,6 +32,7 @@ class LoadSliced(MapTransform):
 
     Example:
         >>> import tempfile
+        >>> import nibabel as nib
         >>> path = tempfile.mkdtemp() + "/stack.nii"
         >>> nib.save(nib.Nifti1Image(np.ones((8, 6, 3), dtype=np.uint8), np.eye(4)), path)
         >>> item = LoadSliced()({"image": path, "label": path, "index": 2, "sex": "F"})
@@ -57,26 +59,39 @@ class LoadSliced(MapTransform):
 
         Returns:
             (1, W, H) float32 in [0, 1] under each key, "mask" (1, W, H) bool.
+
+        Raises:
+            ValueError: if a stack cannot be read, or has no such slice.
         """
         index = int(data["index"])
         result = {key: value for key, value in data.items() if key != self.mask_key}
         for key in self.key_iterator(data):
-            values, slope, inter = _stack(data[key])
+            values, slope, inter = _stack(data[key], index)
             image = values[:, :, index].astype(np.float32) * np.float32(slope) + np.float32(inter)
             result[key] = torch.from_numpy(np.ascontiguousarray(image))[None]
         if self.mask_key in data or not self.allow_missing_keys:
-            inside, _, _ = _stack(data[self.mask_key])
+            inside, _, _ = _stack(data[self.mask_key], index)
             result["mask"] = torch.from_numpy(np.ascontiguousarray(inside[:, :, index] != 0))[None]
         return result
 
 
-def _stack(path: str) -> tuple[np.ndarray, float, float]:
-    info = Path(path).stat()
-    return _open(str(path), (info.st_mtime_ns, info.st_ino))
+def _stack(path: str, index: int) -> tuple[np.ndarray, float, float]:
+    """The stored values of a stack that has this slice, their slope and their intercept."""
+    try:
+        info = Path(path).stat()
+        stack = _open(str(path), (info.st_mtime_ns, info.st_ino))
+    except (OSError, ValueError) as error:
+        raise ComponentError(f"{path} cannot be read ({error}): make the slices again") from error
+    shape = stack[0].shape
+    if len(shape) != 3 or not 0 <= index < shape[2]:
+        raise ComponentError(
+            f"{path} has the shape {shape}, and no slice {index}: make the slices again"
+        )
+    return stack
 
 
 @lru_cache(maxsize=OPEN_STACKS)
 def _open(path: str, version: tuple[int, int]) -> tuple[np.ndarray, float, float]:  # noqa: ARG001
     """Map a stack; `version` distinguishes a rewritten file from the previous one."""
-    proxy: Any = nib.Nifti1Image.from_filename(path).dataobj
-    return proxy.get_unscaled(), float(proxy.slope), float(proxy.inter)
+    image = open_image(path)
+    return read_stored(image), float(image.dataobj.slope), float(image.dataobj.inter)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
@@ -39,6 +39,8 @@ class SliceFrame:
         how: the normalisation of a volume before it is sliced.
         space: the template space of the slices; empty for each image's own space.
     """
+
+    OPTIONS: ClassVar = ("axis", "size", "spacing", "align", "bias")  # those that it needs
 
     axis: str
     size: tuple[int, int]

@@ -13,6 +13,7 @@ import torch
 from monai_vqbrain import metrics
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.sample_sets import read_sample
 from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.reporting import figures
@@ -74,7 +75,7 @@ def compare_volumes(
 
 def read_volumes(files: Sequence[Path]) -> np.ndarray:
     """Read sampled volumes of one size: (N, W, H, S) uint8, 255 for an intensity of 1."""
-    return to_uint8(np.stack([nib.load(f).get_fdata() for f in files]))  # type: ignore[attr-defined]
+    return np.stack([read_sample(file) for file in files])
 
 
 def real_volumes(run: RunFolder, decode: Decode, slices: int) -> tuple[np.ndarray, np.ndarray]:

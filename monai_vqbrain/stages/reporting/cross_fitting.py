@@ -11,25 +11,24 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.files import building, partial
+from monai_vqbrain.files import building, partial, writing
 from monai_vqbrain.metrics.membership import cross_fitted, participant_folds
 from monai_vqbrain.networks import PixelCNN
 from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
 from monai_vqbrain.runs.codes import code_items
+from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network, select_device
+from monai_vqbrain.runs.tables import UNUSED
 from monai_vqbrain.stages.reporting.membership_audit import Items, bits_of_items
 from monai_vqbrain.stages.train import TrainOptions, train
 from monai_vqbrain.tables import SLICE_KEYS, read_text_table, write_table
 
 logger = logging.getLogger(__name__)
-
-UNUSED = "unused"  # split of the slices that a fold's prior must not see
 
 
 def train_folds(run: RunFolder, folds: int, device: str = "auto", seed: int = 0) -> list[RunFolder]:
@@ -101,12 +100,13 @@ def _make_fold(
         table.loc[np.flatnonzero(training)[left_out], "split"] = UNUSED
         table.loc[(table["split"] == "test").to_numpy(), "split"] = UNUSED
         write_table(table, work / "codes.tsv")
-        with safe_open(run.codes / "codes.safetensors", framework="pt") as file:
+        with open_codes(run.codes / "codes.safetensors", "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = file.metadata()
         if "views" in tensors:  # of training slices only
             tensors["views"] = tensors["views"][:, torch.from_numpy(~left_out)].contiguous()
-        save_file(tensors, work / "codes.safetensors", header)
+        with writing(work / "codes.safetensors") as path:
+            save_file(tensors, path, header)
         write_provenance(work, made_from, options, 0.0)
 
 

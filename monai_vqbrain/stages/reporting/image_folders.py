@@ -8,10 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from monai_vqbrain.cohorts.columns import (
     choose_columns,
@@ -19,12 +17,12 @@ from monai_vqbrain.cohorts.columns import (
     records,
 )
 from monai_vqbrain.cohorts.table_file import read_table as read_any_table
-from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.errors import UnusableImageError, UsageError, VQBrainError
 from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
-from monai_vqbrain.transforms.input_image import UNREADABLE
-from monai_vqbrain.transforms.input_slice import PICTURES, grey_pixels
+from monai_vqbrain.transforms.input_slice import PICTURES, grey_pixels, open_picture
+from monai_vqbrain.transforms.voxels import open_image, read_scaled
 
 logger = logging.getLogger(__name__)
 
@@ -136,9 +134,9 @@ def _is_8_bit(file: Path) -> bool:
     if not file.name.lower().endswith(PICTURES):
         return False
     try:
-        with Image.open(file) as opened:
+        with open_picture(file) as opened:
             return opened.mode not in DEEP_MODES
-    except UNREADABLE:
+    except UnusableImageError:
         return True  # reading it says what is wrong
 
 
@@ -160,10 +158,12 @@ def _read(file: Path) -> np.ndarray:
     """
     try:
         if file.name.lower().endswith(PICTURES):
-            with Image.open(file) as opened:
+            with open_picture(file) as opened:
                 return np.rot90(grey_pixels(opened), -1)[None]
-        values = np.asarray(nib.load(file).dataobj)  # type: ignore[attr-defined]
-    except UNREADABLE as error:
+        values = read_scaled(open_image(file))
+    except UnusableImageError as error:
+        raise VQBrainError(f"{file} {error.problem}: remove it or replace it") from error
+    except ValueError as error:
         raise VQBrainError(f"{file} cannot be read ({error}): remove it or replace it") from error
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise VQBrainError(f"{file} holds values that are no finite numbers: remove it or mend it")

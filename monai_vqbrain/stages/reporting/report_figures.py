@@ -14,6 +14,7 @@ from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sample_sets import main_set, read_samples
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_slices_table
+from monai_vqbrain.runs.training import read_metrics
 from monai_vqbrain.selection import evenly_spaced
 from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.stages.reporting.pages import data_uri
@@ -57,7 +58,7 @@ def _curves(run: RunFolder) -> dict[str, bytes]:
         ("prior", run.prior, ("loss", "bits_per_code"), None),
     )
     return {
-        f"curves_{name}": figures.curves(read_table(folder / "metrics.tsv"), columns, best)
+        f"curves_{name}": figures.curves(read_metrics(folder), columns, best)
         for name, folder, columns, best in wanted
         if (folder / "metrics.tsv").is_file()
     }

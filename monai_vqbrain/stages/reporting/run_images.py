@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.progress import progress
-from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sample_sets import current_sets
+from monai_vqbrain.runs.records import slicing_options
+from monai_vqbrain.runs.sample_sets import current_sets, read_sample
 from monai_vqbrain.runs.sampling import slice_positions
-from monai_vqbrain.runs.stacks import to_uint8
+from monai_vqbrain.runs.stacks import open_stack, to_uint8
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet, TissuePriors
 from monai_vqbrain.tables import read_table
@@ -35,7 +35,7 @@ def run_comparison(run: RunFolder, decode: Decode, name: str) -> Comparison:
         name: of the set of samples.
     """
     codes, rows, _ = read_codes(run)
-    position, options = position_column(run), _slicing_options(run)
+    position, options = position_column(run), slicing_options(run)
     about = rows.assign(position=rows[position]).reset_index(drop=True)
     real = ImageSet(decode_slices(codes, decode), about)
     held_out = in_split(about, "validation") | in_split(about, "test")
@@ -49,16 +49,12 @@ def run_comparison(run: RunFolder, decode: Decode, name: str) -> Comparison:
     )
 
 
-def _slicing_options(run: RunFolder) -> dict[str, Any]:
-    return dict((read_provenance(run.slices) or {}).get("options", {}))
-
-
 def _tissue_priors(run: RunFolder, rows: pd.DataFrame) -> TissuePriors | None:
     """The template's tissues in the slices of an aligned run; None for several axes."""
     if rows["axis"].nunique() > 1:
         return None
     slices = rows.drop_duplicates("index").sort_values("index")
-    stack: Any = nib.load(run.slices / slices["stack"].iloc[0])  # aligned stacks have one grid
+    stack = open_stack(run.slices / slices["stack"].iloc[0])  # aligned stacks have one grid
     maps = template_tissues(stack.affine, stack.shape)[:, :, slices["index"].to_numpy()]
     return TissuePriors(np.moveaxis(maps, 2, 0), slices["position_mm"].to_numpy(dtype=float))
 
@@ -79,11 +75,15 @@ def sample_images(run: RunFolder, name: str) -> ImageSet:
     """
     files, position = current_sets(run)[name], position_column(run)
     table = read_table(run.sample_set(name) / "samples.tsv")
+    if "condition" not in table or len(table) != len(files):
+        raise VQBrainError(
+            f"{run.sample_set(name)} holds {len(files)} samples, and samples.tsv does not describe "
+            "them: sample this set again"
+        )
     asked = [_parse_condition(text) for text in table["condition"]]
     stacks, about = [], []
     for file, conditions in zip(files, asked, strict=True):
-        image: Any = nib.load(file)
-        slices = np.moveaxis(np.asanyarray(image.dataobj.get_unscaled()), 2, 0)
+        slices = np.moveaxis(read_sample(file), 2, 0)
         stacks.append(slices)
         known: dict[str, Any] = {n: conditions.get(n) for n in ("age", "sex", "diagnosis")}
         known["participant_id"] = file.name.removesuffix(".nii.gz")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.cohorts.dicom import INCOMPLETE
 from monai_vqbrain.cohorts.dicom_series import is_mr_image, missing_slices, read_heads
-from monai_vqbrain.errors import UnusableImageError, UsageError
+from monai_vqbrain.documents import read_json
+from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError, UsageError, VQBrainError
 from monai_vqbrain.files import writing
+from monai_vqbrain.transforms.voxels import MAX_VOXELS
 
+SIZE_TAGS = ("Rows", "Columns", "NumberOfFrames")
 CORRECTED = ("_Eq", "_Tilt")  # what dcm2niix adds for a series of uneven or tilted slices
 
 
@@ -35,13 +40,21 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
     record = folder / f"{scan.name}_T1w.json"
     stats = {path.name: path.stat() for path in scan.files}
     made_from = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
-    if target.is_file() and record.is_file() and json.loads(record.read_text()) == made_from:
+    if target.is_file() and _recorded(record) == made_from:
         return target
     with writing(target) as path:
         convert(scan.files, path)
     with writing(record) as path:
         path.write_text(json.dumps(made_from) + "\n")
     return target
+
+
+def _recorded(path: Path) -> Any:
+    """What a record holds; None if it is missing or damaged."""
+    try:
+        return read_json(path, object)
+    except (FileNotFoundError, VQBrainError):
+        return None
 
 
 def convert(files: Sequence[Path], target: Path) -> None:
@@ -60,6 +73,7 @@ def convert(files: Sequence[Path], target: Path) -> None:
         raise UnusableImageError(
             f"{missing} of {len(files) + missing} {INCOMPLETE}", "get all files of the series"
         )
+    _check_size(files)
     with TemporaryDirectory() as name:
         series, out = Path(name, "series"), Path(name, "out")
         series.mkdir()
@@ -79,3 +93,25 @@ def convert(files: Sequence[Path], target: Path) -> None:
                 "convert the series yourself and give the NIfTI",
             )
         target.write_bytes(made[0].read_bytes())
+
+
+def _check_size(files: Sequence[Path]) -> None:
+    """Refuse a series whose headers describe more voxels than a head has: it may be compressed."""
+    try:
+        import pydicom
+    except ImportError:
+        return  # the series was found in another way, so that dcm2niix is the only reader
+    voxels = 0
+    for file in files:
+        try:
+            head = pydicom.dcmread(
+                file, stop_before_pixels=True, force=True, specific_tags=list(SIZE_TAGS)
+            )
+            sides = [int(head.get(tag) or 1) for tag in SIZE_TAGS]
+        except Exception as error:  # its type depends on which byte is wrong
+            raise UnusableImageError(f"{file.name} is damaged ({error})", REDOWNLOAD) from error
+        voxels += math.prod(sides)
+    if voxels > MAX_VOXELS:
+        raise UnusableImageError(
+            f"its headers describe {voxels} voxels, more than {MAX_VOXELS}", REDOWNLOAD
+        )

@@ -10,14 +10,25 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from monai_vqbrain.documents import read_json
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
 from monai_vqbrain.transforms.blocks import Blocks
-from monai_vqbrain.transforms.input_image import UNREADABLE
 from monai_vqbrain.transforms.registration import Registration
 from monai_vqbrain.transforms.simpleitk import simpleitk
 from monai_vqbrain.transforms.template import SPACE
+from monai_vqbrain.transforms.voxels import open_image, read_scaled
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS mm to ITK's LPS mm
+
+ESTIMATE = (None, {"matrix": [[float]], "correlation": float})
+RECORD = {
+    "digest": str,
+    "place": ESTIMATE,
+    "head": ESTIMATE,
+    "bias": (None, [[float]]),
+    "brain": bool,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,18 +86,17 @@ class NormalisationCache:
     def read(self) -> NormalisationResult | None:
         """The result for the same image and options; None if it is missing or cannot be read."""
         try:
-            record = json.loads(self.record.read_text())
+            record = read_json(self.record, RECORD)
             if record["digest"] != self.digest:
                 return None
             place, head = (_from_json(record[name]) for name in ("place", "head"))
             bias = brain = None
             if record["bias"]:
-                image: Any = nib.Nifti1Image.from_filename(self.field)
-                bias = Blocks(np.asarray(image.dataobj, dtype=np.float32), np.array(record["bias"]))
+                values = read_scaled(open_image(self.field)).astype(np.float32)
+                bias = Blocks(values, _matrix(record["bias"]))
             if record["brain"]:
-                image = nib.Nifti1Image.from_filename(self.mask)
-                brain = np.asarray(image.dataobj) > 0
-        except (*UNREADABLE, KeyError, TypeError):
+                brain = read_scaled(open_image(self.mask)) > 0
+        except (OSError, ValueError, VQBrainError):
             return None
         return NormalisationResult(place, head, bias, brain)
 
@@ -121,7 +131,15 @@ class NormalisationCache:
 def _from_json(numbers: dict[str, Any] | None) -> Registration | None:
     if numbers is None:
         return None
-    return Registration(np.array(numbers["matrix"]), float(numbers["correlation"]))
+    return Registration(_matrix(numbers["matrix"]), float(numbers["correlation"]))
+
+
+def _matrix(rows: list[list[float]]) -> np.ndarray:
+    """(4, 4); ValueError if it places no voxel."""
+    matrix = np.array(rows, dtype=float)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.linalg.det(matrix):
+        raise ValueError(f"{rows} is no affine matrix")
+    return matrix
 
 
 def _as_json(registration: Registration | None) -> dict[str, Any] | None:

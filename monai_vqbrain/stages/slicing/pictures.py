@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.errors import UnusableImageError
 from monai_vqbrain.transforms import ScaleBrainIntensity, SliceGrid, SliceStack
+from monai_vqbrain.transforms.input_slice import open_picture
 from monai_vqbrain.transforms.intensity import to_unit
 from monai_vqbrain.transforms.mask import solid
 
@@ -41,9 +42,9 @@ def pictures_to_slices(
     problems: list[Problem] = []
     for path in scan.files:
         try:
-            with Image.open(path) as picture:
+            with open_picture(path) as picture:
                 planes.append(_fit(picture.convert("L"), size))
-        except (OSError, UnidentifiedImageError, ValueError):
+        except UnusableImageError:
             name = f"{scan.source.rpartition(': ')[0]}/{path.name}"
             problems.append(Problem(name, "cannot be read as a picture", "get the file again"))
     if not planes:

@@ -11,7 +11,7 @@ from typing import Any
 from monai_vqbrain.cohorts import Cohort, Scan, assign_splits, read_cohort
 from monai_vqbrain.cohorts.shared_images import with_shared_images
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.provenance import Described, read_provenance, what_changed
+from monai_vqbrain.provenance import Described, intact_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import scan_inputs
 from monai_vqbrain.runs.slices import participants_digest, read_splits
@@ -120,7 +120,7 @@ def make_plan(
     _check_pictures(cohort, options)
     inputs = scan_inputs(cohort.scans) if run else {}
     cohort = with_shared_images(cohort, inputs)
-    earlier = (read_provenance(run.slices) or {}) if run else {}
+    earlier = (intact_provenance(run.slices) or {}) if run else {}
     previous = earlier.get("options", {})
     how = Normalisation("none", options.bias, options.affine, _decide_brain(options.brain, earlier))
     inspections = inspect_scans(cohort.scans, how) if inspect_all else []
@@ -229,7 +229,7 @@ def _plan_scans(
 
 def _previous_splits(run: RunFolder, cohort: Cohort, seed: int) -> dict[str, str]:
     """The stored splits of the cohort's participants; empty if the seed has changed."""
-    record = read_provenance(run.slices)
+    record = intact_provenance(run.slices)
     if record is None or record["options"].get("seed") != seed:
         return {}
     present = {participant.participant_id for participant in cohort.people()}

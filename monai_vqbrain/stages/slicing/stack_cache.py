@@ -13,13 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.cohorts import Problem, Scan
+from monai_vqbrain.documents import read_json
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import unfinished, writing
 from monai_vqbrain.provenance import Described
 from monai_vqbrain.runs.stacks import mask_path
+from monai_vqbrain.runs.tables import is_inside
 from monai_vqbrain.stages.slicing.normalisation import Normalisation
 from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
 from monai_vqbrain.stages.slicing.scan_slices import SlicedScan, slice_scan
 from monai_vqbrain.transforms import ExtractSlices
+
+RECORD = {
+    "digest": str,
+    "slices": [{"stack": str, "brain_fraction": float, "index": int}],
+    "problems": [[str]],
+    "measures": {str: float},
+}
 
 
 class ScanState(Enum):
@@ -119,10 +129,16 @@ def write_record(sliced: SlicedScan, digest: str, folder: Path) -> None:
 
 
 def read_record(scan: Scan, digest: str, folder: Path) -> SlicedScan | None:
-    """Read what `write_record` wrote; None if there is nothing for these images and options."""
-    path = folder / _record_path(scan)
-    record = json.loads(path.read_text()) if path.is_file() else {}
-    if record.get("digest") != digest:
+    """Read what `write_record` wrote; None if there is nothing for these images and options.
+
+    A damaged record counts as none.
+    """
+    try:
+        record = read_json(folder / _record_path(scan), RECORD)
+    except (FileNotFoundError, VQBrainError):
+        return None
+    stacks = {row["stack"] for row in record["slices"]}
+    if record["digest"] != digest or len(stacks) != 1 or not all(map(is_inside, stacks)):
         return None
     problems = tuple(Problem(*words) for words in record["problems"])
     return SlicedScan(scan, tuple(record["slices"]), problems, record["measures"])

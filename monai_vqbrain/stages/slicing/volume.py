@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,8 @@ import numpy as np
 
 from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError
 from monai_vqbrain.stages.slicing.geometry import Remark, affine_of_header
-from monai_vqbrain.transforms.input_image import UNREADABLE
+from monai_vqbrain.transforms.voxels import open_image, read_stored
 
-MAX_BUFFER = 2**28  # bytes; a header may be wrong
 DUST = 1e-3  # of the mean magnitude: smaller values are traces of an interpolation, and count as 0
 
 
@@ -48,9 +45,9 @@ def open_volume(path: Path) -> Any:
         UnusableImageError: if it is no image or not one 3D volume, or if the voxels are no numbers.
     """
     try:
-        image: Any = nib.load(path)
-    except UNREADABLE as error:
-        raise UnusableImageError(f"cannot be opened ({_first_line(error)})", REDOWNLOAD) from error
+        image: Any = open_image(path)
+    except ValueError as error:
+        raise UnusableImageError(f"cannot be opened ({error})", REDOWNLOAD) from error
     shape = _spatial_shape(getattr(image, "shape", ()))
     if min(shape) < 2:
         raise UnusableImageError(f"one slice of shape {shape}", "give whole 3D volumes")
@@ -59,10 +56,6 @@ def open_volume(path: Path) -> Any:
             f"voxels of type {image.get_data_dtype()}", "give one number per voxel"
         )
     return image
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _spatial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -88,9 +81,10 @@ def read_volume(path: Path, affine: str = "auto") -> Volume:
     image = open_volume(path)
     place, remarks = affine_of_header(image, affine)
     try:
-        raw, slope, inter = _read_voxels(image)
-    except UNREADABLE as error:
-        raise UnusableImageError(f"is damaged ({_first_line(error)})", REDOWNLOAD) from error
+        raw = read_stored(image)
+    except ValueError as error:
+        raise UnusableImageError(f"is damaged ({error})", REDOWNLOAD) from error
+    slope, inter = _scaling(image)
     array = raw.reshape(raw.shape[:3])
     if array.dtype.kind == "f":
         wrong = array.size - np.count_nonzero(np.isfinite(array))
@@ -118,26 +112,12 @@ def without_dust(array: np.ndarray) -> np.ndarray:
     return np.where(size < DUST * size.mean(dtype=np.float64), array.dtype.type(0), array)
 
 
-def _read_voxels(image: Any) -> tuple[np.ndarray, float, float]:
+def _scaling(image: Any) -> tuple[float, float]:
+    """Slope and intercept that the stored values have yet to be scaled by."""
     proxy = image.dataobj
     if not isinstance(proxy, nib.arrayproxy.ArrayProxy):
-        return np.asanyarray(proxy), 1.0, 0.0
-    raw = _decompress(image)
-    if raw is None:
-        raw = np.asanyarray(proxy.get_unscaled())
-    return raw, float(proxy.slope), float(proxy.inter)
-
-
-def _decompress(image: Any) -> np.ndarray | None:
-    """The voxels of a .gz, decompressed at once in half of nibabel's time; None for other files."""
-    proxy, path = image.dataobj, image.file_map["image"].filename
-    if not str(path).endswith("gz"):
-        return None
-    needed = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
-    content = zlib.decompress(Path(path).read_bytes(), wbits=31, bufsize=min(needed, MAX_BUFFER))
-    if len(content) < needed:  # several gzip members: nibabel joins them
-        return None
-    return np.ndarray(proxy.shape, proxy.dtype, content, proxy.offset, order=proxy.order)
+        return 1.0, 0.0
+    return float(proxy.slope), float(proxy.inter)
 
 
 def strip(volume: Volume, inside: np.ndarray) -> Volume:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from joblib import Parallel, delayed, parallel_config
 
 from monai_vqbrain.errors import UsageError
+from monai_vqbrain.processes import safe_imports
 
 T = TypeVar("T")
 SCHEDULER_TIMEOUT = 10  # seconds for a scheduler to answer
@@ -29,7 +30,7 @@ def map_in_order(
     Raises:
         UsageError: if no scheduler answers, or dask is not installed.
     """
-    with _workers(jobs, dask) as number:
+    with safe_imports(), _workers(jobs, dask) as number:
         calls = (delayed(work)(*item) for item in items)
         yield from Parallel(n_jobs=number, return_as="generator")(calls)
 

@@ -31,7 +31,17 @@ LEVELS = (
     {"components"},
     {"engines", "inferers", "interop", "cohorts"},
     {"handlers", "losses", "networks", "transforms", "metrics"},
-    {"errors", "files", "logs", "progress", "provenance", "selection", "tables", "__init__"},
+    {
+        "contents",
+        "errors",
+        "files",
+        "logs",
+        "progress",
+        "provenance",
+        "selection",
+        "tables",
+        "__init__",
+    },
 )
 COMPONENT_HALF = {
     "transforms", "networks", "inferers", "interop", "engines", "handlers", "losses", "metrics",

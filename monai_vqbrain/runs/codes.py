@@ -14,10 +14,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from monai_vqbrain.cohorts import check_splits
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import partial
 from monai_vqbrain.networks.conditions import Known, condition_row
-from monai_vqbrain.provenance import Described, describe
+from monai_vqbrain.provenance import Described
 from monai_vqbrain.runs.conditions import conditions_of_row, stored_views
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes, check_vqvae, code_inputs, codes_header
@@ -30,11 +31,11 @@ from monai_vqbrain.tables import SLICE_KEYS, read_table, read_text_table, write_
 DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: of the default VQ-VAE on 128x128 slices
 
 
-def begin_codes(run_dir: Path | str) -> dict[str, dict[str, Any]]:
+def begin_codes(run_dir: Path | str) -> Described:
     """Open the partial folder of the codes: the first step of the bundle's `run`.
 
     Returns:
-        Size and hash of each file that the codes depend on, taken before encoding.
+        Size and hash of what the codes depend on, taken before encoding.
 
     Raises:
         VQBrainError: if the VQ-VAE was trained on other slices, or another process is encoding.
@@ -42,7 +43,7 @@ def begin_codes(run_dir: Path | str) -> dict[str, dict[str, Any]]:
     run = RunFolder(run_dir)
     check_vqvae(run)
     open_stage(run.codes)
-    return describe(code_inputs(run))
+    return code_inputs(run)
 
 
 def write_codes(
@@ -136,11 +137,13 @@ def code_items(
         the codes, -1 if there is no previous slice.
 
     Raises:
-        VQBrainError: if nothing is encoded, or the VQ-VAE has changed since encoding.
+        VQBrainError: if nothing is encoded, the VQ-VAE has changed since encoding, or a
+            participant is in two splits.
     """
     run = RunFolder(run_dir)
     check_codes(run)
     table = read_text_table(run.codes / "codes.tsv")
+    check_splits(zip(table["participant_id"], table["split"], strict=True))
     rows = thin_out(list(table.index[table["split"] == split]), most)
     if not rows:
         raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")

@@ -98,7 +98,8 @@ class Scorer:
         except ValueError as error:
             raise UsageError(f"--condition {error}") from error
         self.frame = SliceFrame.of((read_provenance(run.slices) or {})["options"])
-        self.made_from = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+        models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+        self.made_from = describe(models)
         self.participants = RunParticipants(run)
         self.validation_bits = self._validation_bits(run)
 
@@ -121,7 +122,7 @@ class Scorer:
         check_result_folder(folder, path, "scores")
         image = read_input_image(path, self.frame)
         files = {"image": path} | ({"mask": image.mask_path} if image.mask_path else {})
-        made_from = describe(files | self.made_from)
+        made_from = describe(files) | self.made_from
         participant = self.participants.find(path, made_from["image"]["sha256"])
         bits = self._bits(image)  # (S, w, h)
         table = self._table(image, bits)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_vqbrain.provenance import describe, what_changed
+from monai_vqbrain.provenance import what_changed
 from monai_vqbrain.runs.bundles import (
     bundle_command,
     default_value,
@@ -117,7 +117,7 @@ def train(run: Path | str, network: str, options: TrainOptions) -> Path:
     _check_ready(run_folder, network)
     folder = run_folder.vqvae if network == "vqvae" else run_folder.prior
     record = {key: ids[key] for key in PROVENANCE}
-    reason = what_changed(folder, describe(training_inputs(run_folder.path, network)), record)
+    reason = what_changed(folder, training_inputs(run_folder.path, network), record)
     if reason is None:
         logger.info("%s is up to date: nothing it depends on has changed", folder.name)
         return folder

@@ -47,7 +47,8 @@ COMPONENT_HALF = {
     "transforms", "networks", "inferers", "interop", "engines", "handlers", "losses", "metrics",
 }  # fmt: skip
 LIGHT = {"__future__", "collections", "contextlib", "functools", "json", "logging", "os"} | {
-    "pathlib", "re", "shutil", "sys", "textwrap", "time", "typing", "warnings", "click", NAME,
+    "pathlib", "re", "shutil", "signal", "sys", "textwrap", "time", "typing", "warnings", "click",
+    NAME,
 }  # fmt: skip
 COMMANDS = {
     "check", "prepare", "train", "encode", "sample", "reconstruct", "score", "evaluate", "report",

@@ -21,6 +21,10 @@ class UsageError(VQBrainError):
     exit_code = 2
 
 
+class StoppedError(VQBrainError):
+    """A training that a signal has ended, with a checkpoint."""
+
+
 class UnusableImageError(VQBrainError, ValueError):
     """An image that cannot be used.
 

@@ -33,9 +33,25 @@ def writing(path: Path) -> Iterator[Path]:
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)
+        flush(temporary)
         temporary.replace(path)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have a file, or the names in a folder, written to disk.
+
+    A renamed file could otherwise be empty after a crash of the machine.
+    """
+    if path.is_dir() and os.name != "posix":
+        return  # only POSIX opens folders
+    number = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def partial(folder: Path) -> Path:
@@ -44,7 +60,9 @@ def partial(folder: Path) -> Path:
 
 
 def publish(folder: Path, work: Path | None = None) -> None:
-    """Rename a finished folder to its final name; an earlier one is removed afterwards.
+    """Rename a finished folder to its final name, once its files are on disk.
+
+    An earlier folder is removed afterwards.
 
     The folder is unlocked, see `hold`.
 
@@ -52,11 +70,15 @@ def publish(folder: Path, work: Path | None = None) -> None:
         folder: the final name.
         work: the folder to rename, by default the partial folder.
     """
+    work = work or partial(folder)
+    for path in (*work.rglob("*"), work):
+        flush(path)
     old = _hidden(folder, "old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.replace(old)
-    (work or partial(folder)).replace(folder)
+    work.replace(folder)
+    flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
     release(folder)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_vqbrain.files import building, partial, publish, sha256, writing
+from monai_vqbrain.files import building, flush, partial, publish, sha256, writing
 
 
 def names(folder: Path) -> list[str]:
@@ -94,6 +94,39 @@ def test_what_an_earlier_publication_left_is_cleared(tmp_path: Path) -> None:
     publish(folder)
     assert names(tmp_path) == ["3-vqvae"]
     assert names(folder) == ["3-vqvae.partial"]
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """The name of each file that was flushed, and the names beside it at that time."""
+    calls: list[tuple[str, list[str]]] = []
+
+    def record(path: Path) -> None:
+        calls.append((path.name, names(path.parent)))
+        flush(path)
+
+    monkeypatch.setattr("monai_vqbrain.files.flush", record)
+    return calls
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, flushed: list[tuple[str, list[str]]]
+) -> None:
+    with writing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("a")
+    assert flushed[0] == (temporary.name, [temporary.name])
+    assert flushed[1][0] == tmp_path.name  # then the new name itself
+
+
+def test_all_files_of_a_folder_are_on_disk_before_it_has_its_name(
+    tmp_path: Path, flushed: list[tuple[str, list[str]]]
+) -> None:
+    with building(tmp_path / "4-codes") as work:
+        (work / "stacks").mkdir()
+        (work / "stacks" / "a.nii").touch()
+    before = [name for name, beside in flushed if "4-codes" not in beside]
+    assert set(before) >= {"a.nii", "stacks", ".4-codes.partial"}
+    assert flushed[-1][0] == tmp_path.name
 
 
 def test_sha256_is_hashlibs(tmp_path: Path) -> None:

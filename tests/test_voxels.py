@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from monai_vqbrain.cohorts import Scan
-from monai_vqbrain.cohorts.table_file import read_table as read_any_table
 from monai_vqbrain.cohorts.dicom import read_dicom
+from monai_vqbrain.cohorts.table_file import read_table as read_any_table
 from monai_vqbrain.errors import UnusableImageError, VQBrainError
 from monai_vqbrain.runs.sample_sets import read_sample
 from monai_vqbrain.stages.slicing.dicom import convert

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from monai_vqbrain.errors import UsageError
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.provenance import NOT_MADE, damage
 
 SLICE_COLUMNS = (
     "participant_id", "session_id", "axis", "index", "position_mm", "position_rel",
@@ -40,8 +41,22 @@ class RunFolder:
         return f"vqbrain {words} {shlex.quote(str(self.path))}"
 
     def need(self, folder: Path, command: str) -> None:
-        """Raise UsageError, naming the command to run first, unless `folder` is finished."""
-        if not (folder / "provenance.json").is_file():
+        """Refuse to use a stage's folder that is not as its command made it.
+
+        Args:
+            folder: the folder.
+            command: the command that makes it, such as "encode".
+
+        Raises:
+            UsageError: if it is not finished.
+            VQBrainError: if a file of it is missing or has changed.
+        """
+        wrong = damage(folder)
+        if wrong == NOT_MADE:
             raise UsageError(
                 f"{folder.name} is not in {self.path}: first run: {self.command(command)}"
+            )
+        if wrong is not None:
+            raise VQBrainError(
+                f"{folder.name} is not as it was made: {wrong}: run {self.command(command)}"
             )

@@ -103,7 +103,11 @@ def prepare_slices(source: Path | str, run: Path | str, options: PrepareOptions)
     if plan.align_asked == "auto" and plan.options.align != "none":
         require_simpleitk("whole heads must be aligned")
         logger.info("all volumes are registered to MNI152 (affine): %s", plan.align_reason)
-    execute(plan, run_folder, began)
+    try:
+        execute(plan, run_folder, began)
+    except KeyboardInterrupt:
+        logger.info("the slices of finished volumes are kept: go on with the same command")
+        raise
     return run_folder.slices
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from monai_vqbrain.cohorts import Cohort, Scan, assign_splits, read_cohort
 from monai_vqbrain.cohorts.shared_images import with_shared_images
+from monai_vqbrain.contents import is_unchanged
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.provenance import Described, intact_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
@@ -129,6 +130,7 @@ def make_plan(
     align, reason = _decide_alignment(options.align, previous, inspections)
     decided, how = replace(options, align=align), replace(how, align=align)
     record = _record(cohort, decided, options.align, how)
+    changed = what_changed(run.slices, inputs, record) if run else "not made yet"
     previous_splits = _previous_splits(run, cohort, options.seed) if run else {}
     given = cohort.given_splits()
     splits = assign_splits(cohort.people(), options.seed, previous_splits, given, cohort.groups)
@@ -142,7 +144,7 @@ def make_plan(
         scans=tuple(_plan_scans(cohort, inputs, record, run)),
         inputs=inputs,
         record=record,
-        reason=what_changed(run.slices, inputs, record) if run else "not made yet",
+        reason=changed,
         splits=splits,
         previous_splits=previous_splits,
         inspections=tuple(inspections),
@@ -233,7 +235,9 @@ def _previous_splits(run: RunFolder, cohort: Cohort, seed: int) -> dict[str, str
     if record is None or record["options"].get("seed") != seed:
         return {}
     present = {participant.participant_id for participant in cohort.people()}
-    stored = read_splits(run.slices / "participants.tsv")
+    tables = (name for name in ("participants.tsv", "slices.tsv") if name in record["files"])
+    whole = [n for n in tables if is_unchanged(run.slices / n, record["files"][n])]
+    stored = read_splits(run.slices / whole[0]) if whole else {}
     return {name: split for name, split in stored.items() if name in present}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.cohorts import Problem, Scan
+from monai_vqbrain.contents import content_sha256, is_sealed, seal
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import unfinished, writing
@@ -29,6 +30,7 @@ RECORD = {
     "slices": [{"stack": str, "brain_fraction": float, "index": int}],
     "problems": [[str]],
     "measures": {str: float},
+    "files": {str: str},
 }
 
 
@@ -37,7 +39,7 @@ class ScanState(Enum):
 
     KEPT = "kept"
     NEW = "new"
-    CHANGED = "changed: its image or the options"
+    CHANGED = "changed: its image, its stack or the options"
 
 
 @dataclass(frozen=True)
@@ -123,22 +125,28 @@ def write_record(sliced: SlicedScan, digest: str, folder: Path) -> None:
         "slices": list(sliced.slices),
         "problems": problems,
         "measures": sliced.measures,
+        "files": {p.as_posix(): content_sha256(folder / p) for p in _stack_files(sliced.slices)},
     }
     with writing(folder / _record_path(sliced.scan)) as path:
-        path.write_text(json.dumps(record) + "\n")
+        path.write_text(json.dumps(seal(record)) + "\n")
 
 
 def read_record(scan: Scan, digest: str, folder: Path) -> SlicedScan | None:
     """Read what `write_record` wrote; None if there is nothing for these images and options.
 
-    A damaged record counts as none.
+    A damaged record counts as none, and so does one whose stack or mask has changed.
     """
     try:
         record = read_json(folder / _record_path(scan), RECORD)
     except (FileNotFoundError, VQBrainError):
         return None
+    if not is_sealed(record) or record["digest"] != digest:
+        return None
     stacks = {row["stack"] for row in record["slices"]}
-    if record["digest"] != digest or len(stacks) != 1 or not all(map(is_inside, stacks)):
+    if len(stacks) != 1 or not all(map(is_inside, [*stacks, *record["files"]])):
+        return None
+    files = {folder / name: found for name, found in record["files"].items()}
+    if not all(path.is_file() and content_sha256(path) == files[path] for path in files):
         return None
     problems = tuple(Problem(*words) for words in record["problems"])
     return SlicedScan(scan, tuple(record["slices"]), problems, record["measures"])
@@ -146,8 +154,12 @@ def read_record(scan: Scan, digest: str, folder: Path) -> SlicedScan | None:
 
 def files_of_scan(sliced: SlicedScan) -> list[Path]:
     """Stack, mask and record of a scan that has slices, relative to the slices' folder."""
-    stack = Path(sliced.slices[0]["stack"])
-    return [stack, mask_path(stack), _record_path(sliced.scan)]
+    return [*_stack_files(sliced.slices), _record_path(sliced.scan)]
+
+
+def _stack_files(slices: Sequence[Mapping[str, Any]]) -> list[Path]:
+    stack = Path(slices[0]["stack"])
+    return [stack, mask_path(stack)]
 
 
 def remove_stale(sliced: Iterable[SlicedScan], folder: Path) -> None:

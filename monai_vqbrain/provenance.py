@@ -15,7 +15,7 @@ from typing import Any
 
 from monai_vqbrain import logs
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.files import sha256, writing
+from monai_vqbrain.files import finish_publication, sha256, writing
 
 Described = Mapping[str, Mapping[str, Any]]  # name -> size and hash, from `describe`
 
@@ -57,6 +57,7 @@ def write_provenance(
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
     """The record of a finished stage; None if the stage has not finished."""
+    finish_publication(folder)
     path = folder / FILE
     return json.loads(path.read_text()) if path.is_file() else None
 

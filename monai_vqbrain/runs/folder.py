@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from monai_vqbrain.errors import UsageError
+from monai_vqbrain.provenance import read_provenance
 
 SLICE_COLUMNS = (
     "participant_id", "session_id", "axis", "index", "position_mm", "position_rel",
@@ -15,7 +16,7 @@ MIN_BRAIN_FRACTION = 0.05  # of a slice's frame; slices below are neither traine
 
 
 class RunFolder:
-    """The folders of a run, in pipeline order.
+    """The folders of a run, in pipeline order, and the table of everybody's split.
 
     Args:
         path: the run folder; it need not exist.
@@ -23,6 +24,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.splits = self.path / "splits.tsv"
         self.volumes = self.path / "1-volumes"
         self.slices = self.path / "2-slices"
         self.vqvae = self.path / "3-vqvae"
@@ -41,7 +43,7 @@ class RunFolder:
 
     def need(self, folder: Path, command: str) -> None:
         """Raise UsageError, naming the command to run first, unless `folder` is finished."""
-        if not (folder / "provenance.json").is_file():
+        if read_provenance(folder) is None:
             raise UsageError(
                 f"{folder.name} is not in {self.path}: first run: {self.command(command)}"
             )

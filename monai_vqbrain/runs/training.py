@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.phantom import slice_phantom
 from monai_vqbrain.runs.stage_folder import open_stage
@@ -31,9 +32,9 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
         VQBrainError: if another process is training this network, or codes are missing.
     """
     run = RunFolder(run_dir)
-    if network == "vqvae" and not (run.slices / "provenance.json").is_file():
+    if network == "vqvae" and read_provenance(run.slices) is None:
         slice_phantom(run)
-    if network == "prior" and not (run.codes / "provenance.json").is_file():
+    if network == "prior" and read_provenance(run.codes) is None:
         raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
     open_stage(run.vqvae if network == "vqvae" else run.prior, resume)
 

@@ -126,7 +126,7 @@ def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
             list_of_all = _write_problems_only(problems, run.slices)
             first = problem_line(problems[0])
             raise VQBrainError(f"no volume is usable, the first: {first}{list_of_all}")
-        rows = _write(plan, usable, problems, work)
+        rows = _write(plan, usable, problems, run, work)
         seconds = time.monotonic() - began
         write_provenance(work, plan.inputs, plan.record, seconds, **_about(plan, rows))
         _log_result(plan, rows, problems, run.slices)
@@ -150,12 +150,15 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
 
 
 def _write(
-    plan: SlicingPlan, usable: Sequence[SlicedScan], problems: Sequence[Problem], work: Path
+    plan: SlicingPlan,
+    usable: Sequence[SlicedScan],
+    problems: Sequence[Problem],
+    run: RunFolder,
+    work: Path,
 ) -> list[dict[str, Any]]:
     """Write the tables, the datalist and the pictures; return the rows of slices.tsv."""
     scans = [(one.scan, one.slices) for one in usable]
-    seed = plan.options.seed
-    rows = write_slice_tables(plan.cohort, scans, seed, work, plan.previous_splits)
+    rows = write_slice_tables(plan.cohort, scans, plan.options.seed, run, work)
     write_problems(problems, work / "problems.tsv")
     stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
     (work / "qc").mkdir(exist_ok=True)

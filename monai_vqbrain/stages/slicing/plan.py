@@ -14,7 +14,8 @@ from monai_vqbrain.errors import UsageError
 from monai_vqbrain.provenance import Described, read_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import scan_inputs
-from monai_vqbrain.runs.slices import participants_digest, read_splits
+from monai_vqbrain.runs.slices import participants_digest
+from monai_vqbrain.runs.splits import stored_splits
 from monai_vqbrain.stages.slicing.inspection import (
     Inspection,
     inspect_first,
@@ -64,7 +65,6 @@ class SlicingPlan:
         record: the options, as stored in provenance.
         reason: why `prepare` has to run; None if its result is up to date.
         splits: participant -> split.
-        previous_splits: the splits from an earlier run, which are kept.
         inspections: the results for the scans that were inspected.
     """
 
@@ -78,7 +78,6 @@ class SlicingPlan:
     record: Mapping[str, Any]
     reason: str | None
     splits: Mapping[str, str]
-    previous_splits: Mapping[str, str]
     inspections: tuple[Inspection, ...] = ()
 
     @property
@@ -116,9 +115,9 @@ def make_plan(
     align, reason = _decide_alignment(options.align, previous, inspections)
     decided = replace(options, align=align)
     record = _record(cohort, decided, options.align)
-    previous_splits = _previous_splits(run, cohort, options.seed) if run else {}
+    stored = stored_splits(run, options.seed) if run else {}
     given = cohort.given_splits()
-    splits = assign_splits(cohort.people(), options.seed, previous_splits, given, cohort.groups)
+    splits = assign_splits(cohort.people(), options.seed, stored, given, cohort.groups)
     return SlicingPlan(
         cohort=cohort,
         options=decided,
@@ -130,7 +129,6 @@ def make_plan(
         record=record,
         reason=what_changed(run.slices, inputs, record) if run else "not made yet",
         splits=splits,
-        previous_splits=previous_splits,
         inspections=tuple(inspections),
     )
 
@@ -192,16 +190,6 @@ def _plan_scans(
         PlannedScan(scan, digest, volume_digest, scan_state(scan, digest, run.slices))
         for scan, digest, volume_digest in zip(cohort.scans, digests, volume_digests, strict=True)
     ]
-
-
-def _previous_splits(run: RunFolder, cohort: Cohort, seed: int) -> dict[str, str]:
-    """The stored splits of the cohort's participants; empty if the seed has changed."""
-    record = read_provenance(run.slices)
-    if record is None or record["options"].get("seed") != seed:
-        return {}
-    present = {participant.participant_id for participant in cohort.people()}
-    stored = read_splits(run.slices / "participants.tsv")
-    return {name: split for name, split in stored.items() if name in present}
 
 
 def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:

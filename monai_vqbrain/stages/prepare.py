@@ -74,7 +74,8 @@ def prepare(
 
     Raises:
         UsageError: if the source is not a cohort, or an option is invalid.
-        VQBrainError: if no volume is usable, or one is not and `on_error` is `stop`.
+        VQBrainError: if no volume is usable, or one is not and `on_error` is `stop`; if images
+            disappear or change meanwhile.
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
@@ -119,6 +120,7 @@ def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
             run.slices, plan.reason, scans - kept, scans, plan.cohort.layout,
         )  # fmt: skip
         sliced = list(_slice_scans(plan, run, work))
+        _refuse_unavailable(sliced)
         remove_stale(sliced, work)
         problems = [*(p for one in sliced for p in one.problems), *plan.cohort.problems]
         usable = [one for one in sliced if one.slices]
@@ -141,12 +143,23 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
         finished=run.slices,
         volumes=run.volumes,
     )
-    items = [(planned.scan, planned.digest, planned.volume_digest) for planned in plan.scans]
+    items = [(p.scan, p.digest, p.volume_digest, p.source) for p in plan.scans]
     sliced = map_in_order(cache, items, options.jobs, options.dask)
     for one in progress(sliced, "slicing volumes", len(items)):
         if options.on_error == "stop" and not one.slices:
             raise VQBrainError(problem_line(one.problems[0]))
         yield one
+
+
+def _refuse_unavailable(sliced: Sequence[SlicedScan]) -> None:
+    """Raise VQBrainError if volumes could not be read for a reason that does not lie in them."""
+    problems = [one.problems[0] for one in sliced if one.unavailable]
+    if problems:
+        raise VQBrainError(
+            f"{len(problems)} of {len(sliced)} volumes were not available while they were sliced, "
+            f"the first: {problem_line(problems[0])}. When the source is available, run the same "
+            "command again: finished volumes are kept"
+        )
 
 
 def _write(

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UnusableImageError, UsageError
 from monai_vqbrain.files import writing
+from monai_vqbrain.transforms.input_image import unreadable
 
 CORRECTED = ("_Eq", "_Tilt")  # what dcm2niix adds for a series of uneven or tilted slices
 
@@ -26,11 +27,15 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
 
     Raises:
         UnusableImageError: dcm2niix does not convert the series to exactly one volume.
+        UnavailableImageError: a file of the series is missing.
         UsageError: dcm2niix is not installed.
     """
     target = folder / f"{scan.name}_T1w.nii.gz"
-    record = folder / f"{scan.name}_T1w.json"
-    stats = {path.name: path.stat() for path in scan.files}
+    record = _record(scan, folder)
+    try:
+        stats = {path.name: path.stat() for path in scan.files}
+    except OSError as error:
+        raise unreadable(error, "is not there") from error
     made_from = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
     if target.is_file() and record.is_file() and json.loads(record.read_text()) == made_from:
         return target
@@ -39,6 +44,15 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
     with writing(record) as path:
         path.write_text(json.dumps(made_from) + "\n")
     return target
+
+
+def forget_conversion(scan: Scan, folder: Path) -> None:
+    """Have a scan converted again, should there be a volume of it."""
+    _record(scan, folder).unlink(missing_ok=True)
+
+
+def _record(scan: Scan, folder: Path) -> Path:
+    return folder / f"{scan.name}_T1w.json"
 
 
 def convert(files: Sequence[Path], target: Path) -> None:

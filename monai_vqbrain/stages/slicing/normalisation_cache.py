@@ -81,9 +81,8 @@ class NormalisationCache:
         return NormalisationResult(place, head, bias)
 
     def write(self, result: NormalisationResult) -> None:
-        """Store a result, and remove the files of an earlier one."""
-        for path in (self.transform, self.field, self.record):
-            path.unlink(missing_ok=True)
+        """Store a result in place of an earlier one."""
+        self.forget()
         if result.place is not None:
             _write_transform(result.place.matrix, self.transform)
         if result.bias is not None:
@@ -97,6 +96,11 @@ class NormalisationCache:
         }
         with writing(self.record) as path:
             path.write_text(json.dumps(record, indent=1) + "\n")
+
+    def forget(self) -> None:
+        """Remove a stored result."""
+        for path in (self.record, self.transform, self.field):
+            path.unlink(missing_ok=True)
 
 
 def _from_json(numbers: dict[str, Any] | None) -> Registration | None:

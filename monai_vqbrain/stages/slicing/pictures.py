@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from monai_vqbrain.cohorts import Problem, Scan
-from monai_vqbrain.errors import UnusableImageError
+from monai_vqbrain.errors import UnavailableImageError, UnusableImageError
 from monai_vqbrain.transforms import ScaleBrainIntensity, SliceGrid, SliceStack
+from monai_vqbrain.transforms.input_image import unreadable
 from monai_vqbrain.transforms.intensity import to_unit
 from monai_vqbrain.transforms.mask import solid
 
@@ -36,6 +37,7 @@ def pictures_to_slices(
 
     Raises:
         UnusableImageError: if no picture can be read, or all are black.
+        UnavailableImageError: if the disk or the network does not give one.
     """
     planes: list[np.ndarray] = []
     problems: list[Problem] = []
@@ -43,7 +45,10 @@ def pictures_to_slices(
         try:
             with Image.open(path) as picture:
                 planes.append(_fit(picture.convert("L"), size))
-        except (OSError, UnidentifiedImageError, ValueError):
+        except (OSError, UnidentifiedImageError, ValueError) as error:
+            unusable = unreadable(error, "cannot be read as a picture")
+            if isinstance(unusable, UnavailableImageError):
+                raise unusable from error
             name = f"{scan.source.rpartition(': ')[0]}/{path.name}"
             problems.append(Problem(name, "cannot be read as a picture", "get the file again"))
     if not planes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from monai_vqbrain.cohorts.shared_images import with_shared_images
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.provenance import Described, read_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.freshness import scan_inputs
+from monai_vqbrain.runs.freshness import input_names, scan_inputs
 from monai_vqbrain.runs.slices import participants_digest
 from monai_vqbrain.runs.splits import stored_splits
 from monai_vqbrain.stages.slicing.inspection import (
@@ -24,6 +24,7 @@ from monai_vqbrain.stages.slicing.inspection import (
 )
 from monai_vqbrain.stages.slicing.normalisation import common_space
 from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.slicing.source_state import FileStat, SourceState, file_stats
 from monai_vqbrain.stages.slicing.stack_cache import ScanState, scan_digests, scan_state
 from monai_vqbrain.transforms.registration import KINDS
 
@@ -42,12 +43,14 @@ class PlannedScan:
         digest: hash of all that its slices depend on: images and options.
         volume_digest: hash of all that its registration and bias field depend on.
         state: whether its stack exists already, or why it has to be made.
+        source: its files when they were hashed.
     """
 
     scan: Scan
     digest: str = ""
     volume_digest: str = ""
     state: ScanState = ScanState.NEW
+    source: SourceState = field(default_factory=SourceState)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def make_plan(
     cohort = read_cohort(source, options.layout, options.columns, options.table)
     cohort = cohort.without(options.exclude)
     _check_pictures(cohort, options)
+    stats = [file_stats(scan) for scan in cohort.scans] if run else []  # before they are hashed
     inputs = scan_inputs(cohort.scans) if run else {}
     cohort = with_shared_images(cohort, inputs)
     previous = (read_provenance(run.slices) or {}).get("options", {}) if run else {}
@@ -124,7 +128,7 @@ def make_plan(
         align_asked=options.align,
         align_reason=reason,
         space=record["space"],
-        scans=tuple(_plan_scans(cohort, inputs, record, run)),
+        scans=tuple(_plan_scans(cohort, stats, inputs, record, run)),
         inputs=inputs,
         record=record,
         reason=what_changed(run.slices, inputs, record) if run else "not made yet",
@@ -178,7 +182,11 @@ def _record(cohort: Cohort, options: PrepareOptions, align_asked: str) -> dict[s
 
 
 def _plan_scans(
-    cohort: Cohort, inputs: Described, record: Mapping[str, Any], run: RunFolder | None
+    cohort: Cohort,
+    stats: Sequence[tuple[FileStat, ...]],
+    inputs: Described,
+    record: Mapping[str, Any],
+    run: RunFolder | None,
 ) -> list[PlannedScan]:
     if run is None:
         return [PlannedScan(scan) for scan in cohort.scans]
@@ -186,10 +194,16 @@ def _plan_scans(
     digests = scan_digests(cohort.scans, inputs, options)
     volume_options = {name: options[name] for name in VOLUME_OPTIONS}
     volume_digests = scan_digests(cohort.scans, inputs, volume_options)
-    return [
-        PlannedScan(scan, digest, volume_digest, scan_state(scan, digest, run.slices))
-        for scan, digest, volume_digest in zip(cohort.scans, digests, volume_digests, strict=True)
+    sources = [
+        SourceState(then, {n: inputs[n] for n in input_names(scan) if n in inputs})
+        for scan, then in zip(cohort.scans, stats, strict=True)
     ]
+    states = [
+        scan_state(scan, digest, run.slices)
+        for scan, digest in zip(cohort.scans, digests, strict=True)
+    ]
+    parts = zip(cohort.scans, digests, volume_digests, states, sources, strict=True)
+    return [PlannedScan(*part) for part in parts]
 
 
 def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:

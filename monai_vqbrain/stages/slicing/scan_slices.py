@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.cohorts import Problem, Scan
-from monai_vqbrain.errors import UnusableImageError
+from monai_vqbrain.errors import UnavailableImageError, UnusableImageError
 from monai_vqbrain.runs.stacks import write_scan_stack
 from monai_vqbrain.stages.slicing.dicom import converted_volume
 from monai_vqbrain.stages.slicing.normalisation import Normalisation, normalise
@@ -31,6 +31,7 @@ class SlicedScan:
         problems: what is wrong with it.
         measures: name -> value, for quality control, see `qc.MEASURES`.
         whole_head: it is unusable because it is a whole head that is not to be registered.
+        unavailable: it could not be read for a reason that does not lie in its files.
     """
 
     scan: Scan
@@ -38,6 +39,7 @@ class SlicedScan:
     problems: tuple[Problem, ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
     whole_head: bool = False
+    unavailable: bool = False
 
 
 def slice_scan(
@@ -69,8 +71,12 @@ def slice_scan(
             problems = [] if brain.volume.oriented else [orientation_problem(scan)]
             measures |= brain.measures | _extent_measures(stack, extract)
     except UnusableImageError as error:
-        problem = Problem(scan.source, error.problem, error.advice)
-        return SlicedScan(scan, problems=(problem,), whole_head=isinstance(error, WholeHeadError))
+        return SlicedScan(
+            scan,
+            problems=(Problem(scan.source, error.problem, error.advice),),
+            whole_head=isinstance(error, WholeHeadError),
+            unavailable=isinstance(error, UnavailableImageError),
+        )
     except ValueError as error:  # of the transforms, about this volume's numbers
         return SlicedScan(scan, problems=(Problem(scan.source, str(error), "look at the image"),))
     rows = write_scan_stack(stack, scan.name, mask_source, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import sha256
 from importlib.metadata import version
@@ -15,11 +15,16 @@ from typing import Any
 from monai_vqbrain.cohorts import Problem, Scan
 from monai_vqbrain.files import unfinished, writing
 from monai_vqbrain.provenance import Described
+from monai_vqbrain.runs.freshness import input_names
 from monai_vqbrain.runs.stacks import mask_path
+from monai_vqbrain.stages.slicing.dicom import forget_conversion
 from monai_vqbrain.stages.slicing.normalisation import Normalisation
 from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
 from monai_vqbrain.stages.slicing.scan_slices import SlicedScan, slice_scan
+from monai_vqbrain.stages.slicing.source_state import SourceState
 from monai_vqbrain.transforms import ExtractSlices
+
+MOVED = ("disappeared or changed while it was being prepared", "run the same command again")
 
 
 class ScanState(Enum):
@@ -48,21 +53,30 @@ class StackCache:
     finished: Path
     volumes: Path
 
-    def __call__(self, scan: Scan, digest: str, volume_digest: str) -> SlicedScan:
+    def __call__(
+        self, scan: Scan, digest: str, volume_digest: str, planned: SourceState
+    ) -> SlicedScan:
         """Return the result for one scan, from a stored stack or by slicing it.
 
         Args:
             scan: the scan.
             digest: hash of all that its slices depend on: images and options.
             volume_digest: hash of all that its normalisation depends on.
+            planned: its files when they were hashed; if they are others now, nothing is kept.
         """
         sliced = read_record(scan, digest, self.work) or self._copy_finished(scan, digest)
-        if sliced is None:
-            cache = NormalisationCache(self.volumes, scan.name, volume_digest)
-            sliced = slice_scan(scan, self.extract, self.normalisation, self.work, cache)
-            if sliced.slices:
-                write_record(sliced, digest, self.work)
-        return sliced
+        if sliced is not None:
+            return sliced
+        cache = NormalisationCache(self.volumes, scan.name, volume_digest)
+        sliced = slice_scan(scan, self.extract, self.normalisation, self.work, cache)
+        if not planned.holds(scan, by_content=not sliced.slices):
+            cache.forget()
+            forget_conversion(scan, self.volumes)
+            return SlicedScan(scan, problems=(Problem(scan.source, *MOVED),), unavailable=True)
+        if sliced.slices:
+            write_record(sliced, digest, self.work)
+        was_readable = scan.source in planned.content
+        return replace(sliced, unavailable=sliced.unavailable and was_readable)
 
     def _copy_finished(self, scan: Scan, digest: str) -> SlicedScan | None:
         sliced = read_record(scan, digest, self.finished)
@@ -99,7 +113,7 @@ def scan_digests(scans: Iterable[Scan], inputs: Described, options: Mapping[str,
     """
     digests: list[str] = []
     for scan in scans:
-        images = [inputs.get(name) for name in (scan.source, f"{scan.source} (mask)")]
+        images = [inputs.get(name) for name in input_names(scan)]
         content = [images, scan.space, options, version("monai-vqbrain")]
         digests.append(sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
     return digests

@@ -11,8 +11,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError
-from monai_vqbrain.transforms.input_image import UNREADABLE, ZERO_SHARE
+from monai_vqbrain.errors import UnusableImageError
+from monai_vqbrain.transforms.input_image import UNREADABLE, ZERO_SHARE, unreadable
 from monai_vqbrain.transforms.template import brain_in_template_space
 
 MIN_BRAIN_ML = 200  # less foreground is no brain (a newborn's brain has 350 ml)
@@ -57,7 +57,7 @@ def open_volume(path: Path) -> Any:
     try:
         image: Any = nib.load(path)
     except UNREADABLE as error:
-        raise UnusableImageError(f"cannot be opened ({_first_line(error)})", REDOWNLOAD) from error
+        raise unreadable(error, "cannot be opened") from error
     shape = _spatial_shape(getattr(image, "shape", ()))
     if min(shape) < 2:
         raise UnusableImageError(f"one slice of shape {shape}", "give whole 3D volumes")
@@ -71,10 +71,6 @@ def open_volume(path: Path) -> Any:
             f"voxels of type {image.get_data_dtype()}", "give one number per voxel"
         )
     return image
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _spatial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -107,7 +103,7 @@ def read_volume(path: Path) -> Volume:
     try:
         raw, slope, inter = _read_voxels(image)
     except UNREADABLE as error:
-        raise UnusableImageError(f"is damaged ({_first_line(error)})", REDOWNLOAD) from error
+        raise unreadable(error, "is damaged") from error
     array = raw.reshape(raw.shape[:3])
     if array.dtype.kind == "f":
         wrong = array.size - np.count_nonzero(np.isfinite(array))
@@ -127,8 +123,8 @@ def _read_voxels(image: Any) -> tuple[np.ndarray, float, float]:
     if not isinstance(proxy, nib.arrayproxy.ArrayProxy):
         return np.asanyarray(proxy), 1.0, 0.0
     raw = _decompress(image)
-    if raw is None:
-        raw = np.asanyarray(proxy.get_unscaled())
+    if raw is None:  # copied: a memory map would show a file that is replaced meanwhile
+        raw = np.array(proxy.get_unscaled())
     return raw, float(proxy.slope), float(proxy.inter)
 
 
@@ -216,7 +212,7 @@ def _read_mask(volume: Volume, path: Path) -> np.ndarray:
     try:
         mask = read_volume(path)
     except UnusableImageError as error:
-        raise UnusableImageError(f"its mask {path.name} {error.problem}", error.advice) from error
+        raise type(error)(f"its mask {path.name} {error.problem}", error.advice) from error
     same_shape = mask.array.shape == volume.array.shape
     if not same_shape or not np.allclose(mask.affine, volume.affine, atol=GRID_TOLERANCE):
         what = "affine" if same_shape else f"shape {mask.array.shape}"

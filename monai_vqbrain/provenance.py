@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256 as new_sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from monai_vqbrain.files import finish_publication, sha256, writing
 Described = Mapping[str, Mapping[str, Any]]  # name -> size and hash, from `describe`
 
 FILE = "provenance.json"
+PACKAGE = Path(__file__).parent
 PACKAGES = ("monai-vqbrain", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "scikit-image")
 OPTIONAL = ("SimpleITK",)  # recorded where they are installed
 
@@ -44,6 +48,7 @@ def write_provenance(
         "made_from": dict(made_from),
         "options": dict(options),
         "versions": _versions(),
+        "code": {"sha256": code_hash("**/*.py"), "commit": _commit()},
         "files": _files(folder),
         "command": command_line(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -60,6 +65,28 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
     finish_publication(folder)
     path = folder / FILE
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+@cache
+def code_hash(*patterns: str) -> str:
+    """SHA-256 of those source files of this package that match patterns, in hexadecimal."""
+    digest = new_sha256()
+    for path in sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)}):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _commit() -> str | None:
+    """The git commit of this package's clone; None if it was installed without one."""
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        return done.stdout.strip()
+    return None
 
 
 def _versions() -> dict[str, str]:

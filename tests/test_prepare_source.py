@@ -169,7 +169,7 @@ def test_estimates_from_a_replaced_image_are_not_kept(
 
     monkeypatch.setattr("monai_vqbrain.stages.slicing.stack_cache.slice_scan", estimate)
     volumes = tmp_path / "1-volumes"
-    stacks = StackCache(SMALL.extract(), Normalisation(), tmp_path, tmp_path / "none", volumes)
+    stacks = StackCache(SMALL.extract(), Normalisation(), tmp_path, tmp_path / "none", volumes, {})
     assert stacks(scan, "x", "y", state).unavailable
     assert NormalisationCache(volumes, "a", "y").read() is None
     assert not list((tmp_path / "stacks").glob("*.json"))

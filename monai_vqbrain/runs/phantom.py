@@ -16,6 +16,7 @@ from monai_vqbrain.provenance import write_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import scan_inputs
 from monai_vqbrain.runs.slices import participants_digest, write_problems, write_slice_tables
+from monai_vqbrain.runs.slicing_code import slicing_code
 from monai_vqbrain.runs.stacks import write_scan_stack
 from monai_vqbrain.transforms import ExtractSlices
 from monai_vqbrain.transforms.brain_slices import brain_slices
@@ -48,7 +49,7 @@ def slice_phantom(run: RunFolder, participants: int = PARTICIPANTS) -> None:
         sliced = [(scan, _slice_scan(scan, extract, work)) for scan in scans]
         rows = write_slice_tables(cohort, sliced, OPTIONS["seed"], run, work)
         write_problems(cohort.problems, work / "problems.tsv")
-        options = OPTIONS | {"participants": participants_digest(cohort)}
+        options = OPTIONS | {"participants": participants_digest(cohort)} | slicing_code()
         counts = {"volumes": len(sliced), "slices": len(rows)}
         about = {"layout": cohort.layout, "simulated": True, "given_splits": False, "notes": []}
         seconds = time.monotonic() - began

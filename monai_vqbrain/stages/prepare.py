@@ -16,6 +16,7 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import write_provenance
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
 from monai_vqbrain.runs.slices import write_problems, write_slice_tables
+from monai_vqbrain.runs.slicing_code import CODE
 from monai_vqbrain.stages.slicing.montage import write_montage
 from monai_vqbrain.stages.slicing.normalisation import Normalisation, require_simpleitk
 from monai_vqbrain.stages.slicing.options import PrepareOptions
@@ -142,6 +143,7 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
         work=work,
         finished=run.slices,
         volumes=run.volumes,
+        code={name: plan.record[name] for name in CODE if name in plan.record},
     )
     items = [(p.scan, p.digest, p.volume_digest, p.source) for p in plan.scans]
     sliced = map_in_order(cache, items, options.jobs, options.dask)

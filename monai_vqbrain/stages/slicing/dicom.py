@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UnusableImageError, UsageError
 from monai_vqbrain.files import writing
+from monai_vqbrain.runs.slicing_code import CONVERSION, slicing_code
 from monai_vqbrain.transforms.input_image import unreadable
 
 CORRECTED = ("_Eq", "_Tilt")  # what dcm2niix adds for a series of uneven or tilted slices
@@ -20,7 +21,8 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
 
     Args:
         scan: the scan.
-        folder: the run's folder of volumes; a JSON record of the input files lies beside each.
+        folder: the run's folder of volumes; a JSON record of the input files and of the code that
+            converted them lies beside each.
 
     Returns:
         The volume's path.
@@ -36,7 +38,8 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
         stats = {path.name: path.stat() for path in scan.files}
     except OSError as error:
         raise unreadable(error, "is not there") from error
-    made_from = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    files = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    made_from = {"files": files, **slicing_code(CONVERSION)}
     if target.is_file() and record.is_file() and json.loads(record.read_text()) == made_from:
         return target
     with writing(target) as path:

@@ -15,6 +15,7 @@ from monai_vqbrain.provenance import Described, read_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import input_names, scan_inputs
 from monai_vqbrain.runs.slices import participants_digest
+from monai_vqbrain.runs.slicing_code import CODE, CONVERSION, PACKAGES, REGISTRATION, slicing_code
 from monai_vqbrain.runs.splits import stored_splits
 from monai_vqbrain.stages.slicing.inspection import (
     Inspection,
@@ -65,7 +66,7 @@ class SlicingPlan:
         space: the template space of the slices; empty for each image's own space.
         scans: the plan for each scan.
         inputs: size and hash of each image; empty for a plan without a run folder.
-        record: the options, as stored in provenance.
+        record: the options and the code that makes slices, as stored in provenance.
         reason: why `prepare` has to run; None if its result is up to date.
         splits: participant -> split.
         inspections: the results for the scans that were inspected.
@@ -173,12 +174,18 @@ def _decide_alignment(
 
 
 def _record(cohort: Cohort, options: PrepareOptions, align_asked: str) -> dict[str, Any]:
-    """The options, as stored in provenance."""
-    return options.record() | {
+    """The options, as stored in provenance, and the code that makes slices with them."""
+    facts = {
         "participants": participants_digest(cohort),
         "align_asked": align_asked,
         "space": common_space(options.align, cohort.scans),
     }
+    packages = list(PACKAGES)
+    if options.align != "none" or options.bias:
+        packages += REGISTRATION
+    if any(scan.form == "dicom" for scan in cohort.scans):
+        packages += CONVERSION
+    return options.record() | slicing_code(packages) | facts
 
 
 def _plan_scans(
@@ -192,7 +199,8 @@ def _plan_scans(
         return [PlannedScan(scan) for scan in cohort.scans]
     options = {name: value for name, value in record.items() if name not in PARTICIPANT_OPTIONS}
     digests = scan_digests(cohort.scans, inputs, options)
-    volume_options = {name: options[name] for name in VOLUME_OPTIONS}
+    names = (*VOLUME_OPTIONS, *CODE)
+    volume_options = {name: options[name] for name in names if name in options}
     volume_digests = scan_digests(cohort.scans, inputs, volume_options)
     sources = [
         SourceState(then, {n: inputs[n] for n in input_names(scan) if n in inputs})

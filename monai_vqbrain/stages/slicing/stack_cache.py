@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.cohorts import Problem, Scan
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import unfinished, writing
 from monai_vqbrain.provenance import Described
 from monai_vqbrain.runs.freshness import input_names
+from monai_vqbrain.runs.slicing_code import slicing_code
 from monai_vqbrain.runs.stacks import mask_path
 from monai_vqbrain.stages.slicing.dicom import forget_conversion
 from monai_vqbrain.stages.slicing.normalisation import Normalisation
@@ -35,7 +36,7 @@ class ScanState(Enum):
     CHANGED = "changed: its image or the options"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # dask needs a hash, which a mapping has not
 class StackCache:
     """Slices scans into a folder, unless their stacks exist there or in the finished folder.
 
@@ -45,6 +46,7 @@ class StackCache:
         work: the slices' folder in progress; an interrupted run may have left stacks in it.
         finished: the finished slices' folder of an earlier run; it need not exist.
         volumes: the run's folder of registrations and bias fields.
+        code: the code that makes the slices, of `slicing_code`; workers must have the same.
     """
 
     extract: ExtractSlices
@@ -52,6 +54,7 @@ class StackCache:
     work: Path
     finished: Path
     volumes: Path
+    code: Mapping[str, str]
 
     def __call__(
         self, scan: Scan, digest: str, volume_digest: str, planned: SourceState
@@ -63,8 +66,15 @@ class StackCache:
             digest: hash of all that its slices depend on: images and options.
             volume_digest: hash of all that its normalisation depends on.
             planned: its files when they were hashed; if they are others now, nothing is kept.
+
+        Raises:
+            VQBrainError: if this process has other code than the one that planned.
         """
-        sliced = read_record(scan, digest, self.work) or self._copy_finished(scan, digest)
+        self._check_code()
+        sliced = read_record(scan, digest, self.work)
+        if sliced is None:  # a record belongs to its stack, which is now replaced
+            (self.work / _record_path(scan)).unlink(missing_ok=True)
+            sliced = self._copy_finished(scan, digest)
         if sliced is not None:
             return sliced
         cache = NormalisationCache(self.volumes, scan.name, volume_digest)
@@ -77,6 +87,15 @@ class StackCache:
             write_record(sliced, digest, self.work)
         was_readable = scan.source in planned.content
         return replace(sliced, unavailable=sliced.unavailable and was_readable)
+
+    def _check_code(self) -> None:
+        here = slicing_code(name for name in self.code if name != "code")
+        for name, wanted in self.code.items():
+            if here.get(name) != wanted:
+                raise VQBrainError(
+                    f"a worker has {name} {here.get(name)} instead of {wanted}: install the same "
+                    "versions of monai-vqbrain and its requirements on all workers"
+                )
 
     def _copy_finished(self, scan: Scan, digest: str) -> SlicedScan | None:
         sliced = read_record(scan, digest, self.finished)
@@ -104,7 +123,7 @@ def scan_state(scan: Scan, digest: str, folder: Path) -> ScanState:
 
 
 def scan_digests(scans: Iterable[Scan], inputs: Described, options: Mapping[str, Any]) -> list[str]:
-    """One hash per scan of its images, the options and the version of this package.
+    """One hash per scan of its images and the options, which include the code that makes slices.
 
     Args:
         scans: the scans.
@@ -114,7 +133,7 @@ def scan_digests(scans: Iterable[Scan], inputs: Described, options: Mapping[str,
     digests: list[str] = []
     for scan in scans:
         images = [inputs.get(name) for name in input_names(scan)]
-        content = [images, scan.space, options, version("monai-vqbrain")]
+        content = [images, scan.space, options]
         digests.append(sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
     return digests
 

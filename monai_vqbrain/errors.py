@@ -38,5 +38,9 @@ class UnusableImageError(VQBrainError, ValueError):
         self.problem, self.advice = problem, advice
 
 
+class UnavailableImageError(UnusableImageError):
+    """An image that the disk or the network does not give, whatever its content is."""
+
+
 class ComponentError(VQBrainError, ValueError):
     """A ValueError of a component whose message stands alone: the command line adds nothing."""

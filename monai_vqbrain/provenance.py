@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256 as new_sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,11 +26,12 @@ from monai_vqbrain.contents import (
 )
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.files import writing
+from monai_vqbrain.files import finish_publication, sha256, writing
 
 Described = Mapping[str, Mapping[str, Any]]  # name -> size and hash, from `describe`
 
 FILE = "provenance.json"
+PACKAGE = Path(__file__).parent
 PACKAGES = ("monai-vqbrain", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "scikit-image")
 OPTIONAL = ("SimpleITK", "deepbet")  # recorded where they are installed
 EVENTS = "events.out.tfevents."  # TensorBoard's files, which may be deleted
@@ -70,6 +74,7 @@ def write_provenance(
         "made_from": dict(made_from),
         "options": dict(options),
         "versions": _versions(),
+        "code": {"sha256": code_hash("**/*.py"), "commit": _commit()},
         "files": _files(folder),
         "command": command_line(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -91,6 +96,7 @@ def read_provenance(folder: Path, more: Mapping[str, Any] | None = None) -> dict
     Raises:
         VQBrainError: if the record is damaged.
     """
+    finish_publication(folder)
     path = folder / FILE
     if not path.is_file():
         return None
@@ -122,6 +128,28 @@ def damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if not is_unchanged(folder / name, recorded):
             return f"{name} has changed since it was made"
+    return None
+
+
+@cache
+def code_hash(*patterns: str) -> str:
+    """SHA-256 of those source files of this package that match patterns, in hexadecimal."""
+    digest = new_sha256()
+    for path in sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)}):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _commit() -> str | None:
+    """The git commit of this package's clone; None if it was installed without one."""
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        return done.stdout.strip()
     return None
 
 

@@ -28,7 +28,7 @@ from monai_vqbrain.runs.participants import RunParticipants
 from monai_vqbrain.runs.records import network_settings, slicing_options
 from monai_vqbrain.runs.sample_sets import current_sets, read_samples
 from monai_vqbrain.runs.sampling import sample_size
-from monai_vqbrain.runs.slices import read_splits
+from monai_vqbrain.runs.splits import read_splits
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.runs.training import report_training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
+from monai_vqbrain.provenance import (
+    code_hash,
+    describe,
+    read_provenance,
+    what_changed,
+    write_provenance,
+)
 
 OPTIONS = {"seed": 0, "size": (64, 64), "minutes": None}
 
@@ -43,6 +50,9 @@ def test_a_record_says_from_what_with_what_and_when(tmp_path: Path) -> None:
         "sha256": hashlib.sha256(b"codes").hexdigest(),
     }
     assert record["versions"]["torch"] == version("torch")
+    assert record["code"]["sha256"] == code_hash("**/*.py")
+    if record["code"]["commit"] is not None:  # it is run in a clone
+        assert re.fullmatch("[0-9a-f]{40}", record["code"]["commit"])
     assert (record["seconds"], record["device"]) == (1.23, "cpu")
     assert record["options"] == {"seed": 0, "size": [64, 64], "minutes": None}
     assert datetime.fromisoformat(record["finished"]).tzinfo is not None

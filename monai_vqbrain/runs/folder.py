@@ -16,7 +16,7 @@ MIN_BRAIN_FRACTION = 0.05  # of a slice's frame; slices below are neither traine
 
 
 class RunFolder:
-    """The folders of a run, in pipeline order.
+    """The folders of a run, in pipeline order, and the table of everybody's split.
 
     Args:
         path: the run folder; it need not exist.
@@ -24,6 +24,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.splits = self.path / "splits.tsv"
         self.volumes = self.path / "1-volumes"
         self.slices = self.path / "2-slices"
         self.vqvae = self.path / "3-vqvae"

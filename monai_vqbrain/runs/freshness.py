@@ -17,25 +17,58 @@ from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sample_sets import sample_sets
 
+BLOCK = 2**20  # bytes read at a time
+
 
 def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of all images and masks of scans, by their names in the source.
 
-    Several files of one scan count as one; a file that cannot be read is left out.
+    Several files of one scan count as one; a file that may not be read, and a link that leads
+    nowhere, are left out.
+
+    Raises:
+        VQBrainError: if a file is no longer there, or the disk or the network does not give it.
     """
-    scans = list(scans)
-    files = {scan.source: scan.path for scan in scans if not scan.files}
-    files |= {f"{s.source} (mask)": s.mask_path for s in scans if s.mask_path is not None}
-    described = describe({n: p for n, p in files.items() if p.is_file() and os.access(p, os.R_OK)})
-    return described | {scan.source: _describe_files(scan.files) for scan in scans if scan.files}
+    files: dict[str, tuple[Path, ...]] = {}
+    for scan in scans:
+        image, mask = input_names(scan)
+        files[image] = scan.files or (scan.path,)
+        if scan.mask_path is not None:
+            files[mask] = (scan.mask_path,)
+    try:
+        readable = {name: [p for p in paths if _is_readable(p)] for name, paths in files.items()}
+        return {name: _describe_files(paths) for name, paths in readable.items() if paths}
+    except OSError as error:
+        raise VQBrainError(
+            f"{error.filename} could not be read ({error.strerror}): run the same command again "
+            "when it is available"
+        ) from error
+
+
+def input_names(scan: Scan) -> tuple[str, str]:
+    """The names of a scan's image and mask among the inputs of slices."""
+    return scan.source, f"{scan.source} (mask)"
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:  # of its folder
+        return False
+    except FileNotFoundError:
+        if path.is_symlink():
+            return False
+        raise
+    return path.is_file() and os.access(path, os.R_OK)
 
 
 def _describe_files(files: Iterable[Path]) -> dict[str, Any]:
     digest, size = new_sha256(), 0
     for path in files:
-        content = path.read_bytes() if os.access(path, os.R_OK) else b""
-        digest.update(content)
-        size += len(content)
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+                size += len(block)
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.datalist import check_datalist
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes
@@ -39,7 +40,7 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
     """
     run = RunFolder(run_dir)
     if network == "vqvae":
-        if not run.slices.exists():
+        if read_provenance(run.slices) is None and not run.slices.exists():
             if str(run_dir) != DEFAULT_RUN:
                 raise VQBrainError(
                     f"{run.slices} is not there: first run {run.command('prepare SOURCE')} (MONAI "
@@ -49,7 +50,7 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
         run.need(run.slices, "prepare SOURCE")
         check_datalist(run.slices)
     else:
-        if not (run.codes / "provenance.json").is_file():
+        if read_provenance(run.codes) is None:
             raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
         check_codes(run)
     open_stage(run.vqvae if network == "vqvae" else run.prior, resume)

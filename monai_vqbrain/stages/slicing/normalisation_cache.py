@@ -106,14 +106,13 @@ class NormalisationCache:
         return NormalisationResult(place, head, bias, brain)
 
     def write(self, result: NormalisationResult, affine: np.ndarray | None = None) -> None:
-        """Store a result, and remove the files of an earlier one.
+        """Store a result in place of an earlier one.
 
         Args:
             result: the result.
             affine: (4, 4) of the image, voxel -> world, for the brain mask.
         """
-        for path in (self.transform, self.field, self.mask, self.record):
-            path.unlink(missing_ok=True)
+        self.forget()
         if result.place is not None:
             _write_transform(result.place.matrix, self.transform)
         if result.bias is not None:
@@ -136,6 +135,11 @@ class NormalisationCache:
         }
         with writing(self.record) as path:
             path.write_text(json.dumps(seal(record), indent=1) + "\n")
+
+    def forget(self) -> None:
+        """Remove a stored result."""
+        for path in (self.record, self.transform, self.field, self.mask):
+            path.unlink(missing_ok=True)
 
 
 def _from_json(numbers: dict[str, Any] | None) -> Registration | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,15 @@ from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import unfinished, writing
 from monai_vqbrain.provenance import Described
+from monai_vqbrain.runs.freshness import input_names
+from monai_vqbrain.runs.slicing_code import slicing_code
 from monai_vqbrain.runs.stacks import mask_path
 from monai_vqbrain.runs.tables import is_inside
+from monai_vqbrain.stages.slicing.dicom import forget_conversion
 from monai_vqbrain.stages.slicing.normalisation import Normalisation
 from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
 from monai_vqbrain.stages.slicing.scan_slices import SlicedScan, slice_scan
+from monai_vqbrain.stages.slicing.source_state import SourceState
 from monai_vqbrain.transforms import ExtractSlices
 
 RECORD = {
@@ -32,6 +35,7 @@ RECORD = {
     "measures": {str: float},
     "files": {str: str},
 }
+MOVED = ("disappeared or changed while it was being prepared", "run the same command again")
 
 
 class ScanState(Enum):
@@ -42,7 +46,7 @@ class ScanState(Enum):
     CHANGED = "changed: its image, its stack or the options"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # dask needs a hash, which a mapping has not
 class StackCache:
     """Slices scans into a folder, unless their stacks exist there or in the finished folder.
 
@@ -52,6 +56,7 @@ class StackCache:
         work: the slices' folder in progress; an interrupted run may have left stacks in it.
         finished: the finished slices' folder of an earlier run; it need not exist.
         volumes: the run's folder of registrations and bias fields.
+        code: the code that makes the slices, of `slicing_code`; workers must have the same.
     """
 
     extract: ExtractSlices
@@ -59,22 +64,48 @@ class StackCache:
     work: Path
     finished: Path
     volumes: Path
+    code: Mapping[str, str]
 
-    def __call__(self, scan: Scan, digest: str, volume_digest: str) -> SlicedScan:
+    def __call__(
+        self, scan: Scan, digest: str, volume_digest: str, planned: SourceState
+    ) -> SlicedScan:
         """Return the result for one scan, from a stored stack or by slicing it.
 
         Args:
             scan: the scan.
             digest: hash of all that its slices depend on: images and options.
             volume_digest: hash of all that its normalisation depends on.
+            planned: its files when they were hashed; if they are others now, nothing is kept.
+
+        Raises:
+            VQBrainError: if this process has other code than the one that planned.
         """
-        sliced = read_record(scan, digest, self.work) or self._copy_finished(scan, digest)
-        if sliced is None:
-            cache = NormalisationCache(self.volumes, scan.name, volume_digest)
-            sliced = slice_scan(scan, self.extract, self.normalisation, self.work, cache)
-            if sliced.slices:
-                write_record(sliced, digest, self.work)
-        return sliced
+        self._check_code()
+        sliced = read_record(scan, digest, self.work)
+        if sliced is None:  # a record belongs to its stack, which is now replaced
+            (self.work / _record_path(scan)).unlink(missing_ok=True)
+            sliced = self._copy_finished(scan, digest)
+        if sliced is not None:
+            return sliced
+        cache = NormalisationCache(self.volumes, scan.name, volume_digest)
+        sliced = slice_scan(scan, self.extract, self.normalisation, self.work, cache)
+        if not planned.holds(scan, by_content=not sliced.slices):
+            cache.forget()
+            forget_conversion(scan, self.volumes)
+            return SlicedScan(scan, problems=(Problem(scan.source, *MOVED),), unavailable=True)
+        if sliced.slices:
+            write_record(sliced, digest, self.work)
+        was_readable = scan.source in planned.content
+        return replace(sliced, unavailable=sliced.unavailable and was_readable)
+
+    def _check_code(self) -> None:
+        here = slicing_code(name for name in self.code if name != "code")
+        for name, wanted in self.code.items():
+            if here.get(name) != wanted:
+                raise VQBrainError(
+                    f"a worker has {name} {here.get(name)} instead of {wanted}: install the same "
+                    "versions of monai-vqbrain and its requirements on all workers"
+                )
 
     def _copy_finished(self, scan: Scan, digest: str) -> SlicedScan | None:
         sliced = read_record(scan, digest, self.finished)
@@ -102,7 +133,7 @@ def scan_state(scan: Scan, digest: str, folder: Path) -> ScanState:
 
 
 def scan_digests(scans: Iterable[Scan], inputs: Described, options: Mapping[str, Any]) -> list[str]:
-    """One hash per scan of its images, the options and the version of this package.
+    """One hash per scan of its images and the options, which include the code that makes slices.
 
     Args:
         scans: the scans.
@@ -111,8 +142,8 @@ def scan_digests(scans: Iterable[Scan], inputs: Described, options: Mapping[str,
     """
     digests: list[str] = []
     for scan in scans:
-        images = [inputs.get(name) for name in (scan.source, f"{scan.source} (mask)")]
-        content = [images, scan.space, options, version("monai-vqbrain")]
+        images = [inputs.get(name) for name in input_names(scan)]
+        content = [images, scan.space, options]
         digests.append(sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
     return digests
 

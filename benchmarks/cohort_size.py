@@ -40,7 +40,7 @@ from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.runs.sampling import sample_size
-from monai_vqbrain.runs.slices import read_splits
+from monai_vqbrain.runs.splits import read_splits
 from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.encode import encode

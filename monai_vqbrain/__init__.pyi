@@ -28,6 +28,7 @@ from .handlers import (
     SampleFiles as SampleFiles,
     SeedEpochs as SeedEpochs,
     SliceScores as SliceScores,
+    StopOnSignal as StopOnSignal,
     StopWithoutProgress as StopWithoutProgress,
     TrainDiscriminator as TrainDiscriminator,
     TrainingBudget as TrainingBudget,

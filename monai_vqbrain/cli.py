@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def main() -> None:
     """Run the command line; every expected failure is one line on standard error."""
     context: dict[str, Any] = {"debug": False}
     configure_logging(0)
+    _interrupt_on_signals()
     try:
         vqbrain.main(prog_name="vqbrain", standalone_mode=False, obj=context)
     except click.exceptions.Exit as stop:
@@ -43,15 +45,26 @@ def main() -> None:
         hint = f" (see {about.command_path} --help)" if about else ""
         show_error(error.format_message() + hint)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo(
-            "\ninterrupted; what was finished is kept (continue a training with --resume)", err=True
-        )
+    except (KeyboardInterrupt, click.Abort) as stop:
+        signal_name = stop.__cause__ or stop  # click replaces an interrupt
+        click.echo(f"\ninterrupted{signal_name}; what was finished is kept", err=True)
         sys.exit(1)
     except Exception as error:
         if context["debug"]:
             raise
         sys.exit(_report(error))
+
+
+def _interrupt_on_signals() -> None:
+    """End a command on SIGTERM and SIGHUP as Ctrl-C does, so that it cleans up."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(f" by {signal.Signals(number).name}")
+
+    for name in ("SIGTERM", "SIGHUP"):  # the latter is ignored under nohup
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)
 
 
 def _report(error: Exception) -> int:

@@ -21,6 +21,10 @@ class UsageError(VQBrainError):
     exit_code = 2
 
 
+class StoppedError(VQBrainError):
+    """A training that a signal has ended, with a checkpoint."""
+
+
 class UnusableImageError(VQBrainError, ValueError):
     """An image that cannot be used.
 
@@ -32,6 +36,10 @@ class UnusableImageError(VQBrainError, ValueError):
     def __init__(self, problem: str, advice: str) -> None:
         super().__init__(f"{problem}: {advice}")
         self.problem, self.advice = problem, advice
+
+
+class UnavailableImageError(UnusableImageError):
+    """An image that the disk or the network does not give, whatever its content is."""
 
 
 class ComponentError(VQBrainError, ValueError):

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,9 +33,25 @@ def writing(path: Path) -> Iterator[Path]:
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)
+        flush(temporary)
         temporary.replace(path)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have a file, or the names in a folder, written to disk.
+
+    A renamed file could otherwise be empty after a crash of the machine.
+    """
+    if path.is_dir() and os.name != "posix":
+        return  # only POSIX opens folders
+    number = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def partial(folder: Path) -> Path:
@@ -44,39 +60,82 @@ def partial(folder: Path) -> Path:
 
 
 def publish(folder: Path, work: Path | None = None) -> None:
-    """Rename a finished folder to its final name; an earlier one is removed afterwards.
+    """Rename a finished folder to its final name, once its files are on disk.
 
-    The folder is unlocked, see `hold`.
+    An earlier folder is removed afterwards.
+
+    What a kill interrupts here is completed by `finish_publication`. The folder is unlocked, see
+    `hold`.
 
     Args:
         folder: the final name.
         work: the folder to rename, by default the partial folder.
     """
-    old = _hidden(folder, "old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    (work or partial(folder)).replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    work = work or partial(folder)
+    for path in (*work.rglob("*"), work):
+        flush(path)
+    new = _hidden(folder, "new")
+    shutil.rmtree(new, ignore_errors=True)
+    work.replace(new)
+    _swap(folder)
+    flush(folder.parent)
     release(folder)
+
+
+def finish_publication(folder: Path) -> None:
+    """Complete a publication that was interrupted, unless another process works on `folder`.
+
+    Nothing is done in a folder that may not be written to.
+    """
+    folder = folder.absolute()
+    left = any(_hidden(folder, what).exists() for what in ("new", "old"))
+    if left and not _is_held(folder):
+        with suppress(OSError, VQBrainError):
+            hold(folder)
+            release(folder)
+
+
+def _swap(folder: Path) -> None:
+    """Put the finished new folder, if there is one, in the place of `folder`.
+
+    The new folder has its hidden name from when it is finished until it is in its place, so that
+    at any moment it is known whether it has to get there.
+    """
+    new, old = _hidden(folder, "new"), _hidden(folder, "old")
+    if new.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.replace(old)
+        new.replace(folder)
+    elif old.exists() and not folder.exists():
+        old.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def hold(folder: Path) -> None:
     """Lock `folder` against other processes until `release`, `publish` or the end of this process.
 
+    An interrupted publication of it is completed.
+
     Raises:
         VQBrainError: if another process has locked it.
     """
     folder = folder.absolute()
+    if _is_held(folder):
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = _held.setdefault(folder, FileLock(_hidden(folder, "lock")))
     try:
-        if not lock.is_locked:
-            lock.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise VQBrainError(
             f"another process is working on {folder}: wait for it, or use another run folder"
         ) from error
+    _swap(folder)
+
+
+def _is_held(folder: Path) -> bool:
+    return folder in _held and _held[folder].is_locked
 
 
 def release(folder: Path) -> None:

@@ -32,15 +32,16 @@ LEVELS = (
     {"engines", "inferers", "interop", "cohorts"},
     {"handlers", "losses", "networks", "transforms", "metrics"},
     {
-        "cells", "documents", "errors", "files", "logs", "processes", "progress", "provenance",
-        "selection", "tables", "weights", "__init__",
+        "cells", "contents", "documents", "errors", "files", "logs", "processes", "progress",
+        "provenance", "selection", "tables", "weights", "__init__",
     },
 )  # fmt: skip
 COMPONENT_HALF = {
     "transforms", "networks", "inferers", "interop", "engines", "handlers", "losses", "metrics",
 }  # fmt: skip
 LIGHT = {"__future__", "collections", "contextlib", "functools", "json", "logging", "os"} | {
-    "pathlib", "re", "shutil", "sys", "textwrap", "time", "typing", "warnings", "click", NAME,
+    "pathlib", "re", "shutil", "signal", "sys", "textwrap", "time", "typing", "warnings", "click",
+    NAME,
 }  # fmt: skip
 COMMANDS = {
     "check", "prepare", "train", "encode", "sample", "reconstruct", "score", "evaluate", "report",

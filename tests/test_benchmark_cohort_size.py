@@ -18,7 +18,7 @@ from conftest import benchmark_modules
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.handlers.budget import TrainingBudget
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.slices import read_splits
+from monai_vqbrain.runs.splits import read_splits
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.stages.reporting.image_sets import ImageSet
 

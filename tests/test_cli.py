@@ -110,7 +110,7 @@ def test_the_unexpected_shows_its_traceback_only_when_asked(
         cli.main()
 
 
-def test_an_interrupt_says_how_to_go_on(
+def test_an_interrupt_says_what_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
@@ -118,7 +118,9 @@ def test_an_interrupt_says_how_to_go_on(
 
     monkeypatch.setattr("monai_vqbrain.stages.encode.encode", interrupt)
     assert call("encode", "RUN", monkeypatch=monkeypatch) == 1
-    assert "continue a training with --resume" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "interrupted; what was finished is kept" in told
+    assert "--resume" not in told  # that is said where there is something to resume
 
 
 def test_what_a_bundle_did_not_foresee_names_debug_too(

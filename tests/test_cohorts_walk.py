@@ -44,6 +44,11 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     ]
 
 
+def test_the_splits_of_a_run_are_no_table_of_the_source(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii", "splits.tsv", "run/splits.tsv", "run/2-slices/slices.tsv")
+    assert names(tmp_path) == ["a.nii", "splits.tsv"]
+
+
 def lock(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Root may read everything, so permissions are played."""
     inside = os.scandir

@@ -28,7 +28,7 @@ from monai_vqbrain.runs.participants import RunParticipants
 from monai_vqbrain.runs.records import network_settings, slicing_options
 from monai_vqbrain.runs.sample_sets import current_sets, read_samples
 from monai_vqbrain.runs.sampling import sample_size
-from monai_vqbrain.runs.slices import read_splits
+from monai_vqbrain.runs.splits import read_splits
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.runs.training import report_training
@@ -185,7 +185,8 @@ def test_what_is_wrong_is_said(
 
 def test_a_damaged_record_makes_a_stage_again(tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text("{}")
-    assert what_changed(tmp_path, {}, {}) == "provenance.json is damaged"
+    wrong = "provenance.json is damaged or of an earlier version"
+    assert what_changed(tmp_path, {}, {}) == wrong
     with pytest.raises(VQBrainError, match=r"damaged \(made_from is missing\): run its stage"):
         read_provenance(tmp_path)
 

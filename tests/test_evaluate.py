@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_run import FACTOR, SIZE, K, decode, make_run, make_scores
+from made_run import FACTOR, SIZE, K, decode, finish_again, make_run, make_scores
 from PIL import Image
 from skimage.metrics import structural_similarity
 
@@ -210,7 +211,7 @@ def test_evaluate_writes_the_report_folder_and_then_only_what_changed(
     stage.evaluate(run.path)
     assert runs == ["cpu"]
     assert "only the report is rendered again" in capsys.readouterr().out
-    (run.sample_set("default") / "provenance.json").unlink()
+    shutil.rmtree(run.sample_set("default"))
     stage.evaluate(run.path)
     assert len(runs) == 2
     assert "6-samples/default is no longer used" in capsys.readouterr().out
@@ -219,14 +220,14 @@ def test_evaluate_writes_the_report_folder_and_then_only_what_changed(
 def test_codes_of_another_vqvae_are_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path, prior=False)
     (run.vqvae / "model.pt").write_bytes(b"other weights")
+    finish_again(run.vqvae)
     with pytest.raises(VQBrainError, match="encoded by another VQ-VAE.*: run vqbrain encode"):
         stage.evaluate(run.path)
 
 
 def test_a_prior_of_other_codes_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    path = run.prior / "provenance.json"
-    path.write_text(path.read_text().replace('"sha256": "', '"sha256": "0'))
+    finish_again(run.prior, made_from={"4-codes": {"bytes": 1, "sha256": "0"}})
     with pytest.raises(VQBrainError, match="trained on other codes.*: run vqbrain train prior"):
         stage.evaluate(run.path)
 
@@ -243,6 +244,7 @@ def test_samples_of_other_networks_are_left_out(
     run = make_run(tmp_path)
     assert len(main_set(run)[1]) == 5
     (run.prior / "model.pt").write_bytes(b"trained again")
+    finish_again(run.prior)
     assert current_sets(run) == {}
     stage.check_fit(run)
     assert "6-samples/default comes from other networks: left out" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_run import finish_again
 from monai.networks.nets import resnet18
 
 from monai_vqbrain.errors import UsageError
@@ -78,8 +79,8 @@ def test_another_cohort_stands_beside_the_runs_own(
 def test_a_cohort_of_other_slices_is_refused(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(run / "2-slices", other / "2-slices")
-    record = other / "2-slices/provenance.json"
-    record.write_text(record.read_text().replace('"spacing": 6.0', '"spacing": 3.0'))
+    options = json.loads((other / "2-slices/provenance.json").read_text())["options"]
+    finish_again(other / "2-slices", options=options | {"spacing": 3.0})
     with pytest.raises(UsageError, match=r"slices of spacing 3.0, .* of 6.0: prepare it with"):
         evaluate(run, cohort=other)
     with pytest.raises(UsageError, match="2-slices is not in .*nowhere: first run"):

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
-from monai_vqbrain.files import building, partial, publish, sha256, writing
+from monai_vqbrain.files import (
+    building,
+    finish_publication,
+    flush,
+    partial,
+    publish,
+    sha256,
+    writing,
+)
+from monai_vqbrain.provenance import read_provenance, write_provenance
 
 
 def names(folder: Path) -> list[str]:
@@ -94,6 +107,95 @@ def test_what_an_earlier_publication_left_is_cleared(tmp_path: Path) -> None:
     publish(folder)
     assert names(tmp_path) == ["3-vqvae"]
     assert names(folder) == ["3-vqvae.partial"]
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """The name of each file that was flushed, and the names beside it at that time."""
+    calls: list[tuple[str, list[str]]] = []
+
+    def record(path: Path) -> None:
+        calls.append((path.name, names(path.parent)))
+        flush(path)
+
+    monkeypatch.setattr("monai_vqbrain.files.flush", record)
+    return calls
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, flushed: list[tuple[str, list[str]]]
+) -> None:
+    with writing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("a")
+    assert flushed[0] == (temporary.name, [temporary.name])
+    assert flushed[1][0] == tmp_path.name  # then the new name itself
+
+
+def test_all_files_of_a_folder_are_on_disk_before_it_has_its_name(
+    tmp_path: Path, flushed: list[tuple[str, list[str]]]
+) -> None:
+    with building(tmp_path / "4-codes") as work:
+        (work / "stacks").mkdir()
+        (work / "stacks" / "a.nii").touch()
+    before = [name for name, beside in flushed if "4-codes" not in beside]
+    assert set(before) >= {"a.nii", "stacks", ".4-codes.partial"}
+    assert flushed[-1][0] == tmp_path.name
+
+
+class Killed(BaseException):
+    """Ends the process for these tests."""
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_kill_while_publishing_loses_neither_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Killed before each of the six renames and removals in turn."""
+    folder = tmp_path / "2-slices"
+    for made in (folder, partial(folder)):
+        made.mkdir()
+    (folder / "earlier").touch()
+    (partial(folder) / "later").touch()
+    calls = 0
+
+    def killed_at(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == moment + 1:
+                raise Killed
+            return function(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed_at(Path.replace))
+        patch.setattr(shutil, "rmtree", killed_at(shutil.rmtree))
+        with suppress(Killed):
+            publish(folder)
+    finish_publication(folder)
+    unpublished = moment < 2  # the folder was not called finished yet
+    assert names(folder) == (["earlier"] if unpublished else ["later"])
+    assert names(tmp_path) == (["2-slices", "2-slices.partial"] if unpublished else ["2-slices"])
+
+
+def test_what_an_earlier_version_left_between_two_renames_is_found(tmp_path: Path) -> None:
+    (tmp_path / ".2-slices.old").mkdir()
+    write_provenance(tmp_path / ".2-slices.old", {}, {"seed": 1}, 0.0)
+    record = read_provenance(tmp_path / "2-slices")
+    assert record is not None
+    assert record["options"] == {"seed": 1}
+    assert names(tmp_path) == ["2-slices"]
+
+
+def test_a_publication_under_way_is_left_to_its_process(tmp_path: Path) -> None:
+    folder = tmp_path / "2-slices"
+    (tmp_path / ".2-slices.new").mkdir()
+    with FileLock(tmp_path / ".2-slices.lock", thread_local=False):
+        finish_publication(folder)
+        assert names(tmp_path) == [".2-slices.new"]
+    finish_publication(folder)
+    assert names(tmp_path) == ["2-slices"]
 
 
 def test_sha256_is_hashlibs(tmp_path: Path) -> None:

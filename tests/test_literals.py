@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from fire.parser import DefaultParseValue
+from made_run import finish_again
 from monai.bundle import ConfigParser
 
 from monai_vqbrain.errors import VQBrainError
@@ -62,6 +63,7 @@ def test_a_diagnosis_that_looks_like_code_is_sampled_and_not_run(
     for name in ("config.json", "conditions.json"):  # as if a participants.tsv had said so
         path = run / "5-prior" / name
         path.write_text(path.read_text().replace('"CN"', json.dumps(code)))
+    finish_again(run / "5-prior")
     draw_samples(run, SampleOptions(number=1, condition={"diagnosis": code}))
     assert not (tmp_path / "ran").exists()
     table = pd.read_csv(run / "6-samples" / "default" / "samples.tsv", sep="\t")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import tiny_prior, tiny_vqvae
 from ignite.engine import Events
+from made_run import finish_again
 from monai.engines import SupervisedTrainer
 from PIL import Image
 from safetensors import safe_open
@@ -38,6 +39,13 @@ from monai_vqbrain.stages.train import train
 
 def copy_of(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def prepare_differently(run: Path) -> None:
+    """Replace the slices by others, as `prepare` with other images would."""
+    table = run / "2-slices/slices.tsv"
+    table.write_text(table.read_text().replace("zero-background", "derivative"))
+    finish_again(table.parent)
 
 
 def test_training_leaves_what_later_stages_need(trained_run: Path) -> None:
@@ -208,22 +216,22 @@ def kill_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "options", "words"),
+    ("changed", "options", "words"),
     [
-        (None, {"seed": 1}, "seed has changed since the interrupted training began"),
+        (False, {"seed": 1}, "seed has changed since the interrupted training began"),
         (
-            None,
+            False,
             {"overrides": {**tiny_vqvae().overrides, "optimizer#lr": 0.1}},
             "what was set \\(overrides\\) has changed since the interrupted training began",
         ),
-        ("2-slices/provenance.json", {}, "what it is trained on has changed since the interrupted"),
+        (True, {}, "what it is trained on has changed since the interrupted"),
     ],
 )
 def test_another_training_is_not_resumed(
     prepared_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    spoil: str | None,
+    changed: bool,
     options: dict[str, Any],
     words: str,
 ) -> None:
@@ -232,16 +240,15 @@ def test_another_training_is_not_resumed(
     with pytest.raises(KeyboardInterrupt):
         train(run, "vqvae", tiny_vqvae())
     monkeypatch.undo()
-    if spoil:
-        (run / spoil).write_text((run / spoil).read_text() + "\n")
+    if changed:
+        prepare_differently(run)
     with pytest.raises(VQBrainError, match=words):
         train(run, "vqvae", tiny_vqvae(resume=True, **options))
 
 
 def test_other_slices_make_the_networks_stale(trained_run: Path, tmp_path: Path) -> None:
     run = copy_of(trained_run, tmp_path)
-    record = run / "2-slices/provenance.json"
-    record.write_text(record.read_text() + "\n")
+    prepare_differently(run)
     words = "3-vqvae was trained on other slices than 2-slices holds: run vqbrain train vqvae"
     for stage in (encode, evaluate, lambda r: draw_samples(r, SampleOptions(number=6))):
         with pytest.raises(VQBrainError, match=words):
@@ -264,8 +271,7 @@ def test_a_device_that_is_not_there_is_named(prepared_run: Path, tmp_path: Path)
 
 def test_a_demo_leaves_real_data_alone(prepared_run: Path, tmp_path: Path) -> None:
     run = copy_of(prepared_run, tmp_path)
-    record = run / "2-slices/provenance.json"
-    record.write_text(record.read_text().replace('"simulated": true', '"simulated": false'))
+    finish_again(run / "2-slices", simulated=False)
     with pytest.raises(UsageError, match="holds a run on real data: give the demo a folder of its"):
         demo(run)
 
@@ -349,8 +355,7 @@ def test_sampling_options_out_of_range(
 
 def test_another_split_makes_samples_and_prior_stale(trained_run: Path, tmp_path: Path) -> None:
     run = copy_of(trained_run, tmp_path)
-    record = run / "2-slices/provenance.json"
-    record.write_text(record.read_text() + "\n")
+    prepare_differently(run)
     with pytest.raises(VQBrainError, match="3-vqvae was trained on other slices"):
         draw_samples(run, SampleOptions(number=5))
     with pytest.raises(VQBrainError, match="3-vqvae was trained on other slices"):

@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.datalist import make_datalist
-from monai_vqbrain.runs.folder import SLICE_COLUMNS
+from monai_vqbrain.runs.folder import SLICE_COLUMNS, RunFolder
 from monai_vqbrain.runs.slices import slice_rows
 from monai_vqbrain.stages.prepare import prepare_slices
 from monai_vqbrain.stages.slicing.brain import find_brain
@@ -224,6 +224,92 @@ def test_people_added_later_move_nobody(tmp_path: Path) -> None:
     before, after = (t.set_index("participant_id")["split"] for t in (first, second))
     assert len(after) == 9
     assert (after[before.index] == before).all()
+
+
+def splits_of(folder: Path) -> dict[str, str]:
+    return dict(table(folder, "participants")[["participant_id", "split"]].to_numpy())
+
+
+LEFT_OUT = ("sub-02", "sub-05", "sub-08")
+
+
+@pytest.mark.parametrize("way", ["excluded", "gone", "torn"])
+def test_a_participant_left_out_once_comes_back_to_its_split(tmp_path: Path, way: str) -> None:
+    source = dataset(tmp_path / "bids", 10)
+    before = splits_of(prepare_slices(source, tmp_path / "run", SMALL))
+    for name in LEFT_OUT:
+        if way == "gone":
+            shutil.rmtree(source / name)
+        elif way == "torn":
+            (source / name / "anat" / f"{name}_T1w.nii.gz").write_bytes(b"torn")
+    options = replace(SMALL, exclude=LEFT_OUT if way == "excluded" else ())
+    dataset(tmp_path / "more", 16)
+    for new in sorted((tmp_path / "more").glob("sub-1*")):
+        shutil.copytree(new, source / new.name)
+    less = splits_of(prepare_slices(source, tmp_path / "run", options))
+    assert not set(LEFT_OUT) & less.keys()
+    dataset(source, 16)
+    after = splits_of(prepare_slices(source, tmp_path / "run", SMALL))
+    assert before.items() <= after.items()
+    assert less.items() <= after.items()
+
+
+def test_splits_outlast_the_slices_and_another_seed(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "bids", 5)
+    prepare_slices(source, tmp_path / "run", SMALL)
+    dataset(source, 9)
+    before = splits_of(prepare_slices(source, tmp_path / "run", SMALL))
+    prepare_slices(source, tmp_path / "run", replace(SMALL, seed=1))
+    shutil.rmtree(tmp_path / "run" / "2-slices")
+    assert splits_of(prepare_slices(source, tmp_path / "run", SMALL)) == before
+    (tmp_path / "run" / "splits.tsv").unlink()  # those of the present slices are known all the same
+    prepare_slices(source, tmp_path / "run", replace(SMALL, count=2))
+    assert splits_of(tmp_path / "run" / "2-slices") == before
+
+
+def test_a_kill_between_the_renames_moves_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = dataset(tmp_path / "bids", 5)
+    run = RunFolder(tmp_path / "run")
+    before = splits_of(prepare_slices(source, run.path, SMALL))
+    dataset(source, 9)
+    move = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if target == run.slices:
+            raise KeyboardInterrupt
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_slices(source, run.path, SMALL)
+    monkeypatch.undo()
+    assert not run.slices.exists()
+    run.need(run.slices, "prepare SOURCE")  # a later command finds what was finished
+    after = splits_of(run.slices)
+    assert len(after) == 9
+    assert before.items() < after.items()
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        ".2-slices.lock", "2-slices", "splits.tsv",
+    ]  # fmt: skip
+
+
+DAMAGED_SPLITS = {
+    "no split": ("sub-00\tdev\t0", "splits.tsv is damaged: restore it from a copy"),
+    "two splits": ("sub-00\ttest\t0\nsub-00\ttraining\t0", r"in two splits: sub-00"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED_SPLITS)
+def test_damaged_stored_splits_are_refused(source: Path, tmp_path: Path, case: str) -> None:
+    rows, words = DAMAGED_SPLITS[case]
+    (tmp_path / "splits.tsv").write_text(f"participant_id\tsplit\tseed\n{rows}\n")
+    with pytest.raises(VQBrainError, match=words):
+        prepare_slices(source, tmp_path, SMALL)
+    (tmp_path / "splits.tsv").write_text("participant_id\tsplit\nsub-00\ttest\n")
+    with pytest.raises(VQBrainError, match="is damaged: restore it from a copy"):
+        prepare_slices(source, tmp_path, SMALL)
 
 
 def test_nobody_is_in_two_splits(tmp_path: Path) -> None:

@@ -280,6 +280,30 @@ def test_what_was_found_otherwise_before_goes(tmp_path: Path) -> None:
     assert replace(notes, digest="another").read() is None
 
 
+def edit_matrix(notes: NormalisationCache) -> None:
+    record = json.loads(notes.record.read_text())
+    record["place"]["matrix"][0][3] = 5.0
+    notes.record.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        edit_matrix,
+        lambda notes: notes.transform.unlink(),
+        lambda notes: notes.transform.write_text("#Insight Transform File V1.0\n"),
+        lambda notes: shutil.copy(notes.transform, notes.field),
+    ],
+)
+def test_what_was_changed_since_is_found_again(tmp_path: Path, spoil: Any) -> None:
+    notes = NormalisationCache(tmp_path, "sub-1", "digest")
+    field = Blocks(np.zeros((4, 4, 4), dtype=np.float32), np.eye(4))
+    notes.write(NormalisationResult(place=Registration(np.eye(4), 0.5), bias=field))
+    assert notes.read() is not None
+    spoil(notes)
+    assert notes.read() is None
+
+
 def test_bias_is_corrected_and_its_field_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

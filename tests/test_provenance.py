@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
+from monai_vqbrain.provenance import (
+    code_hash,
+    describe,
+    read_provenance,
+    what_changed,
+    write_provenance,
+)
 
 OPTIONS = {"seed": 0, "size": (64, 64), "minutes": None}
 
@@ -23,20 +30,29 @@ def inputs(folder: Path) -> dict[str, Path]:
 
 def finished(folder: Path) -> dict[str, Path]:
     files = inputs(folder)
-    write_provenance(folder, describe(files), OPTIONS, seconds=1.234, device="cpu")
+    write_provenance(stage(folder), describe(files), OPTIONS, seconds=1.234, device="cpu")
     return files
 
 
+def stage(folder: Path) -> Path:
+    (folder / "stage").mkdir(exist_ok=True)
+    (folder / "stage" / "model.pt").write_text("weights")
+    return folder / "stage"
+
+
 def test_a_record_says_from_what_with_what_and_when(tmp_path: Path) -> None:
-    assert read_provenance(tmp_path) is None
+    assert read_provenance(stage(tmp_path)) is None
     finished(tmp_path)
-    record = read_provenance(tmp_path)
+    record = read_provenance(stage(tmp_path))
     assert record is not None
     assert record["made_from"]["4-codes"] == {
         "bytes": 5,
         "sha256": hashlib.sha256(b"codes").hexdigest(),
     }
     assert record["versions"]["torch"] == version("torch")
+    assert record["code"]["sha256"] == code_hash("**/*.py")
+    if record["code"]["commit"] is not None:  # it is run in a clone
+        assert re.fullmatch("[0-9a-f]{40}", record["code"]["commit"])
     assert (record["seconds"], record["device"]) == (1.23, "cpu")
     assert record["options"] == {"seed": 0, "size": [64, 64], "minutes": None}
     assert datetime.fromisoformat(record["finished"]).tzinfo is not None
@@ -45,7 +61,7 @@ def test_a_record_says_from_what_with_what_and_when(tmp_path: Path) -> None:
 
 def test_nothing_changed(tmp_path: Path) -> None:
     files = finished(tmp_path)
-    assert what_changed(tmp_path, describe(files), OPTIONS) is None
+    assert what_changed(stage(tmp_path), describe(files), OPTIONS) is None
     assert describe(files)["2-slices"]["bytes"] == 6
 
 
@@ -71,10 +87,10 @@ def test_what_changed_is_named(
     files = finished(tmp_path)
     files["4-codes"].write_text(content)
     now = {name: path for name, path in files.items() if name not in drop}
-    assert what_changed(tmp_path, describe(now), OPTIONS | options) == why
+    assert what_changed(stage(tmp_path), describe(now), OPTIONS | options) == why
 
 
 def test_a_file_that_has_come_is_new(tmp_path: Path) -> None:
     files = finished(tmp_path)
     more = {**files, "6-samples": files["4-codes"]}
-    assert what_changed(tmp_path, describe(more), OPTIONS) == "6-samples is new"
+    assert what_changed(stage(tmp_path), describe(more), OPTIONS) == "6-samples is new"

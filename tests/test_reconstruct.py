@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_run import finish_again
 from nibabel.affines import apply_affine
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -27,6 +28,7 @@ from monai_vqbrain.errors import UnusableImageError, UsageError, VQBrainError
 from monai_vqbrain.networks import BrainVQVAE
 from monai_vqbrain.provenance import describe, write_provenance
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.freshness import training_inputs
 from monai_vqbrain.runs.participants import RunParticipants
 from monai_vqbrain.stages.images.batch import read_input_image, result_names
 from monai_vqbrain.stages.images.input_volume import (
@@ -430,7 +432,7 @@ def _run(prepared_run: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFol
     definition = {"_target_": "BrainVQVAE", **network.settings}
     (run.vqvae / "config.json").write_text(json.dumps({"network_def": definition}))
     torch.save(network.state_dict(), run.vqvae / "model.pt")
-    made_from = describe({"2-slices": run.slices / "provenance.json"})
+    made_from = training_inputs(run.path, "vqvae")
     write_provenance(run.vqvae, made_from, {"seed": 0}, seconds=0.0)
     return run
 
@@ -593,8 +595,9 @@ def test_a_run_that_is_not_ready_is_refused(run: RunFolder, tmp_path: Path) -> N
     with pytest.raises(UsageError, match="2-slices is not in .* first run: vqbrain prepare SOURCE"):
         reconstruct(tmp_path, [tmp_path / "x.nii"])
     shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("reconstructions"))
-    record = tmp_path / "run" / "2-slices" / "provenance.json"
-    record.write_text(record.read_text() + " ")
+    table = tmp_path / "run" / "2-slices" / "slices.tsv"
+    table.write_text(table.read_text().replace("test", "training"))
+    finish_again(table.parent)
     with pytest.raises(VQBrainError, match="3-vqvae was trained on other slices"):
         reconstruct(tmp_path / "run", [tmp_path / "x.nii"])
 

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_metrics import cohort, groups, mean, sample_metrics
-from made_run import decode, finish, make_run, make_scores
+from made_run import decode, finish, finish_again, make_run, make_scores
 from PIL import Image
 
+from monai_vqbrain.contents import seal
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.stages import report as stage
@@ -57,6 +58,7 @@ def add_everything(run: RunFolder) -> None:
     path.write_text(json.dumps(metrics | sample_metrics() | sets | {"cohort": cohort()}))
     for name in ("panel", "worst", "closest"):
         shutil.copy(run.report / "nearest.png", run.report / f"{name}.png")
+    finish_again(run.report)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +217,7 @@ def test_large_pictures_are_reduced(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1536, 4096), dtype=np.uint8)
     for name in ("panel", "worst", "closest", "nearest"):
         Image.fromarray(noise).save(run.report / f"{name}.png")
+    finish_again(run.report)
     assert report(run.path).stat().st_size < 5 * 1024 * 1024
 
 
@@ -236,7 +239,7 @@ def test_ids_in_a_command_are_replaced_too(tmp_path: Path) -> None:
     run = evaluated(tmp_path, samples=False)
     path = run.slices / "provenance.json"
     record = json.loads(path.read_text()) | {"command": "vqbrain prepare /data/sub-secret03 R"}
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(seal({n: v for n, v in record.items() if n != "seal"})))
     assert "vqbrain prepare /data/P03 R" in report(run.path).read_text()
     assert "vqbrain prepare /data/sub-secret03 R" in report(run.path, show_ids=True).read_text()
 
@@ -297,6 +300,7 @@ def test_text_from_tables_is_escaped(tmp_path: Path) -> None:
     run = evaluated(tmp_path, samples=False)
     path = run.slices / "slices.tsv"
     path.write_text(path.read_text().replace("\tAD\t", "\t<b>AD</b>\t"))
+    finish_again(run.slices)
     assert "&lt;b&gt;AD&lt;/b&gt;" in report(run.path).read_text()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_run import SLICES, K, make_run
+from made_run import SLICES, K, finish_again, make_run
 from safetensors import safe_open
 
 from monai_vqbrain.errors import UsageError, VQBrainError
@@ -173,6 +173,11 @@ def test_models_that_belong_together_pass(run: RunFolder) -> None:
     freshness.check_models(run)
 
 
+def train_again(run: RunFolder) -> None:
+    (run.vqvae / "model.pt").write_bytes(b"other")
+    finish_again(run.vqvae)
+
+
 def drop(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -183,7 +188,7 @@ def drop(path: Path) -> None:
         (lambda run: drop(run.codes), "codes.safetensors is not there: first run vqbrain encode"),
         (lambda run: drop(run.prior), "holds no trained prior: run vqbrain train prior"),
         (
-            lambda run: (run.vqvae / "model.pt").write_bytes(b"other"),
+            train_again,
             "4-codes was encoded by another VQ-VAE than 3-vqvae holds: run vqbrain encode",
         ),
     ],
@@ -197,15 +202,14 @@ def test_models_that_do_not_belong_together_are_refused(
 
 
 def test_a_prior_of_other_codes_is_refused(run: RunFolder) -> None:
-    path = run.prior / "provenance.json"
-    path.write_text(path.read_text().replace('"sha256": "', '"sha256": "0'))
+    finish_again(run.prior, made_from={"4-codes": {"bytes": 1, "sha256": "0"}})
     words = "5-prior was trained on other codes than 4-codes holds: run vqbrain train prior"
     with pytest.raises(VQBrainError, match=words):
         freshness.check_models(run)
 
 
 def test_codes_of_another_vqvae_are_not_trained_on(run: RunFolder) -> None:
-    (run.vqvae / "model.pt").write_bytes(b"other")
+    train_again(run)
     words = r"4-codes was encoded by another VQ-VAE than 3-vqvae holds: run vqbrain encode"
     with pytest.raises(VQBrainError, match=words):
         stage.code_items(run.path, "training")
@@ -230,6 +234,7 @@ def test_categories_stay_as_they_are_written(run: RunFolder, labels: tuple[str, 
     table = pd.read_csv(run.codes / "codes.tsv", sep="\t", keep_default_na=False)
     written = table["diagnosis"].replace({"AD": labels[0], "CN": labels[1]})
     table.assign(diagnosis=written).to_csv(run.codes / "codes.tsv", sep="\t", index=False)
+    finish_again(run.codes)
     known = conditions.prior_conditions(run.path, "diagnosis")
     assert known["diagnosis"] == sorted(labels)
     items = stage.code_items(run.path, "training", None, known)

@@ -83,6 +83,13 @@ def test_who_was_taken_away_keeps_the_place_and_counts() -> None:
     assert assign_splits(crowd(5), previous=first) == first
 
 
+def test_another_cohort_beside_those_of_before_has_every_split() -> None:
+    before = assign_splits(crowd(3))
+    now = crowd(3, seed=1)
+    splits = assign_splits(now, previous=before)
+    assert {splits[person.participant_id] for person in now} == set(SPLITS)
+
+
 def test_the_same_participant_twice_is_refused() -> None:
     with pytest.raises(VQBrainError, match="the same participant comes twice: sub-1"):
         assign_splits([Person("sub-1"), Person("sub-2"), Person("sub-1")])

@@ -14,7 +14,7 @@ from monai_vqbrain.engines import VQVAETrainer
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.handlers import EngineCallbacks
 from monai_vqbrain.networks import BrainVQVAE
-from monai_vqbrain.provenance import read_provenance
+from monai_vqbrain.provenance import describe, read_provenance
 from monai_vqbrain.runs.training_record import TrainingRecord
 
 
@@ -25,7 +25,8 @@ def recorded(folder: Path, source: Path, weights: bool = True) -> VQVAETrainer:
     work.mkdir(parents=True)
     if weights:
         (work / "model.pt").touch()
-    record = TrainingRecord(folder, work, network, {"2-slices": source}, {"seed": 3, "epochs": 1})
+    made_from = describe({"2-slices": source})
+    record = TrainingRecord(folder, work, network, made_from, {"seed": 3, "epochs": 1})
     return VQVAETrainer(
         device="cpu",
         max_epochs=1,
@@ -102,7 +103,11 @@ def test_another_training_is_not_resumed(
         source.write_text(arguments["source"])
         network = BrainVQVAE(factor=2, width=arguments["width"], num_codes=4, code_dim=2)
         record = TrainingRecord(
-            tmp_path / "3-vqvae", tmp_path, network, {"2-slices": source}, arguments["options"]
+            tmp_path / "3-vqvae",
+            tmp_path,
+            network,
+            describe({"2-slices": source}),
+            arguments["options"],
         )
         engine.state.epoch = int(engine is resumed)
         if engine is resumed and what:

@@ -26,13 +26,14 @@ def assign_splits(
     The people stand in one line, ordered by baseline diagnosis, sex and decade of age, and within
     these by a hash of seed and participant. Along the line each goes to the split that is
     furthest below its quota (70/15/15), so that every stretch of the line, hence every stratum, is
-    shared out alike and the totals hold. Whoever has a split already keeps it.
+    shared out alike and the totals hold; the last ones go to splits that would be empty. Whoever
+    has a split already keeps it.
 
     Args:
         people: each participant once, as first seen.
         seed: another seed, another order within the strata.
         previous: participant -> split of an earlier call; people in it who are not in `people`
-            still count.
+            still count in the quotas.
         given: participant -> split, where the source has splits of its own. They are kept; but if
             nobody is given to validation, those given to training are shared out to both.
         groups: participants who share an image; each group has one split, of those given to it the
@@ -40,7 +41,8 @@ def assign_splits(
 
     Returns:
         participant -> `training`, `validation` or `test`: `previous` and everybody in `people`.
-        From three people on, no split is empty that the source does not leave so.
+        From three people on, no split is empty that the source does not leave so; beside
+        `previous`, no split is without any of `people`, as far as the new ones suffice.
 
     Raises:
         VQBrainError: somebody comes twice, `previous` has an unknown split, or has a group in two.
@@ -59,11 +61,14 @@ def assign_splits(
     line = [p for p in people if p.participant_id not in assigned.keys() | followers.keys()]
     line.sort(key=lambda person: _place(person, seed))
     counts = Counter(assigned.values())
+    filled = {assigned[p.participant_id] for p in people if p.participant_id in assigned}
     for done, person in enumerate(line):
         among = ("training", "validation") if person.participant_id in shared else SPLITS
-        split = _next_split(counts, len(line) - done, among)
+        empty = [split for split in among if split not in filled]
+        split = _next_split(counts, empty if len(line) - done <= len(empty) else among)
         assigned[person.participant_id] = split
         counts[split] += 1
+        filled.add(split)
     return assigned | {follower: assigned[first] for follower, first in followers.items()}
 
 
@@ -118,15 +123,14 @@ def _place(person: Person, seed: int) -> tuple[str, str, int, str]:
     return person.diagnosis, person.sex, decade, digest
 
 
-def _next_split(counts: Mapping[str, int], left: int, among: Sequence[str]) -> str:
-    """The split furthest below its quota; an empty one when there are only as many people left."""
-    empty = [split for split in among if not counts.get(split)]
+def _next_split(counts: Mapping[str, int], among: Sequence[str]) -> str:
+    """The split of these that is furthest below its quota."""
     total = sum(counts.values()) + 1
 
     def shortage(split: str) -> int:
         return QUOTAS[split] * total - 100 * counts.get(split, 0)  # whole numbers: ties are exact
 
-    return max(empty if left <= len(empty) else among, key=shortage)  # ties: the first
+    return max(among, key=shortage)  # ties: the first
 
 
 def _check(people: Sequence[Person], previous: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ NOWHERE = "a symbolic link that leads nowhere"
 STAGES = {
     "0-phantom", "1-volumes", "2-slices", "3-vqvae", "4-codes", "5-prior", "6-samples", "7-report",
 }  # fmt: skip
+SPLITS = "splits.tsv"  # of a run, beside its stages
 RESULT = "holds results of vqbrain, which are no source"
 
 
@@ -54,7 +55,8 @@ class _Walk:
             return
         here = above | {folder.resolve()}
         for entry in found:
-            if entry.name[0] != "." and entry not in stages:
+            of_a_run = entry in stages or (stages and entry.name == SPLITS)
+            if entry.name[0] != "." and not of_a_run:
                 self._add(folder / entry.name, entry, here)
 
     def _add(self, path: Path, entry: os.DirEntry[str], here: frozenset[Path]) -> None:

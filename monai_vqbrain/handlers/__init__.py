@@ -10,6 +10,7 @@ from monai_vqbrain.handlers.late_parts import LateParts
 from monai_vqbrain.handlers.metrics_table import MetricsTable, loss_values
 from monai_vqbrain.handlers.outputs import CodeBits, CollectCodes, ImagePanel, SliceScores
 from monai_vqbrain.handlers.samples import SampleFiles
+from monai_vqbrain.handlers.signals import StopOnSignal
 from monai_vqbrain.handlers.ssim import BrainPSNR, BrainSSIM, ParticipantMean, WholeSSIM
 from monai_vqbrain.handlers.track import MLflowRun
 
@@ -32,6 +33,7 @@ __all__ = [
     "SampleFiles",
     "SeedEpochs",
     "SliceScores",
+    "StopOnSignal",
     "StopWithoutProgress",
     "TrainDiscriminator",
     "TrainingBudget",

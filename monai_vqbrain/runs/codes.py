@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from monai_vqbrain.cohorts import check_splits
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import partial, writing
 from monai_vqbrain.networks.conditions import Known, condition_row
-from monai_vqbrain.provenance import Described, describe
+from monai_vqbrain.provenance import Described
 from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.conditions import conditions_of_row, stored_views
 from monai_vqbrain.runs.datalist import check_datalist
@@ -32,11 +33,11 @@ from monai_vqbrain.tables import SLICE_KEYS, read_text_table, write_table
 DEFAULT_SHAPE = (512, 32, 32)  # K, h, w: of the default VQ-VAE on 128x128 slices
 
 
-def begin_codes(run_dir: Path | str) -> dict[str, dict[str, Any]]:
+def begin_codes(run_dir: Path | str) -> Described:
     """Open the partial folder of the codes: the first step of the bundle's `run`.
 
     Returns:
-        Size and hash of each file that the codes depend on, taken before encoding.
+        Size and hash of what the codes depend on, taken before encoding.
 
     Raises:
         VQBrainError: if the VQ-VAE was trained on other slices, or another process is encoding.
@@ -45,7 +46,7 @@ def begin_codes(run_dir: Path | str) -> dict[str, dict[str, Any]]:
     check_vqvae(run)
     check_datalist(run.slices)
     open_stage(run.codes)
-    return describe(code_inputs(run))
+    return code_inputs(run)
 
 
 def write_codes(
@@ -141,12 +142,14 @@ def code_items(
         the codes, -1 if there is no previous slice.
 
     Raises:
-        VQBrainError: if nothing is encoded, or the VQ-VAE has changed since encoding.
+        VQBrainError: if nothing is encoded, the VQ-VAE has changed since encoding, or a
+            participant is in two splits.
     """
     run = RunFolder(run_dir)
     check_codes(run)
     read_rows(run.codes / "codes.tsv")  # to check it
     table = read_text_table(run.codes / "codes.tsv")
+    check_splits(zip(table["participant_id"], table["split"], strict=True))
     rows = thin_out(list(table.index[table["split"] == split]), most)
     if not rows:
         raise VQBrainError(f"{run.codes} has no {split} codes: prepare at least three participants")

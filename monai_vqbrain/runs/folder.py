@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from monai_vqbrain.errors import UsageError
+from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.provenance import NOT_MADE, damage
 
 SLICE_COLUMNS = (
     "participant_id", "session_id", "axis", "index", "position_mm", "position_rel",
@@ -15,7 +16,7 @@ MIN_BRAIN_FRACTION = 0.05  # of a slice's frame; slices below are neither traine
 
 
 class RunFolder:
-    """The folders of a run, in pipeline order.
+    """The folders of a run, in pipeline order, and the table of everybody's split.
 
     Args:
         path: the run folder; it need not exist.
@@ -23,6 +24,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.splits = self.path / "splits.tsv"
         self.volumes = self.path / "1-volumes"
         self.slices = self.path / "2-slices"
         self.vqvae = self.path / "3-vqvae"
@@ -40,8 +42,22 @@ class RunFolder:
         return f"vqbrain {words} {shlex.quote(str(self.path))}"
 
     def need(self, folder: Path, command: str) -> None:
-        """Raise UsageError, naming the command to run first, unless `folder` is finished."""
-        if not (folder / "provenance.json").is_file():
+        """Refuse to use a stage's folder that is not as its command made it.
+
+        Args:
+            folder: the folder.
+            command: the command that makes it, such as "encode".
+
+        Raises:
+            UsageError: if it is not finished.
+            VQBrainError: if a file of it is missing or has changed.
+        """
+        wrong = damage(folder)
+        if wrong == NOT_MADE:
             raise UsageError(
                 f"{folder.name} is not in {self.path}: first run: {self.command(command)}"
+            )
+        if wrong is not None:
+            raise VQBrainError(
+                f"{folder.name} is not as it was made: {wrong}: run {self.command(command)}"
             )

@@ -16,6 +16,7 @@ from monai_vqbrain.provenance import write_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import scan_inputs
 from monai_vqbrain.runs.slices import participants_digest, write_problems, write_slice_tables
+from monai_vqbrain.runs.slicing_code import PACKAGES, extraction, slicing_code
 from monai_vqbrain.runs.stacks import write_scan_stack
 from monai_vqbrain.transforms import ExtractSlices
 from monai_vqbrain.transforms.brain_extraction import brain_methods, is_installed
@@ -47,12 +48,11 @@ def slice_phantom(run: RunFolder, participants: int = PARTICIPANTS) -> None:
     with building(run.slices) as work:
         scans = progress(cohort.scans, "slicing volumes", len(cohort.scans))
         sliced = [(scan, _slice_scan(scan, extract, work)) for scan in scans]
-        rows = write_slice_tables(cohort, sliced, OPTIONS["seed"], work)
+        rows = write_slice_tables(cohort, sliced, OPTIONS["seed"], run, work)
         write_problems(cohort.problems, work / "problems.tsv")
-        options = OPTIONS | {
-            "participants": participants_digest(cohort),
-            "brain": list(brain_methods("auto", is_installed())),
-        }
+        brain = brain_methods("auto", is_installed())
+        facts = {"participants": participants_digest(cohort), "brain": list(brain)}
+        options = OPTIONS | facts | slicing_code((*PACKAGES, *extraction(brain)))
         counts = {"volumes": len(sliced), "slices": len(rows)}
         about = {"layout": cohort.layout, "simulated": True, "given_splits": False, "notes": []}
         about["mask_sources"] = {"zero-background": len(sliced)}

@@ -19,9 +19,10 @@ SET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def sample_sets(run: RunFolder) -> list[str]:
-    """The names of a run's finished sets of samples: the default set, then the others by name."""
-    finished = (path.parent.name for path in run.samples.glob("*/provenance.json"))
-    names = (name for name in finished if SET_NAME.fullmatch(name))  # not NAME.partial
+    """The names of a run's sets of samples: the default set, then the others by name."""
+    marks = ("provenance.json", "samples.tsv")  # either may have been lost
+    found = {path.parent.name for mark in marks for path in run.samples.glob(f"*/{mark}")}
+    names = (name for name in found if SET_NAME.fullmatch(name))  # not NAME.partial
     return sorted(names, key=lambda name: (name != DEFAULT_SET, name))
 
 

@@ -14,7 +14,7 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import sha256
 from monai_vqbrain.inferers.joint_conditions import ANY, Conditions
 from monai_vqbrain.networks.conditions import Known, condition_row
-from monai_vqbrain.provenance import Described, describe
+from monai_vqbrain.provenance import Described
 from monai_vqbrain.runs.conditions import position_condition, read_joint
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
@@ -25,7 +25,7 @@ from monai_vqbrain.runs.tables import in_split, read_rows
 from monai_vqbrain.runs.views import PLAIN_VIEW
 
 
-def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> Described:
     """Open the partial folder of the samples: the first step of the bundle's `run`.
 
     Args:
@@ -41,7 +41,7 @@ def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, 
     run = RunFolder(run_dir)
     check_models(run)
     open_stage(run.sample_set(options["name"]))
-    return describe(sample_inputs(run, options))
+    return sample_inputs(run, options)
 
 
 def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, Any]:

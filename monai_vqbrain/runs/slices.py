@@ -13,8 +13,9 @@ import pandas as pd
 from monai_vqbrain.cohorts import Cohort, Person, Problem, Scan, assign_splits
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.runs.datalist import make_datalist
-from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, SLICE_COLUMNS
-from monai_vqbrain.tables import read_table, write_table
+from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, SLICE_COLUMNS, RunFolder
+from monai_vqbrain.runs.splits import store_splits, stored_splits
+from monai_vqbrain.tables import write_table
 
 ScanRows = tuple[Scan, Sequence[Mapping[str, Any]]]  # a scan and one row per slice
 
@@ -23,8 +24,8 @@ def write_slice_tables(
     cohort: Cohort,
     scans: Sequence[ScanRows],
     seed: int,
+    run: RunFolder,
     folder: Path,
-    previous: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Split the participants; write slices.tsv, participants.tsv and datalist.json.
 
@@ -32,8 +33,8 @@ def write_slice_tables(
         cohort: all participants; those without slices are left out.
         scans: the scans that have slices, with one row per slice.
         seed: seed of the split.
-        folder: `2-slices`.
-        previous: participant -> split, for participants that were assigned to one earlier.
+        run: the run, in which the splits are stored: an assigned participant never changes it.
+        folder: where to write the tables, to become `2-slices` of the run.
 
     Returns:
         The rows of slices.tsv.
@@ -45,8 +46,8 @@ def write_slice_tables(
     with_slices = {scan.participant_id for scan, _ in scans}
     participants = [p for p in cohort.people() if p.participant_id in with_slices]
     given = cohort.given_splits()
-    splits = assign_splits(participants, seed, previous or {}, given, cohort.groups)
-    if "training" not in splits.values():
+    splits = assign_splits(participants, seed, stored_splits(run, seed), given, cohort.groups)
+    if "training" not in {splits[participant.participant_id] for participant in participants}:
         raise VQBrainError(
             "no participant is left in the training split, and participants never change their "
             "split: use another seed, or another run folder"
@@ -62,6 +63,7 @@ def write_slice_tables(
     (folder / "datalist.json").write_text(json.dumps(datalist, indent=1) + "\n")
     write_slices(rows, folder / "slices.tsv")
     write_participants(participants, splits, folder / "participants.tsv")
+    store_splits(run, splits, seed)
     return rows
 
 
@@ -101,19 +103,6 @@ def write_participants(
     ]
     columns = ["participant_id", "split", "diagnosis", "sex", "age"]
     write_table(pd.DataFrame(rows, columns=columns), path)
-
-
-def read_splits(path: Path) -> dict[str, str]:
-    """Participant -> split, from an earlier participants.tsv; empty if there is none."""
-    if not path.is_file():
-        return {}
-    table = read_table(path)
-    if not {"participant_id", "split"} <= set(table.columns) or table["split"].isna().any():
-        raise VQBrainError(
-            f"{path} does not say which split each participant is in: restore it, or use another "
-            "run folder"
-        )
-    return dict(zip(table["participant_id"], table["split"], strict=True))
 
 
 def write_problems(problems: Iterable[Problem], path: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.datalist import check_datalist
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.freshness import check_codes
 from monai_vqbrain.runs.phantom import slice_phantom
 from monai_vqbrain.runs.stage_folder import open_stage
 from monai_vqbrain.tables import read_table
@@ -32,20 +34,25 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
         resume: continue the interrupted training.
 
     Raises:
-        VQBrainError: if another process is training this network, or slices or codes are missing.
+        UsageError: if the slices are not finished.
+        VQBrainError: if another process is training this network, slices or codes are missing, or a
+            file of an earlier stage has changed.
     """
     run = RunFolder(run_dir)
-    if network == "vqvae" and not (run.slices / "provenance.json").is_file():
-        if str(run_dir) != DEFAULT_RUN:
-            raise VQBrainError(
-                f"{run.slices} is not there: first run {run.command('prepare SOURCE')} (MONAI "
-                "writes :: for # in paths: give those with a # to the vqbrain commands)"
-            )
-        slice_phantom(run)
     if network == "vqvae":
+        if read_provenance(run.slices) is None and not run.slices.exists():
+            if str(run_dir) != DEFAULT_RUN:
+                raise VQBrainError(
+                    f"{run.slices} is not there: first run {run.command('prepare SOURCE')} (MONAI "
+                    "writes :: for # in paths: give those with a # to the vqbrain commands)"
+                )
+            slice_phantom(run)
+        run.need(run.slices, "prepare SOURCE")
         check_datalist(run.slices)
-    if network == "prior" and not (run.codes / "provenance.json").is_file():
-        raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
+    else:
+        if read_provenance(run.codes) is None:
+            raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
+        check_codes(run)
     open_stage(run.vqvae if network == "vqvae" else run.prior, resume)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
-from monai_vqbrain.provenance import describe
+from monai_vqbrain.provenance import Described
 from monai_vqbrain.runs.stage_folder import finish_stage
 
 
@@ -27,7 +27,7 @@ class TrainingRecord:
         folder: the stage's final folder.
         work: the partial folder, which the training fills.
         network: its class and settings go into config.json, from which later stages rebuild it.
-        made_from: name -> file that the training depends on.
+        made_from: size and hash of what the training depends on, by name.
         options: the options of the training, JSON values.
         files: name -> content, JSON values, of further files that belong to the network.
     """
@@ -37,14 +37,14 @@ class TrainingRecord:
         folder: Path | str,
         work: Path | str,
         network: nn.Module,
-        made_from: Mapping[str, Path | str],
+        made_from: Described,
         options: Mapping[str, Any],
         files: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.work = Path(work)
         self.network = network
-        self.made_from = {name: Path(path) for name, path in made_from.items()}
+        self.made_from = {name: dict(entry) for name, entry in made_from.items()}
         self.options = dict(options)
         self.files = dict(files or {})
 
@@ -56,8 +56,7 @@ class TrainingRecord:
         """
         self._began = time.monotonic()
         settings = {"_target_": type(self.network).__name__, **self.network.settings}  # type: ignore[dict-item]
-        self._sources = describe(self.made_from)
-        record = {"network_def": settings, **self.options, "made_from": self._sources}
+        record = {"network_def": settings, **self.options, "made_from": self.made_from}
         path = self.work / "config.json"
         if engine.state.epoch and path.is_file():  # resumed
             _check_same(read_json(path, {}), json.loads(json.dumps(record)))
@@ -78,7 +77,7 @@ class TrainingRecord:
             )
         finish_stage(
             self.folder,
-            self._sources,
+            self.made_from,
             self.options,
             seconds=time.monotonic() - self._began,
             device=str(engine.state.device),

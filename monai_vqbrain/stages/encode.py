@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from monai_vqbrain.provenance import describe, what_changed
+from monai_vqbrain.provenance import what_changed
 from monai_vqbrain.runs.bundles import bundle_command, run_bundle
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import code_inputs
@@ -31,7 +31,7 @@ def encode(run: Path | str, *, device: str = "auto") -> Path:
     run_folder = RunFolder(run)
     run_folder.need(run_folder.slices, "prepare SOURCE")
     run_folder.need(run_folder.vqvae, "train vqvae")
-    reason = what_changed(run_folder.codes, describe(code_inputs(run_folder)), {})
+    reason = what_changed(run_folder.codes, code_inputs(run_folder), {})
     if reason is None:
         logger.info("%s is up to date: nothing it depends on has changed", run_folder.codes.name)
         return run_folder.codes

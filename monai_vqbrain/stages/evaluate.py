@@ -19,11 +19,22 @@ from monai_vqbrain.files import building, writing
 from monai_vqbrain.logs import logging_to
 from monai_vqbrain.metrics.features import EncoderFeatures, Features
 from monai_vqbrain.metrics.resnet_features import ResNetFeatures
-from monai_vqbrain.provenance import describe, read_provenance, what_changed, write_provenance
+from monai_vqbrain.provenance import (
+    Described,
+    describe,
+    read_provenance,
+    what_changed,
+    write_provenance,
+)
 from monai_vqbrain.runs.bundles import run_bundle
 from monai_vqbrain.runs.datalist import check_datalist
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.freshness import check_codes, check_models, evaluation_inputs
+from monai_vqbrain.runs.freshness import (
+    check_codes,
+    check_models,
+    evaluation_inputs,
+    slices_content,
+)
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.sample_sets import current_sets, sample_sets
 from monai_vqbrain.runs.sampling import sample_size
@@ -38,6 +49,7 @@ from monai_vqbrain.stages.reporting.other_cohort import check_slicing, measure_c
 from monai_vqbrain.stages.reporting.ruler import measure
 from monai_vqbrain.stages.reporting.run_images import run_comparison, sample_images
 from monai_vqbrain.stages.reporting.summary import SCHEMA, summarise
+from monai_vqbrain.stages.reporting.whole_run import check_whole
 
 logger = logging.getLogger(__name__)
 
@@ -74,16 +86,14 @@ def evaluate(
         VQBrainError: if codes or prior belong to another VQ-VAE.
     """
     folder = RunFolder(run)
-    folder.need(folder.slices, "prepare SOURCE")
-    folder.need(folder.vqvae, "train vqvae")
-    folder.need(folder.codes, "encode")
+    check_whole(folder)
     other = None if cohort is None else RunFolder(cohort)
     if other is not None:
         check_slicing(folder, other)
     if folds and not sample_sets(folder):
         raise UsageError(f"folds needs samples: first run: {folder.command('sample')}")
     spaces = weight_space(weights)
-    made_from = describe(evaluation_inputs(folder) | _further_inputs(other, weights))
+    made_from = {**evaluation_inputs(folder), **_further_inputs(other, weights)}
     options = {"folds": folds, "schema": SCHEMA}
     reason = what_changed(folder.report, made_from, options)
     if reason is None:
@@ -120,10 +130,10 @@ def weight_space(weights: Path | str | None) -> dict[str, Features]:
         raise UsageError(f"--weights: {error}") from error
 
 
-def _further_inputs(cohort: RunFolder | None, weights: Path | str | None) -> dict[str, Path]:
-    """The files of options that figures depend on."""
-    files = {} if cohort is None else {"cohort": cohort.slices / "provenance.json"}
-    return files if weights is None else files | {"weights": Path(weights)}
+def _further_inputs(cohort: RunFolder | None, weights: Path | str | None) -> Described:
+    """Size and hash of what options add to the figures."""
+    slices = {} if cohort is None else {"cohort": slices_content(cohort)}
+    return slices if weights is None else slices | describe({"weights": Path(weights)})
 
 
 def _write_metrics(folder: Path, numbers: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import write_provenance
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
 from monai_vqbrain.runs.slices import write_problems, write_slice_tables
+from monai_vqbrain.runs.slicing_code import CODE
 from monai_vqbrain.stages.slicing.brain import LOST
 from monai_vqbrain.stages.slicing.montage import write_montage
 from monai_vqbrain.stages.slicing.normalisation import require_simpleitk
@@ -80,7 +81,8 @@ def prepare(
 
     Raises:
         UsageError: if the source is not a cohort, or an option is invalid.
-        VQBrainError: if no volume is usable, or one is not and `on_error` is `stop`.
+        VQBrainError: if no volume is usable, or one is not and `on_error` is `stop`; if images
+            disappear or change meanwhile.
     """
     options = PrepareOptions(
         layout=layout, axis=axis, size=size, spacing=spacing, positions=positions, count=count,
@@ -103,7 +105,11 @@ def prepare_slices(source: Path | str, run: Path | str, options: PrepareOptions)
     if plan.align_asked == "auto" and plan.options.align != "none":
         require_simpleitk("whole heads must be aligned")
         logger.info("all volumes are registered to MNI152 (affine): %s", plan.align_reason)
-    execute(plan, run_folder, began)
+    try:
+        execute(plan, run_folder, began)
+    except KeyboardInterrupt:
+        logger.info("the slices of finished volumes are kept: go on with the same command")
+        raise
     return run_folder.slices
 
 
@@ -125,6 +131,7 @@ def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
             run.slices, plan.reason, scans - kept, scans, plan.cohort.layout,
         )  # fmt: skip
         sliced = list(_slice_scans(plan, run, work))
+        _refuse_unavailable(sliced)
         remove_stale(sliced, work)
         problems = [*(p for one in sliced for p in one.problems), *plan.cohort.problems]
         usable = [one for one in sliced if one.slices]
@@ -133,7 +140,7 @@ def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
             list_of_all = _write_problems_only(problems, run.slices)
             first = problem_line(problems[0])
             raise VQBrainError(f"no volume is usable, the first: {first}{list_of_all}")
-        rows = _write(plan, usable, problems, work)
+        rows = _write(plan, usable, problems, run, work)
         seconds = time.monotonic() - began
         write_provenance(work, plan.inputs, plan.record, seconds, **_about(plan, rows))
         _log_result(plan, rows, problems, run.slices)
@@ -147,8 +154,9 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
         work=work,
         finished=run.slices,
         volumes=run.volumes,
+        code={name: plan.record[name] for name in CODE if name in plan.record},
     )
-    items = [(planned.scan, planned.digest, planned.volume_digest) for planned in plan.scans]
+    items = [(p.scan, p.digest, p.volume_digest, p.source) for p in plan.scans]
     sliced = map_in_order(cache, items, options.jobs, options.dask)
     for one in progress(sliced, "slicing volumes", len(items)):
         if options.on_error == "stop" and not one.slices:
@@ -166,13 +174,27 @@ def _template_brains(plan: SlicingPlan, sliced: Sequence[SlicedScan]) -> list[Pr
     return [Problem(f"{heads} whole heads", LOST, advice)]
 
 
+def _refuse_unavailable(sliced: Sequence[SlicedScan]) -> None:
+    """Raise VQBrainError if volumes could not be read for a reason that does not lie in them."""
+    problems = [one.problems[0] for one in sliced if one.unavailable]
+    if problems:
+        raise VQBrainError(
+            f"{len(problems)} of {len(sliced)} volumes were not available while they were sliced, "
+            f"the first: {problem_line(problems[0])}. When the source is available, run the same "
+            "command again: finished volumes are kept"
+        )
+
+
 def _write(
-    plan: SlicingPlan, usable: Sequence[SlicedScan], problems: Sequence[Problem], work: Path
+    plan: SlicingPlan,
+    usable: Sequence[SlicedScan],
+    problems: Sequence[Problem],
+    run: RunFolder,
+    work: Path,
 ) -> list[dict[str, Any]]:
     """Write the tables, the datalist and the pictures; return the rows of slices.tsv."""
     scans = [(one.scan, one.slices) for one in usable]
-    seed = plan.options.seed
-    rows = write_slice_tables(plan.cohort, scans, seed, work, plan.previous_splits)
+    rows = write_slice_tables(plan.cohort, scans, plan.options.seed, run, work)
     write_problems(problems, work / "problems.tsv")
     stacks = list(dict.fromkeys(work / row["stack"] for row in rows))
     (work / "qc").mkdir(exist_ok=True)

@@ -96,7 +96,7 @@ class Reconstructor:
         check_result_folder(folder, path, "reconstruction")
         image = read_input_image(path, self.frame)
         files = {"image": path} | ({"mask": image.mask_path} if image.mask_path else {})
-        made_from = describe(files | self.made_from)
+        made_from = {**describe(files), **self.made_from}
         participant = self.participants.find(path, made_from["image"]["sha256"])
         result = reconstruct_image(image, self.network, self.device)
         scores = result.summary(self.trained_on)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from monai_vqbrain.documents import read_json
-from monai_vqbrain.errors import UsageError, VQBrainError
+from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.records import network_settings
@@ -29,6 +29,7 @@ from monai_vqbrain.stages.reporting.references import CitedText, number_citation
 from monai_vqbrain.stages.reporting.report_figures import report_figures
 from monai_vqbrain.stages.reporting.sections import section_values
 from monai_vqbrain.stages.reporting.sets_table import set_rows
+from monai_vqbrain.stages.reporting.whole_run import check_whole
 from monai_vqbrain.tables import read_text_table, write_table
 
 METRICS = {"fidelity": {str: object}, "split": {"participants": {str: int}}}
@@ -52,10 +53,11 @@ def report(run: Path | str, *, show_ids: bool = False) -> Path:
 
     Raises:
         UsageError: if the run has not been evaluated.
+        VQBrainError: if a stage of it is not as its command made it.
     """
     folder = RunFolder(run)
-    if not (folder.report / "metrics.json").is_file():
-        raise UsageError(f"7-report is not in {run}: first run: {folder.command('evaluate')}")
+    folder.need(folder.report, "evaluate")
+    check_whole(folder)
     return render(folder, folder.report, show_ids)
 
 
@@ -157,8 +159,10 @@ def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         verb = "fewer" if ours < bar else "no fewer"
         text = f"The prior needs {verb} bits per code than each position's own histogram"
         answers.append({"good": ours < bar, "text": f"{text}: {ours:.2f} against {bar:.2f}."})
-    # evaluate raises otherwise
-    answers.append({"good": True, "text": "No participant is in two splits."})
+    tables = metrics["split"].get("compared")
+    if tables:  # evaluate raises if anyone is
+        where = " and ".join(filter(None, (", ".join(tables[:-1]), tables[-1])))
+        answers.append({"good": True, "text": f"No participant is in two splits of {where}."})
     return answers
 
 

@@ -13,7 +13,7 @@ from monai_vqbrain.files import sha256
 from monai_vqbrain.inferers.joint_conditions import ANY
 from monai_vqbrain.logs import PRIVATE
 from monai_vqbrain.networks.conditions import condition_row
-from monai_vqbrain.provenance import describe, what_changed
+from monai_vqbrain.provenance import what_changed
 from monai_vqbrain.runs.bundles import bundle_command, run_bundle
 from monai_vqbrain.runs.conditions import position_condition
 from monai_vqbrain.runs.folder import RunFolder
@@ -119,7 +119,7 @@ def draw_samples(run: Path | str, options: SampleOptions, device: str = "auto") 
     _check_conditions(run_folder, options)
     folder = run_folder.sample_set(options.name)
     what = f"{run_folder.samples.name}/{options.name}"
-    reason = what_changed(folder, describe(sample_inputs(run_folder, ids)), ids)
+    reason = what_changed(folder, sample_inputs(run_folder, ids), ids)
     if reason is None:
         logger.info("%s is up to date: the same %d samples", what, options.number)
         return folder

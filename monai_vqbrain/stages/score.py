@@ -99,7 +99,8 @@ class Scorer:
         except ValueError as error:
             raise UsageError(f"--condition {error}") from error
         self.frame = SliceFrame.of(slicing_options(run, *SliceFrame.OPTIONS))
-        self.made_from = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+        models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+        self.made_from = describe(models)
         self.participants = RunParticipants(run)
         self.validation_bits = self._validation_bits(run)
 
@@ -122,7 +123,7 @@ class Scorer:
         check_result_folder(folder, path, "scores")
         image = read_input_image(path, self.frame)
         files = {"image": path} | ({"mask": image.mask_path} if image.mask_path else {})
-        made_from = describe(files | self.made_from)
+        made_from = describe(files) | self.made_from
         participant = self.participants.find(path, made_from["image"]["sha256"])
         bits = self._bits(image)  # (S, w, h)
         table = self._table(image, bits)

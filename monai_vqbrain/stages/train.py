@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_vqbrain.provenance import describe, what_changed
+from monai_vqbrain.errors import StoppedError
+from monai_vqbrain.files import partial
+from monai_vqbrain.provenance import what_changed
 from monai_vqbrain.runs.bundles import (
     bundle_command,
     default_value,
@@ -117,16 +119,26 @@ def train(run: Path | str, network: str, options: TrainOptions) -> Path:
     _check_ready(run_folder, network)
     folder = run_folder.vqvae if network == "vqvae" else run_folder.prior
     record = {key: ids[key] for key in PROVENANCE}
-    reason = what_changed(folder, describe(training_inputs(run_folder.path, network)), record)
+    reason = what_changed(folder, training_inputs(run_folder.path, network), record)
     if reason is None:
         logger.info("%s is up to date: nothing it depends on has changed", folder.name)
         return folder
     logger.info("training %s (%s): %s", folder.name, reason, _budget(ids))
     try:
         run_bundle(bundle, "train", ids, ids["overrides"])
+    except (KeyboardInterrupt, StoppedError):
+        logger.info("%s", _how_to_go_on(run_folder, network, folder))
+        raise
     finally:
         leave_stage(folder)
     return folder
+
+
+def _how_to_go_on(run: RunFolder, network: str, folder: Path) -> str:
+    if (partial(folder) / "checkpoint.pt").is_file():
+        command = f"{run.command(f'train {network}')} --resume"
+        return f"the last finished epoch is kept: go on with {command} and the same options"
+    return "no epoch was finished, so that there is nothing to resume: run the same command again"
 
 
 def training_command(run: Path | str, network: str, options: TrainOptions) -> str:

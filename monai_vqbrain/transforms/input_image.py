@@ -13,12 +13,30 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
+from monai_vqbrain.errors import REDOWNLOAD, UnavailableImageError, UnusableImageError
+
 ZERO_SHARE = 0.1  # of the voxels must be 0 for the background to count as zero
 UNREADABLE = (
     OSError, EOFError, ValueError, ImportError, MemoryError, zlib.error, struct.error,
     ImageFileError, HeaderDataError, HeaderTypeError,
 )  # fmt: skip
 """What nibabel and Pillow raise for a file that they cannot read."""
+
+
+def unreadable(error: Exception, problem: str) -> UnusableImageError:
+    """What to raise for an image that cannot be read.
+
+    Args:
+        error: one of `UNREADABLE`, or raised from one; errors of the system have a number, those
+            about a file's content have none.
+        problem: what is wrong with the image; the first line of `error` is added.
+    """
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    cause = error.__cause__ or error
+    missing = isinstance(cause, FileNotFoundError)  # nibabel's has no number
+    if missing or getattr(cause, "errno", None) is not None:
+        return UnavailableImageError(f"{problem} ({reason})", "make it available again")
+    return UnusableImageError(f"{problem} ({reason})", REDOWNLOAD)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError
 from monai_vqbrain.transforms.brain_slices import brain_limits
-from monai_vqbrain.transforms.input_image import ZERO_SHARE, InputImage
+from monai_vqbrain.transforms.input_image import ZERO_SHARE, InputImage, unreadable
 from monai_vqbrain.transforms.intensity import to_unit
 from monai_vqbrain.transforms.mask import solid
 from monai_vqbrain.transforms.voxels import open_image, read_scaled
@@ -76,7 +76,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     except UnusableImageError:
         raise
     except Exception as error:  # its type depends on which byte is wrong
-        raise UnusableImageError(f"cannot be opened ({error})", REDOWNLOAD) from error
+        raise unreadable(error, "cannot be opened") from error
 
 
 def grey_pixels(picture: Any) -> np.ndarray:
@@ -111,7 +111,7 @@ def read_slice_nifti(path: Path, spacing: float) -> InputImage:
     try:
         image = open_image(path)
     except ValueError as error:
-        raise UnusableImageError(f"cannot be opened ({error})", REDOWNLOAD) from error
+        raise unreadable(error, "cannot be opened") from error
     if image.get_data_dtype().kind not in "iuf":
         raise UnusableImageError(
             f"voxels of type {image.get_data_dtype()}", "give one number per voxel"

@@ -57,7 +57,8 @@ def read_stored(image: Any) -> np.ndarray:
             return np.asanyarray(proxy)
         if str(image.file_map["image"].filename).lower().endswith(COMPRESSED):
             return _inflate(image)
-        return np.asanyarray(proxy.get_unscaled())
+        # copied: a memory map would show a file that is replaced meanwhile
+        return np.array(proxy.get_unscaled())
     except Exception as error:  # its type depends on which byte is wrong
         raise ValueError(_first_line(error)) from error
 

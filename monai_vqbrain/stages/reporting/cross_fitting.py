@@ -88,13 +88,11 @@ def _make_fold(
     if what_changed(fold.codes, made_from, options) is None:
         return
     for source, target in ((run.slices, fold.slices), (run.vqvae, fold.vqvae)):
-        target.mkdir(parents=True, exist_ok=True)
-        for name in ("provenance.json", "config.json", "model.pt", "slices.tsv"):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, target / name)
-    stacks = fold.slices / "stacks"  # that plans are made of
-    if not stacks.is_symlink():
-        stacks.symlink_to(os.path.relpath(run.slices / "stacks", fold.slices))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir() and not target.is_symlink():  # of an earlier version
+            shutil.rmtree(target)
+        if not target.is_symlink():
+            target.symlink_to(os.path.relpath(source, target.parent))
     with building(fold.codes) as work:
         table = read_text_table(run.codes / "codes.tsv")
         table.loc[np.flatnonzero(training)[left_out], "split"] = UNUSED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -176,10 +177,11 @@ def split_counts(run: RunFolder) -> dict[str, Any]:
     """Participants, sessions and slices in each split.
 
     Raises:
-        VQBrainError: if a participant is in two splits.
+        VQBrainError: if a participant is in two splits of the tables that stages read.
     """
     rows = read_slices_table(run)
-    check_splits(zip(_participants(rows), rows["split"], strict=True))
+    tables = _split_tables(run)
+    check_splits(pair for pairs in tables.values() for pair in pairs)
     parts = {s: rows[in_split(rows, s)] for s in SPLITS}
     sessions = {
         s: len(part.drop_duplicates(["participant_id", "session_id"])) for s, part in parts.items()
@@ -188,7 +190,21 @@ def split_counts(run: RunFolder) -> dict[str, Any]:
         "participants": {s: int(part["participant_id"].nunique()) for s, part in parts.items()},
         "sessions": sessions,
         "slices": {s: len(part) for s, part in parts.items()},
+        "compared": list(tables),
     }
+
+
+def _split_tables(run: RunFolder) -> dict[str, list[tuple[str, str]]]:
+    """(participant, split) of each row of the tables that training and evaluation read, by name."""
+    rows = read_slices_table(run)
+    tables = {"slices.tsv": list(zip(_participants(rows), rows["split"], strict=True))}
+    if (run.slices / "datalist.json").is_file():
+        lists = json.loads((run.slices / "datalist.json").read_text())
+        tables["datalist.json"] = [(i["participant_id"], s) for s in SPLITS for i in lists[s]]
+    if (run.codes / "codes.tsv").is_file():
+        rows = read_table(run.codes / "codes.tsv")
+        tables["codes.tsv"] = list(zip(_participants(rows), rows["split"], strict=True))
+    return tables
 
 
 def _participants(rows: pd.DataFrame) -> list[str]:

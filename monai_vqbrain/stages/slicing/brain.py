@@ -135,7 +135,7 @@ def _read_mask(volume: Volume, path: Path, affine: str) -> np.ndarray:
     try:
         mask = read_volume(path, affine)
     except UnusableImageError as error:
-        raise UnusableImageError(f"its mask {path.name} {error.problem}", error.advice) from error
+        raise type(error)(f"its mask {path.name} {error.problem}", error.advice) from error
     same_shape = mask.array.shape == volume.array.shape
     if not same_shape or not np.allclose(mask.affine, volume.affine, atol=GRID_TOLERANCE):
         what = "affine" if same_shape else f"shape {mask.array.shape}"

@@ -15,6 +15,8 @@ from monai_vqbrain.cohorts.dicom_series import is_mr_image, missing_slices, read
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError, UsageError, VQBrainError
 from monai_vqbrain.files import writing
+from monai_vqbrain.runs.slicing_code import CONVERSION, slicing_code
+from monai_vqbrain.transforms.input_image import unreadable
 from monai_vqbrain.transforms.voxels import MAX_VOXELS
 
 SIZE_TAGS = ("Rows", "Columns", "NumberOfFrames")
@@ -26,7 +28,8 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
 
     Args:
         scan: the scan.
-        folder: the run's folder of volumes; a JSON record of the input files lies beside each.
+        folder: the run's folder of volumes; a JSON record of the input files and of the code that
+            converted them lies beside each.
 
     Returns:
         The volume's path.
@@ -34,12 +37,17 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
     Raises:
         UnusableImageError: slices are missing, or dcm2niix does not convert the series to exactly
             one volume.
+        UnavailableImageError: a file of the series is missing.
         UsageError: dcm2niix is not installed.
     """
     target = folder / f"{scan.name}_T1w.nii.gz"
-    record = folder / f"{scan.name}_T1w.json"
-    stats = {path.name: path.stat() for path in scan.files}
-    made_from = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    record = _record(scan, folder)
+    try:
+        stats = {path.name: path.stat() for path in scan.files}
+    except OSError as error:
+        raise unreadable(error, "is not there") from error
+    files = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    made_from = {"files": files, **slicing_code(CONVERSION)}
     if target.is_file() and _recorded(record) == made_from:
         return target
     with writing(target) as path:
@@ -47,6 +55,15 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
     with writing(record) as path:
         path.write_text(json.dumps(made_from) + "\n")
     return target
+
+
+def forget_conversion(scan: Scan, folder: Path) -> None:
+    """Have a scan converted again, should there be a volume of it."""
+    _record(scan, folder).unlink(missing_ok=True)
+
+
+def _record(scan: Scan, folder: Path) -> Path:
+    return folder / f"{scan.name}_T1w.json"
 
 
 def _recorded(path: Path) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from monai_vqbrain.contents import content_sha256, is_sealed, seal
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import writing
@@ -28,6 +29,7 @@ RECORD = {
     "head": ESTIMATE,
     "bias": (None, [[float]]),
     "brain": bool,
+    "files": {str: str},
 }
 
 
@@ -84,10 +86,13 @@ class NormalisationCache:
         return self.folder / f"{self.name}_desc-normalisation_T1w.json"
 
     def read(self) -> NormalisationResult | None:
-        """The result for the same image and options; None if it is missing or cannot be read."""
+        """The result for the same image and options; None if a file is missing or has changed."""
         try:
             record = read_json(self.record, RECORD)
-            if record["digest"] != self.digest:
+            if not is_sealed(record) or record["digest"] != self.digest:
+                return None
+            files = record["files"].items()
+            if any(content_sha256(self.folder / name) != found for name, found in files):
                 return None
             place, head = (_from_json(record[name]) for name in ("place", "head"))
             bias = brain = None
@@ -101,14 +106,13 @@ class NormalisationCache:
         return NormalisationResult(place, head, bias, brain)
 
     def write(self, result: NormalisationResult, affine: np.ndarray | None = None) -> None:
-        """Store a result, and remove the files of an earlier one.
+        """Store a result in place of an earlier one.
 
         Args:
             result: the result.
             affine: (4, 4) of the image, voxel -> world, for the brain mask.
         """
-        for path in (self.transform, self.field, self.mask, self.record):
-            path.unlink(missing_ok=True)
+        self.forget()
         if result.place is not None:
             _write_transform(result.place.matrix, self.transform)
         if result.bias is not None:
@@ -123,9 +127,19 @@ class NormalisationCache:
             "head": _as_json(result.head),
             "bias": None if result.bias is None else result.bias.affine.tolist(),
             "brain": result.brain is not None,
+            "files": {
+                path.name: content_sha256(path)
+                for path in (self.transform, self.field, self.mask)
+                if path.is_file()
+            },
         }
         with writing(self.record) as path:
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            path.write_text(json.dumps(seal(record), indent=1) + "\n")
+
+    def forget(self) -> None:
+        """Remove a stored result."""
+        for path in (self.record, self.transform, self.field, self.mask):
+            path.unlink(missing_ok=True)
 
 
 def _from_json(numbers: dict[str, Any] | None) -> Registration | None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from monai_vqbrain.cohorts import Problem, Scan
-from monai_vqbrain.errors import UnusableImageError
+from monai_vqbrain.errors import UnavailableImageError, UnusableImageError
 from monai_vqbrain.transforms import ScaleBrainIntensity, SliceGrid, SliceStack
 from monai_vqbrain.transforms.input_slice import open_picture
 from monai_vqbrain.transforms.intensity import to_unit
@@ -37,6 +37,7 @@ def pictures_to_slices(
 
     Raises:
         UnusableImageError: if no picture can be read, or all are black.
+        UnavailableImageError: if the disk or the network does not give one.
     """
     planes: list[np.ndarray] = []
     problems: list[Problem] = []
@@ -44,6 +45,8 @@ def pictures_to_slices(
         try:
             with open_picture(path) as picture:
                 planes.append(_fit(picture.convert("L"), size))
+        except UnavailableImageError:
+            raise
         except UnusableImageError:
             name = f"{scan.source.rpartition(': ')[0]}/{path.name}"
             problems.append(Problem(name, "cannot be read as a picture", "get the file again"))

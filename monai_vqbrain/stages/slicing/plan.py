@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,17 @@ from monai_vqbrain.cohorts.shared_images import with_shared_images
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.provenance import Described, intact_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.freshness import scan_inputs
-from monai_vqbrain.runs.slices import participants_digest, read_splits
+from monai_vqbrain.runs.freshness import input_names, scan_inputs
+from monai_vqbrain.runs.slices import participants_digest
+from monai_vqbrain.runs.slicing_code import (
+    CODE,
+    CONVERSION,
+    PACKAGES,
+    REGISTRATION,
+    extraction,
+    slicing_code,
+)
+from monai_vqbrain.runs.splits import stored_splits
 from monai_vqbrain.stages.slicing.inspection import (
     Inspection,
     inspect_first,
@@ -23,6 +32,7 @@ from monai_vqbrain.stages.slicing.inspection import (
 )
 from monai_vqbrain.stages.slicing.normalisation import Normalisation, common_space
 from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.slicing.source_state import FileStat, SourceState, file_stats
 from monai_vqbrain.stages.slicing.stack_cache import ScanState, scan_digests, scan_state
 from monai_vqbrain.transforms.brain_extraction import brain_methods, is_installed
 from monai_vqbrain.transforms.registration import KINDS
@@ -50,12 +60,14 @@ class PlannedScan:
         digest: hash of all that its slices depend on: images and options.
         volume_digest: hash of all that its registration and bias field depend on.
         state: whether its stack exists already, or why it has to be made.
+        source: its files when they were hashed.
     """
 
     scan: Scan
     digest: str = ""
     volume_digest: str = ""
     state: ScanState = ScanState.NEW
+    source: SourceState = field(default_factory=SourceState)
 
 
 @dataclass(frozen=True)
@@ -71,10 +83,9 @@ class SlicingPlan:
         space: the template space of the slices; empty for each image's own space.
         scans: the plan for each scan.
         inputs: size and hash of each image; empty for a plan without a run folder.
-        record: the options, as stored in provenance.
+        record: the options and the code that makes slices, as stored in provenance.
         reason: why `prepare` has to run; None if its result is up to date.
         splits: participant -> split.
-        previous_splits: the splits from an earlier run, which are kept.
         inspections: the results for the scans that were inspected.
     """
 
@@ -89,7 +100,6 @@ class SlicingPlan:
     record: Mapping[str, Any]
     reason: str | None
     splits: Mapping[str, str]
-    previous_splits: Mapping[str, str]
     inspections: tuple[Inspection, ...] = ()
 
     @property
@@ -118,6 +128,7 @@ def make_plan(
     cohort = read_cohort(source, options.layout, options.columns, options.table)
     cohort = cohort.without(options.exclude)
     _check_pictures(cohort, options)
+    stats = [file_stats(scan) for scan in cohort.scans] if run else []  # before they are hashed
     inputs = scan_inputs(cohort.scans) if run else {}
     cohort = with_shared_images(cohort, inputs)
     earlier = (intact_provenance(run.slices) or {}) if run else {}
@@ -129,9 +140,10 @@ def make_plan(
     align, reason = _decide_alignment(options.align, previous, inspections)
     decided, how = replace(options, align=align), replace(how, align=align)
     record = _record(cohort, decided, options.align, how)
-    previous_splits = _previous_splits(run, cohort, options.seed) if run else {}
+    changed = what_changed(run.slices, inputs, record) if run else "not made yet"
+    stored = stored_splits(run, options.seed) if run else {}
     given = cohort.given_splits()
-    splits = assign_splits(cohort.people(), options.seed, previous_splits, given, cohort.groups)
+    splits = assign_splits(cohort.people(), options.seed, stored, given, cohort.groups)
     return SlicingPlan(
         cohort=cohort,
         options=decided,
@@ -139,12 +151,11 @@ def make_plan(
         align_reason=reason,
         normalisation=how,
         space=record["space"],
-        scans=tuple(_plan_scans(cohort, inputs, record, run)),
+        scans=tuple(_plan_scans(cohort, stats, inputs, record, run)),
         inputs=inputs,
         record=record,
-        reason=what_changed(run.slices, inputs, record) if run else "not made yet",
+        reason=changed,
         splits=splits,
-        previous_splits=previous_splits,
         inspections=tuple(inspections),
     )
 
@@ -202,39 +213,46 @@ def _decide_brain(asked: str, earlier: Mapping[str, Any]) -> tuple[str, ...]:
 def _record(
     cohort: Cohort, options: PrepareOptions, align_asked: str, how: Normalisation
 ) -> dict[str, Any]:
-    """The options, as stored in provenance."""
-    return options.record() | {
+    """The options, as stored in provenance, and the code that makes slices with them."""
+    facts = {
         "participants": participants_digest(cohort),
         "align_asked": align_asked,
         "brain": list(how.brain),
         "brain_asked": options.brain,
         "space": common_space(options.align, cohort.scans),
     }
+    packages = [*PACKAGES, *extraction(how.brain)]
+    if options.align != "none" or options.bias:
+        packages += REGISTRATION
+    if any(scan.form == "dicom" for scan in cohort.scans):
+        packages += CONVERSION
+    return options.record() | slicing_code(packages) | facts
 
 
 def _plan_scans(
-    cohort: Cohort, inputs: Described, record: Mapping[str, Any], run: RunFolder | None
+    cohort: Cohort,
+    stats: Sequence[tuple[FileStat, ...]],
+    inputs: Described,
+    record: Mapping[str, Any],
+    run: RunFolder | None,
 ) -> list[PlannedScan]:
     if run is None:
         return [PlannedScan(scan) for scan in cohort.scans]
     options = {name: value for name, value in record.items() if name not in PARTICIPANT_OPTIONS}
     digests = scan_digests(cohort.scans, inputs, options)
-    volume_options = {name: options[name] for name in VOLUME_OPTIONS}
+    names = (*VOLUME_OPTIONS, *CODE)
+    volume_options = {name: options[name] for name in names if name in options}
     volume_digests = scan_digests(cohort.scans, inputs, volume_options)
-    return [
-        PlannedScan(scan, digest, volume_digest, scan_state(scan, digest, run.slices))
-        for scan, digest, volume_digest in zip(cohort.scans, digests, volume_digests, strict=True)
+    sources = [
+        SourceState(then, {n: inputs[n] for n in input_names(scan) if n in inputs})
+        for scan, then in zip(cohort.scans, stats, strict=True)
     ]
-
-
-def _previous_splits(run: RunFolder, cohort: Cohort, seed: int) -> dict[str, str]:
-    """The stored splits of the cohort's participants; empty if the seed has changed."""
-    record = intact_provenance(run.slices)
-    if record is None or record["options"].get("seed") != seed:
-        return {}
-    present = {participant.participant_id for participant in cohort.people()}
-    stored = read_splits(run.slices / "participants.tsv")
-    return {name: split for name, split in stored.items() if name in present}
+    states = [
+        scan_state(scan, digest, run.slices)
+        for scan, digest in zip(cohort.scans, digests, strict=True)
+    ]
+    parts = zip(cohort.scans, digests, volume_digests, states, sources, strict=True)
+    return [PlannedScan(*part) for part in parts]
 
 
 def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.cohorts import Problem, Scan
-from monai_vqbrain.errors import UnusableImageError
+from monai_vqbrain.errors import UnavailableImageError, UnusableImageError
 from monai_vqbrain.runs.stacks import write_scan_stack
 from monai_vqbrain.stages.slicing.dicom import converted_volume
 from monai_vqbrain.stages.slicing.normalisation import Normalisation, normalise
@@ -29,12 +29,14 @@ class SlicedScan:
         slices: one row per slice: stack, mask_source and position; empty if the scan is unusable.
         problems: what is wrong with it.
         measures: name -> value, for quality control, see `qc.MEASURES`.
+        unavailable: it could not be read for a reason that does not lie in its files.
     """
 
     scan: Scan
     slices: tuple[dict[str, Any], ...] = ()
     problems: tuple[Problem, ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
+    unavailable: bool = False
 
 
 def slice_scan(
@@ -67,7 +69,8 @@ def slice_scan(
             measures |= brain.measures | _extent_measures(stack, extract)
     except UnusableImageError as error:
         problem = Problem(scan.source, error.problem, error.advice)
-        return SlicedScan(scan, problems=(problem,))
+        unavailable = isinstance(error, UnavailableImageError)
+        return SlicedScan(scan, problems=(problem,), unavailable=unavailable)
     except ValueError as error:  # of the transforms, about this volume's numbers
         return SlicedScan(scan, problems=(Problem(scan.source, str(error), "look at the image"),))
     rows = write_scan_stack(stack, scan.name, mask_source, folder)

@@ -9,8 +9,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError
+from monai_vqbrain.errors import UnusableImageError
 from monai_vqbrain.stages.slicing.geometry import Remark, affine_of_header
+from monai_vqbrain.transforms.input_image import unreadable
 from monai_vqbrain.transforms.voxels import open_image, read_stored
 
 DUST = 1e-3  # of the mean magnitude: smaller values are traces of an interpolation, and count as 0
@@ -47,7 +48,7 @@ def open_volume(path: Path) -> Any:
     try:
         image: Any = open_image(path)
     except ValueError as error:
-        raise UnusableImageError(f"cannot be opened ({error})", REDOWNLOAD) from error
+        raise unreadable(error, "cannot be opened") from error
     shape = _spatial_shape(getattr(image, "shape", ()))
     if min(shape) < 2:
         raise UnusableImageError(f"one slice of shape {shape}", "give whole 3D volumes")
@@ -83,7 +84,7 @@ def read_volume(path: Path, affine: str = "auto") -> Volume:
     try:
         raw = read_stored(image)
     except ValueError as error:
-        raise UnusableImageError(f"is damaged ({error})", REDOWNLOAD) from error
+        raise unreadable(error, "is damaged") from error
     slope, inter = _scaling(image)
     array = raw.reshape(raw.shape[:3])
     if array.dtype.kind == "f":

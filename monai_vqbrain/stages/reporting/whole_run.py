@@ -1,0 +1,22 @@
+"""Whether the stages that a report is made of are as their commands made them."""
+
+from __future__ import annotations
+
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.sample_sets import sample_sets
+
+
+def check_whole(run: RunFolder) -> None:
+    """Refuse a run of which a stage is not as its command made it; prior and samples may lack.
+
+    Raises:
+        UsageError: if slices, VQ-VAE or codes are missing.
+        VQBrainError: if a file of a stage is missing or has changed.
+    """
+    run.need(run.slices, "prepare SOURCE")
+    run.need(run.vqvae, "train vqvae")
+    run.need(run.codes, "encode")
+    if run.prior.exists():
+        run.need(run.prior, "train prior")
+    for name in sample_sets(run):
+        run.need(run.sample_set(name), f"sample --name {name}")

@@ -1,0 +1,258 @@
+"""Damaged and exchanged files of a finished run: each is noticed, and its command mends it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import tiny_prior, tiny_vqvae
+from made_run import finish, finish_again, make_run
+
+from monai_vqbrain.cohorts import make_phantom
+from monai_vqbrain.contents import content_sha256
+from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.provenance import damage
+from monai_vqbrain.runs.codes import code_items
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.freshness import check_codes, check_models, check_vqvae, slices_content
+from monai_vqbrain.runs.training import begin_training
+from monai_vqbrain.stages.encode import encode
+from monai_vqbrain.stages.evaluate import evaluate
+from monai_vqbrain.stages.prepare import prepare_slices
+from monai_vqbrain.stages.report import report
+from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.train import train
+
+SMALL = PrepareOptions(size=(16, 16), spacing=12.0, count=2, align="none")
+STACK = "stacks/sub-secret02_axial_T1w.nii"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = make_run(tmp_path_factory.mktemp("whole") / "run")
+    (run.slices / "datalist.json").write_text(
+        json.dumps({s: [{"participant_id": s}] for s in ("training", "validation", "test")})
+    )
+    finish_again(run.slices)
+    for folder in (run.vqvae, run.prior):
+        (folder / "config.json").write_text('{"sex": ["F", "M"]}')
+        made_from = {"2-slices": slices_content(run)} if folder == run.vqvae else None
+        finish_again(folder, **({"made_from": made_from} if made_from else {}))
+    run.report.mkdir()
+    (run.report / "metrics.json").write_text('{"schema": 3}')
+    finish(run.report, {})
+    return run.path
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(shutil.copytree(whole, tmp_path / "run"))
+
+
+def swap_stacks(folder: Path) -> None:
+    one, other = (folder / f"stacks/sub-secret0{n}_axial_T1w.nii" for n in (2, 3))
+    one.rename(folder / "between")
+    other.rename(one)
+    (folder / "between").rename(other)
+
+
+def make_black(path: Path) -> None:
+    for stack in path.glob("stacks/*_T1w.nii"):
+        image: Any = nib.load(stack)
+        black = nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine, image.header)
+        nib.save(black, stack)
+
+
+def move_to_training(folder: Path) -> None:
+    lists = json.loads((folder / "datalist.json").read_text())
+    lists["training"] += lists.pop("test")
+    (folder / "datalist.json").write_text(json.dumps(lists | {"test": []}))
+
+
+def replace_text(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return spoil
+
+
+def write(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(content) and None
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("stage", "spoil", "words"),
+    [
+        ("2-slices", swap_stacks, f"{STACK} has changed since it was made: run vqbrain prepare"),
+        ("2-slices", make_black, "nii has changed since it was made: run vqbrain prepare SOURCE"),
+        (
+            "2-slices",
+            move_to_training,
+            "datalist.json has changed since it was made: run vqb",
+        ),
+        ("2-slices", replace_text("slices.tsv", "training", "test"), "slices.tsv has changed"),
+        ("2-slices", remove(STACK), f"{STACK} is missing: run vqbrain prepare SOURCE"),
+        ("2-slices", write(STACK, b"half"), f"{STACK} has changed"),
+        ("2-slices", write("provenance.json", b"{}"), "provenance.json is damaged"),
+        ("2-slices", write("provenance.json", b'{"made_'), "provenance.json is damaged"),
+        ("2-slices", write("provenance.json", b"\xff\xfe"), "provenance.json is damaged"),
+        ("2-slices", replace_text("provenance.json", "1.8", "1.9"), "provenance.json is damaged"),
+        ("2-slices", remove("provenance.json"), "2-slices is not in .* first run: vqbrain prepare"),
+        ("3-vqvae", write("model.pt", b"another run's"), "model.pt has changed .* train vqvae"),
+        ("3-vqvae", write("model.pt", b"wEights"), "model.pt has changed .*: run vqbrain train vq"),
+        ("3-vqvae", remove("config.json"), "config.json is missing: run vqbrain train vqvae"),
+        ("3-vqvae", write("provenance.json", b"[]"), "3-vqvae .* provenance.json is damaged or of"),
+        ("4-codes", write("codes.safetensors", b"half"), "codes.safetensors has changed .* encode"),
+        (
+            "4-codes",
+            replace_text("codes.tsv", "AD", "CN"),
+            "codes.tsv has changed .* encode",
+        ),
+        ("5-prior", replace_text("config.json", '"F", "M"', '"M", "F"'), "config.json has changed"),
+        ("5-prior", write("provenance.json", b"{}"), "provenance.json .*: run vqbrain train prior"),
+        ("5-prior", remove("provenance.json"), "5-prior is not in .*: vqbrain train prior"),
+        ("6-samples/default", remove("samples.tsv"), "samples.tsv .*: run vqbrain sample --name d"),
+        (
+            "6-samples/default",
+            remove("provenance.json"),
+            "default is not in .* sample --name d",
+        ),
+        (
+            "7-report",
+            replace_text("metrics.json", "3", "4"),
+            "metrics.json has changed .* eval",
+        ),
+    ],
+)
+def test_every_damage_is_noticed_with_the_command_that_mends_it(
+    run: RunFolder, stage: str, spoil: Callable[[Path], None], words: str
+) -> None:
+    spoil(run.path / stage)
+    assert damage(run.path / stage) is not None
+    with pytest.raises(VQBrainError, match=words):
+        report(run.path)
+    if stage[0] in "23456":
+        with pytest.raises(VQBrainError, match=words):
+            evaluate(run.path)
+    if stage[0] in "23":
+        with pytest.raises(VQBrainError, match=words):
+            check_vqvae(run)
+        with pytest.raises(VQBrainError, match=words):
+            encode(run.path)
+    if stage[0] in "2345":
+        with pytest.raises(VQBrainError, match=words):
+            check_models(run)
+    if stage[0] in "24":
+        with pytest.raises(VQBrainError, match=words):
+            begin_training(run.path, "vqvae" if stage[0] == "2" else "prior")
+
+
+def test_logs_and_progress_files_may_be_deleted(run: RunFolder) -> None:
+    for name in ("log.txt", "events.out.tfevents.1.host"):
+        (run.vqvae / name).write_text("a")
+    finish_again(run.vqvae)
+    (run.vqvae / "log.txt").unlink()
+    (run.vqvae / "events.out.tfevents.1.host").write_text("more")
+    assert damage(run.vqvae) is None
+    check_models(run)
+
+
+def test_codes_with_a_participant_in_two_splits_are_not_trained_on(run: RunFolder) -> None:
+    table = run.codes / "codes.tsv"
+    rows = table.read_text().splitlines(keepends=True)
+    rows[1] = rows[1].replace("training", "test")
+    table.write_text("".join(rows))
+    finish_again(run.codes)
+    with pytest.raises(VQBrainError, match=r"in two splits: sub-secret01 \(test, training\)"):
+        code_items(run.path, "training")
+
+
+def prepare_phantom(folder: Path) -> tuple[Path, RunFolder]:
+    source = make_phantom(folder / "bids", participants=4, resolution_mm=6, second_sessions=0)
+    run = RunFolder(folder / "run")
+    prepare_slices(source, run.path, SMALL)
+    return source, run
+
+
+def stacks_of(run: RunFolder) -> dict[str, str]:
+    names = ("datalist.json", "slices.tsv", "participants.tsv")
+    files = [*run.slices.glob("stacks/*.nii"), *(run.slices / name for name in names)]
+    return {file.name: content_sha256(file) for file in files}
+
+
+def spoil_note(folder: Path) -> None:
+    note = min(folder.glob("stacks/*.json"))
+    note.write_text(note.read_text()[:40])
+
+
+def edit_note(folder: Path) -> None:
+    note = min(folder.glob("stacks/*.json"))
+    note.write_text(note.read_text().replace('"brain_fraction": 0', '"brain_fraction": 1'))
+
+
+def shorten_a_mask(folder: Path) -> None:
+    mask = min(folder.glob("stacks/*_mask.nii"))
+    mask.write_bytes(mask.read_bytes()[:400])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        make_black,
+        move_to_training,
+        spoil_note,
+        edit_note,
+        shorten_a_mask,
+        write("provenance.json", b"{}"),
+        write("participants.tsv", b"participant_id\tsplit\n"),
+        remove("slices.tsv"),
+        remove("provenance.json"),
+    ],
+)
+def test_prepare_mends_its_slices_and_nothing_becomes_stale(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    source, run = prepare_phantom(tmp_path)
+    files, content = stacks_of(run), slices_content(run)
+    spoil(run.slices)
+    assert damage(run.slices) is not None
+    prepare_slices(source, run.path, SMALL)
+    assert damage(run.slices) is None
+    assert stacks_of(run) == files
+    assert slices_content(run) == content
+
+
+def test_only_a_damaged_stack_is_sliced_again(tmp_path: Path, capsys: Any) -> None:
+    source, run = prepare_phantom(tmp_path)
+    shorten_a_mask(run.slices)
+    prepare_slices(source, run.path, SMALL)
+    assert "1 of 4 volumes to slice" in capsys.readouterr().out
+
+
+def test_an_identical_stage_made_again_makes_nothing_stale(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(shutil.copytree(trained_run, tmp_path / "run"))
+    finish_again(run.slices)  # at another time
+    for folder in (run.vqvae, run.codes):
+        (folder / "provenance.json").write_text("{}")
+    train(run.path, "vqvae", tiny_vqvae())
+    encode(run.path)
+    told = capsys.readouterr().out
+    assert told.count("provenance.json is damaged or of an earlier version") == 2
+    check_codes(run)
+    train(run.path, "prior", tiny_prior())
+    assert "5-prior is up to date" in capsys.readouterr().out
+    check_models(run)

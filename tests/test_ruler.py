@@ -219,7 +219,7 @@ def test_folders_that_cannot_be_used_are_named(
     with pytest.raises(VQBrainError, match="z.png has 7x9 pixels, the others 48x48: resample"):
         folder_comparison(real, synthetic, None)
     (real / "a.png").write_bytes(b"no picture")
-    with pytest.raises(VQBrainError, match="a.png cannot be read"):
+    with pytest.raises(VQBrainError, match="a.png cannot be opened"):
         read_images(real, {})
 
 

@@ -496,9 +496,9 @@ def training(folder: Path, width: int = 1, resume: bool = False) -> SimpleNamesp
     objects = {"network": network, "optimizer": sgd, "budget": budget}
     handlers = [
         ValidationHandler(1, validator),
+        MetricsTable(folder / "metrics.tsv", validator, budget),
         ResumableCheckpoint(folder, objects, validator, resume),
         budget,
-        MetricsTable(folder / "metrics.tsv", validator, budget),
     ]
     for handler in handlers:
         handler.attach(engine)
@@ -529,6 +529,31 @@ def test_a_killed_training_goes_on_as_if_unbroken(tmp_path: Path) -> None:
     resumed = fit(made)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert (made.validator.state.best_metric, made.validator.state.best_metric_epoch) == (4, 2)
+    tables = [pd.read_csv(tmp_path / n / "metrics.tsv", sep="\t") for n in ("whole", "broken")]
+    assert tables[1].drop(columns="seconds").equals(tables[0].drop(columns="seconds"))
+
+
+@pytest.mark.parametrize("file", ["metrics.tsv", "model.pt", "checkpoint.pt"])
+def test_a_kill_at_any_file_of_an_epoch_loses_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    whole = fit(training(tmp_path / "whole"))
+    replace, seen = Path.replace, []
+
+    def killed(self: Path, target: Path) -> Path:
+        """Killed before the file of the second epoch, the best, has its name."""
+        seen.append(Path(target).name)
+        if seen.count(file) == 2:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        made = training(tmp_path / "broken")
+        with pytest.raises(KeyboardInterrupt):
+            made.engine.run(list(torch.linspace(-1, 1, 16).view(2, 4, 2)), max_epochs=4)
+    resumed = fit(training(tmp_path / "broken", resume=True))
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     tables = [pd.read_csv(tmp_path / n / "metrics.tsv", sep="\t") for n in ("whole", "broken")]
     assert tables[1].drop(columns="seconds").equals(tables[0].drop(columns="seconds"))
 

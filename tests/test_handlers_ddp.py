@@ -101,9 +101,9 @@ def run(items: list[int], folder: Path, rank: int, resume: bool = False) -> dict
     engine = Engine(step)
     for handler in (
         ValidationHandler(1, validator),
+        MetricsTable(folder / "metrics.tsv", validator, budget),
         ResumableCheckpoint(folder, {"network": network, "budget": budget}, validator, resume),
         budget,
-        MetricsTable(folder / "metrics.tsv", validator, budget),
         StopWithoutProgress(validator, 2, budget),
         EngineCallbacks(lambda _: called.append("started"), lambda _: called.append("completed")),
     ):

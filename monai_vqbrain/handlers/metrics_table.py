@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 class MetricsTable:
     """Writes `metrics.tsv`: one row per epoch, with the training losses and the validation metrics.
 
-    A resumed training keeps the rows up to the checkpoint's epoch. With several ranks, losses are
-    means over all ranks, and rank 0 writes.
+    A resumed training keeps the rows of the epochs before. With several ranks, losses are means
+    over all ranks, and rank 0 writes.
 
     Args:
         path: the table.
@@ -38,18 +38,28 @@ class MetricsTable:
         self.budget = budget
         self._sums: dict[str, torch.Tensor] = {}
         self._steps = 0
+        self._rows: list[dict[str, Any]] | None = None  # until the first epoch of a run has ended
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer, after the validation handler and the one that resumes."""
+        """Attach to a trainer, after the validation handler and before ResumableCheckpoint.
+
+        A row is then written before the checkpoint of its epoch: a training that is killed between
+        the two repeats the epoch and its row, and none is lost.
+        """
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
-    def _start(self, engine: Engine) -> None:
-        self.rows: list[dict[str, Any]] = []
-        if engine.state.epoch and self.path.is_file():
+    def _start(self) -> None:
+        self._rows = None
+
+    def _rows_before(self, epoch: int) -> list[dict[str, Any]]:
+        """The rows of earlier epochs; if this training was resumed, those of the file."""
+        if self._rows is None and epoch > 1 and self.path.is_file():
             old = read_table(self.path)
-            self.rows = old[old["epoch"] <= engine.state.epoch].to_dict("records")
+            rows: Any = old[old["epoch"] < epoch].to_dict("records")
+            return list(rows)
+        return self._rows or []
 
     def _add(self, engine: Engine) -> None:
         for name, value in _losses(engine.state.output).items():
@@ -63,11 +73,12 @@ class MetricsTable:
             "seconds": round(self.budget.spent(), 1),
             "learning_rate": self.budget.optimizer.param_groups[0]["lr"],
         }
-        self.rows.append(row | self._mean_losses() | self.validator.state.metrics)
+        row |= self._mean_losses() | self.validator.state.metrics
+        self._rows = [*self._rows_before(engine.state.epoch), row]
         self._sums, self._steps = {}, 0
         if idist.get_rank() == 0:
-            write_table(pd.DataFrame(self.rows), self.path, digits=6)
-            shown = (f"{name} {value:.4g}" for name, value in self.rows[-1].items())
+            write_table(pd.DataFrame(self._rows), self.path, digits=6)
+            shown = (f"{name} {value:.4g}" for name, value in row.items())
             logger.info("%s", ", ".join(shown), extra=ROUTINE)
 
     def _mean_losses(self) -> dict[str, float]:

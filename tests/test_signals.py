@@ -28,8 +28,12 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's"
 
 @pytest.fixture(autouse=True)
 def dispositions() -> Iterator[None]:
-    """What signals do is as it was after each test; until then they end nothing by default."""
+    """What signals do is as it was after each test; until then they end nothing by default.
+
+    Ctrl-C interrupts, although it is ignored where a shell has started the tests in the background.
+    """
     before = {number: signal.signal(number, lambda *_: None) for number in USED}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, disposition in before.items():
         signal.signal(number, disposition)

@@ -211,7 +211,7 @@ def before(bench: Bench) -> Generated:
 
 
 def of_prior(bench: Bench, run: RunFolder, anybody: bool) -> Generated:
-    """What a trained prior makes, asked for nothing, or for nobody in particular."""
+    """What a trained prior makes: its own conditions drawn, or all of them left open."""
     args, prior = bench.args, load_network(run.prior)
     began = time.process_time()
     codes, _ = drawn(run, prior, AncestralSampler(), args, anybody=anybody)

@@ -21,7 +21,7 @@ def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it is renamed when the block ends without an exception.
 
     The temporary name keeps the suffixes, by which nibabel and torch choose a format. Some
-    libraries make files that nobody else may read; all get the mode of the umask.
+    libraries make files that no other user may read; all get the mode of the umask.
 
     Args:
         path: the file to write; its folder is made if need be.

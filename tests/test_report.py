@@ -248,11 +248,11 @@ def test_ids_that_are_numbers_do_not_change_the_numbers_of_options() -> None:
     hide = _id_replacer({"4": "P01", "60": "P02", "sub-4": "P03"})
     command = (
         "vqbrain sample /runs/x -n 4 --seed 60 --condition age=60 --positions -60:60:4 "
-        "--known /data/4/60_T1w.nii.gz --mask 4/m.nii 60_T1.nii 4.5 run-4 /work/run-4/sub-4 '4/a'"
+        "--known /data/4/60_T1w.nii.gz --mask 4/m.nii 60_T1.nii 4.5 run-4 /study/run-4/sub-4 '4/a'"
     )
     assert hide(command) == (
         "vqbrain sample /runs/x -n 4 --seed 60 --condition age=60 --positions -60:60:4 "
-        "--known /data/P01/P02_T1w.nii.gz --mask P01/m.nii P02_T1.nii 4.5 run-4 /work/run-4/P03 "
+        "--known /data/P01/P02_T1w.nii.gz --mask P01/m.nii P02_T1.nii 4.5 run-4 /study/run-4/P03 "
         "'P01/a'"
     )
     assert _id_replacer({"7": "P01"})("prepare /d/7 -n 7") == "prepare /d/P01 -n 7"

@@ -42,7 +42,7 @@ def safe_id(text: str) -> str:
     """The identifier itself if a file name may contain it, else its letters and a hash of it.
 
     The result depends on the identifier alone, so that participants who are added later rename
-    nobody, and different identifiers have different results.
+    no other one, and different identifiers have different results.
 
     Example:
         >>> safe_id("002_S_0295"), safe_id("ADNI1/GO Month 12"), safe_id("../X")

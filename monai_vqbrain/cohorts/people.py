@@ -213,7 +213,7 @@ def _match(
 
 
 def _without_scan(participant: str, rows: Sequence[Row], sessions: Sequence[str]) -> list[Problem]:
-    """A line for the rows of somebody who was scanned that belong to none of the scans."""
+    """A line for the rows of a scanned participant that belong to none of the scans."""
     labels = dict.fromkeys(row.session for row in rows if row.session and any(sessions))
     lost = [label for label in labels if find_session(label, sessions) is None]
     if not lost:

@@ -35,7 +35,7 @@ def assign_splits(
         previous: participant -> split of an earlier call; people in it who are not in `people`
             still count in the quotas.
         given: participant -> split, where the source has splits of its own. They are kept; but if
-            nobody is given to validation, those given to training are shared out to both.
+            none is given to validation, those given to training are shared out to both.
         groups: participants who share an image; each group has one split, of those given to it the
             one that is held out.
 
@@ -45,7 +45,8 @@ def assign_splits(
         `previous`, no split is without any of `people`, as far as the new ones suffice.
 
     Raises:
-        VQBrainError: somebody comes twice, `previous` has an unknown split, or has a group in two.
+        VQBrainError: a participant comes twice, or `previous` has an unknown split or a group in
+            two.
 
     Example:
         >>> Counter(assign_splits([Person(f"sub-{i}") for i in range(48)]).values())
@@ -73,13 +74,13 @@ def assign_splits(
 
 
 def check_splits(pairs: Iterable[tuple[str, str]]) -> None:
-    """Make sure that nobody is in two splits.
+    """Make sure that no participant is in two splits.
 
     Args:
         pairs: (participant, split), of every slice if need be.
 
     Raises:
-        VQBrainError: naming whoever is in two.
+        VQBrainError: naming the participants who are in two.
     """
     found: dict[str, set[str]] = {}
     for participant, split in pairs:

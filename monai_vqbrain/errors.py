@@ -37,6 +37,10 @@ class UnusableImageError(VQBrainError, ValueError):
         super().__init__(f"{problem}: {advice}")
         self.problem, self.advice = problem, advice
 
+    def __reduce__(self) -> tuple[type[UnusableImageError], tuple[str, str]]:
+        """Worker processes send errors pickled, by default with the message as only argument."""
+        return type(self), (self.problem, self.advice)
+
 
 class UnavailableImageError(UnusableImageError):
     """An image that the disk or the network does not give, whatever its content is."""

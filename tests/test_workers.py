@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 
 from monai_vqbrain.cohorts import make_phantom
-from monai_vqbrain.errors import UsageError
+from monai_vqbrain.errors import UnavailableImageError, UnusableImageError, UsageError
 from monai_vqbrain.processes import safe_imports
 from monai_vqbrain.stages.prepare import prepare_slices
 from monai_vqbrain.stages.slicing.options import PrepareOptions
@@ -121,3 +122,10 @@ def test_a_cluster_prepares_what_one_process_does_though_a_worker_is_killed(
     assert sorted(path.name for path in (together / "stacks").iterdir()) == names
     for name in (*(f"stacks/{name}" for name in names), "slices.tsv", "datalist.json"):
         assert (together / name).read_bytes() == (alone / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", [UnusableImageError, UnavailableImageError])
+def test_errors_of_workers_arrive_whole(kind: type[UnusableImageError]) -> None:
+    found = pickle.loads(pickle.dumps(kind("is damaged", "download it again")))
+    assert type(found) is kind
+    assert (str(found), found.problem) == ("is damaged: download it again", "is damaged")

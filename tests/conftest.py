@@ -15,6 +15,10 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: a thread each, children too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from monai_vqbrain.stages.train import TrainOptions

@@ -171,4 +171,4 @@ def test_readme_gives_both_commands_from_nothing() -> None:
     text = (ROOT / "README.md").read_text()
     install = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e "
     assert f"{install}. && .venv/bin/vqbrain demo\n" in text
-    assert f'{install}".[test]" && .venv/bin/pytest\n' in text
+    assert f'{install}".[test]" && .venv/bin/pytest -n 2 --dist loadfile\n' in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from monai_vqbrain.stages.slicing.dicom import convert
 from monai_vqbrain.stages.slicing.pictures import pictures_to_slices
 from monai_vqbrain.stages.slicing.volume import open_volume, read_volume
 from monai_vqbrain.tables import read_table
+from monai_vqbrain.transforms import voxels
 from monai_vqbrain.transforms.input_slice import read_picture
 from monai_vqbrain.transforms.voxels import open_image, read_scaled, read_stored
 from monai_vqbrain.weights import read_weights
@@ -33,6 +35,12 @@ from monai_vqbrain.weights import read_weights
 SIDE = 16
 MUCH = 2**28  # bytes
 LITTLE = 2**26
+
+
+@pytest.fixture(params=["zlib", "isal.isal_zlib"])
+def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What inflates volumes: Python's own, and the extra `fast`."""
+    monkeypatch.setattr(voxels, "zlib", importlib.import_module(request.param))
 
 
 @contextmanager
@@ -76,6 +84,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
 PACKED = {".gz": lambda raw: gzip.compress(raw, 1), ".bz2": bz2.compress, "": bytes}
 
 
+@pytest.mark.usefixtures("inflater")
 @pytest.mark.parametrize("case", BOMBS)
 def test_a_volume_is_read_no_further_than_its_header(case: str, tmp_path: Path) -> None:
     ending, content, words = BOMBS[case]
@@ -88,6 +97,7 @@ def test_a_volume_is_read_no_further_than_its_header(case: str, tmp_path: Path) 
         read_sample(path)
 
 
+@pytest.mark.usefixtures("inflater")
 @pytest.mark.parametrize("ending", ["nii", "nii.gz", "nii.bz2", "mgz", "mgh", "img.gz"])
 @pytest.mark.parametrize("dtype", [np.uint8, ">i2", np.float32])
 def test_voxels_are_those_of_nibabel(ending: str, dtype: Any, tmp_path: Path) -> None:
@@ -102,6 +112,7 @@ def test_voxels_are_those_of_nibabel(ending: str, dtype: Any, tmp_path: Path) ->
     np.testing.assert_array_equal(read_scaled(image), np.asarray(image.dataobj))
 
 
+@pytest.mark.usefixtures("inflater")
 def test_several_gzip_members_and_scaling_are_read(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.arange(60, dtype=np.uint8).reshape(5, 4, 3), np.eye(4))
     image.header.set_slope_inter(0.5, 3)

@@ -1,7 +1,7 @@
 """The tutorials' commands run as they stand, on a tiny cohort with tiny networks.
 
 Blocks that are marked `<!-- executed -->` are run in their order; afterwards every file that the
-page names has to be there.
+page names has to be there, and the page on the run folder has to describe every file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,21 @@ def named_files(page: str) -> set[str]:
     return set(re.findall(r"`((?:trial|my-run|comparison)/[\w./-]+)`", text))
 
 
+def described() -> list[str]:
+    """The patterns of the files that the page on the run folder describes."""
+    text = (DOCS / "run-folder.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.+?`) \|", text, flags=re.MULTILINE)
+    names = re.findall(r"`([^`]+)`", " ".join(cells))
+    return [re.sub(r"NAME|AXIS|SET|NUMBER", "*", name) for name in names]
+
+
+def undescribed(run: Path) -> list[str]:
+    """The files of a run that no pattern fits; hidden ones are left out."""
+    files = [path.relative_to(run) for path in run.rglob("*") if path.is_file()]
+    shown = [f.as_posix() for f in files if not any(part.startswith(".") for part in f.parts)]
+    return [name for name in shown if not any(fnmatch(name, one) for one in described())]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "source"),
@@ -71,6 +87,7 @@ def test_a_tutorial_from_volumes_to_the_report(
         run(words)
     assert len(named_files(page)) >= 5
     assert [name for name in named_files(page) if not (tmp_path / name).exists()] == []
+    assert undescribed(next(iter(tmp_path.glob("*/2-slices"))).parent) == []
 
 
 def test_the_tutorial_that_compares_a_generator(

@@ -6,11 +6,17 @@ import re
 from importlib.metadata import version as installed
 from typing import Any
 
+from sphinx.util import logging
+
+import monai_vqbrain
+
+logger = logging.getLogger(__name__)
+
 project = "monai_vqbrain"
 copyright = "The monai_vqbrain contributors"
 release = version = installed("monai-vqbrain")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["_build"]
 default_role = "code"
 html_theme = "furo"
@@ -31,6 +37,28 @@ def escape_shapes(_app: Any, _what: str, _name: str, _of: Any, _how: Any, lines:
     lines[:] = [re.sub(r"(?<=, )\*(?=[a-z])|(?<=\()\*(?=[a-z])", r"\*", line) for line in lines]
 
 
+def keep_examples(_app: Any, _command: Any, lines: list[str]) -> None:
+    """Show the examples of a command's help as they stand there, not as lines of prose."""
+    kept: list[str] = []
+    for number, line in enumerate(lines):
+        is_example = line.startswith("| ")
+        if is_example and not lines[number - 1].startswith("| "):
+            kept += ["", ".. code-block:: text", ""]
+        kept.append(f"   {line[2:]}" if is_example else line)
+    lines[:] = kept
+
+
+def check_public_names(_app: Any, env: Any) -> None:
+    """Warn of each public name of the package that no page documents; -W makes it an error."""
+    objects = env.get_domain("py").objects  # monai_vqbrain.NAME or monai_vqbrain.PART.NAME
+    documented = {name.rpartition(".")[2] for name in objects if name.count(".") <= 2}
+    for name in monai_vqbrain.__all__:
+        if name not in documented and name != "__version__":
+            logger.warning("no page documents monai_vqbrain.%s: add it to docs/api.md", name)
+
+
 def setup(app: Any) -> None:
     """Escape before napoleon (priority 500) writes reStructuredText of its own."""
     app.connect("autodoc-process-docstring", escape_shapes, priority=400)
+    app.connect("sphinx-click-process-description", keep_examples)
+    app.connect("env-check-consistency", check_public_names)

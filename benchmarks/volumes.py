@@ -80,6 +80,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--number", type=int, default=32, help="volumes to draw")
     add("--seed", type=int, default=0, help="of the volumes")
     add("--temperature", type=float, default=1.0, help="as of vqbrain sample")
+    add("--neighbour-guidance", type=float, default=1.3, help="of the sampler, as in the bundle")
     return parser.parse_args(arguments)
 
 
@@ -112,7 +113,8 @@ def drawn(run: RunFolder, decode: Any, args: argparse.Namespace) -> Volumes:
     options = {"number": args.number, "seed": args.seed, "condition": {}, "volume": True}
     conditions = draw_conditions(run.path, prior, options)
     rows = condition_rows(run.path, prior, options | {"guidance": 1}, conditions)["condition"]
-    sampler = VolumeSampler(AncestralSampler(temperature=args.temperature))
+    slice_sampler = AncestralSampler(args.temperature, neighbour_guidance=args.neighbour_guidance)
+    sampler = VolumeSampler(slice_sampler)
     generator = torch.Generator().manual_seed(args.seed)
     found = []
     for part in rows.split(BATCH):

@@ -72,6 +72,13 @@ PRIORS: list[dict[str, Any]] = [
     {"grid": (2, 3, 4), "scan": "columns", "conditions": CONDITIONS, "neighbour": True}
     | {"likeness": 3, "horizontal_channels": 5},
 ]
+OPTIONS: list[dict[str, float]] = [
+    {},
+    {"temperature": 2.0, "top_p": 0.6},
+    {"guidance": 1.5},
+    {"neighbour_guidance": 1.5},
+    {"guidance": 1.5, "neighbour_guidance": 2.0},
+]
 
 
 @pytest.mark.parametrize("settings", PRIORS, ids=str)
@@ -85,7 +92,7 @@ def test_cached_logits_are_the_networks(settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("settings", PRIORS, ids=str)
-@pytest.mark.parametrize("options", [{}, {"temperature": 2.0, "top_p": 0.6}, {"guidance": 1.5}])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_cached_and_plain_draw_the_same(settings: dict[str, Any], options: dict[str, Any]) -> None:
     network = prior(**settings)
     if "guidance" in options and network.conditions is None:
@@ -116,6 +123,21 @@ def test_guidance_goes_from_no_condition_to_the_condition_and_beyond() -> None:
     for g, codes in drawn.items():  # how much likelier the samples are with what was asked
         advantage[g] = (code_bits(network, codes) - code_bits(network, codes, ask)).mean()
     assert advantage[0.0] < advantage[1.0] < advantage[8.0]
+
+
+def test_neighbour_guidance_goes_from_no_slice_before_to_it_and_beyond() -> None:
+    network = prior(neighbour=True)
+    before = torch.randint(6, (64, *network.settings["grid"]), generator=seeded())
+    drawn = {
+        g: AncestralSampler(neighbour_guidance=g)(network, 64, seeded(), neighbour=before)
+        for g in (0.0, 1.0, 8.0)
+    }
+    assert torch.equal(drawn[0.0], AncestralSampler()(network, 64, seeded()))
+    advantage = [
+        (code_bits(network, c) - code_bits(network, c, neighbour=before)).mean()
+        for c in drawn.values()
+    ]
+    assert advantage[0] < advantage[1] < advantage[2]
 
 
 def test_guidance_may_go_from_other_conditions_than_none() -> None:
@@ -269,6 +291,7 @@ def test_on_a_gpu_the_draws_are_those_of_the_generator() -> None:
         ({"top_p": 0.0}, "top_p is 0.0: it must be above 0 and at most 1"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"guidance": -0.5}, "guidance is -0.5: it must be 0 or more"),
+        ({"neighbour_guidance": -1}, "neighbour_guidance is -1: it must be 0 or more"),
     ],
 )
 def test_refuses_options_by_their_values(options: dict[str, float], words: str) -> None:

@@ -43,6 +43,8 @@ class AncestralSampler:
         top_p: in (0, 1]; keep the fewest likeliest codes that together reach this probability.
         guidance: at least 0; how far to go from the logits without conditions, or with those of a
             base (0), to those with them (1), or beyond. Values other than 1 double the time.
+        neighbour_guidance: at least 0; likewise from the logits without the previous slice to those
+            with it; only where there is a previous slice.
         progress: show a progress bar, one step per row.
 
     Raises:
@@ -61,6 +63,7 @@ class AncestralSampler:
     temperature: float = 1.0
     top_p: float = 1.0
     guidance: float = 1.0
+    neighbour_guidance: float = 1.0
     progress: bool = False
     _walk: ClassVar[Callable[..., Walk]] = CachedLogits
 
@@ -69,8 +72,9 @@ class AncestralSampler:
             raise ValueError(f"temperature is {self.temperature}: it must be above 0")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
-        if not self.guidance >= 0:
-            raise ValueError(f"guidance is {self.guidance}: it must be 0 or more")
+        for name in ("guidance", "neighbour_guidance"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
 
     def __call__(
         self,
@@ -139,18 +143,35 @@ class AncestralSampler:
         neighbour: Tensor | None,
         plan: Tensor | None,
     ) -> Walk:
+        weights, rows, before = self._mixture(conditions, neighbour)
+        count = len(weights)
+        if count == 1:
+            return self._walk(network, batch_size, rows[0], before[0], plan)
+        walk = self._walk(
+            network,
+            count * batch_size,
+            _stacked(rows, batch_size),
+            _stacked(before, batch_size),
+            _stacked([plan] * count, batch_size),  # it has been guided itself
+        )
+        return _Guided(walk, weights)
+
+    def _mixture(
+        self, conditions: tuple[Tensor | None, Tensor | None], neighbour: Tensor | None
+    ) -> tuple[list[float], list[Tensor | None], list[Tensor | None]]:
+        """Weights of the logits that are summed, and the conditions and neighbours of each."""
         condition, base = conditions
-        if self.guidance == 1 or condition is None:
-            return self._walk(network, batch_size, condition, neighbour, plan)
-        base = torch.full_like(condition, torch.nan) if base is None else base
-        both = torch.cat([rows.expand(batch_size, -1) for rows in (condition, base)])
-        if neighbour is not None:
-            neighbour = neighbour.expand(batch_size, *neighbour.shape[1:])
-            neighbour = torch.cat((neighbour, neighbour))
-        if plan is not None:  # it has been guided itself
-            plan = torch.cat((plan, plan))
-        walk = self._walk(network, 2 * batch_size, both, neighbour, plan)
-        return _Guided(walk, self.guidance)
+        weights, rows, before = [1.0], [condition], [neighbour]
+        if self.guidance != 1 and condition is not None:
+            weights = [self.guidance, 1 - self.guidance]
+            rows.append(torch.full_like(condition, torch.nan) if base is None else base)
+            before.append(neighbour)
+        if self.neighbour_guidance != 1 and neighbour is not None:
+            weights[0] += self.neighbour_guidance - 1
+            weights.append(1 - self.neighbour_guidance)
+            rows.append(condition)
+            before.append(torch.full_like(neighbour, -1))
+        return weights, rows, before
 
     def _fill(self, walk: Walk, codes: Tensor, draws: Tensor, all_free: bool) -> None:
         """Draw where the codes (B, G, rows, columns) are -1, in place; `all_free`: everywhere."""
@@ -175,22 +196,29 @@ class AncestralSampler:
         codes.copy_(places[..., 0].permute(3, 2, 0, 1))
 
 
-class _Guided:
-    """A walk over twice as many grids, as asked and as the base, as one walk over them."""
+def _stacked(parts: list[Tensor | None], batch_size: int) -> Tensor | None:
+    """Tensors of B entries, or of one for all, one after the other; None if they are None."""
+    given = [part for part in parts if part is not None]
+    return torch.cat([p.expand(batch_size, *p.shape[1:]) for p in given]) if given else None
 
-    def __init__(self, walk: Walk, guidance: float) -> None:
+
+class _Guided:
+    """A walk over several times as many grids as one: its logits are a weighted sum of theirs."""
+
+    def __init__(self, walk: Walk, weights: list[float]) -> None:
         self.walk = walk
-        self.guidance = guidance
+        self.weights = weights
 
     def begin_row(self, row: int) -> None:
         self.walk.begin_row(row)
 
     def logits(self, column: int, group: int = 0) -> Tensor:
-        asked, base = self.walk.logits(column, group).chunk(2)
-        return base + self.guidance * (asked - base)
+        parts = self.walk.logits(column, group).chunk(len(self.weights))
+        mixed = [weight * part for weight, part in zip(self.weights, parts, strict=True)]
+        return torch.stack(mixed).sum(0)
 
     def write(self, column: int, codes: Tensor, group: int = 0) -> None:
-        self.walk.write(column, codes.repeat(2), group)
+        self.walk.write(column, codes.repeat(len(self.weights)), group)
 
 
 class _PlainLogits:
@@ -233,6 +261,7 @@ class PlainSampler(AncestralSampler):
         temperature: as there.
         top_p: as there.
         guidance: as there.
+        neighbour_guidance: as there.
         progress: as there.
     """
 

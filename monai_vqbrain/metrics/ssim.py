@@ -52,14 +52,14 @@ def similarity(x: Tensor, y: Tensor, stride: int = 1) -> Tensor:
         stride: distance of the pixels whose SSIM is made.
 
     Returns:
-        (B, 1, ceil(W / stride), ceil(H / stride)) float32, at most 1.
+        (B, 1, ceil(W / stride), ceil(H / stride)) float32, at most 1; float64 for float64.
 
     Raises:
         ValueError: if the shapes differ or are not (B, 1, W, H).
     """
     _check(x, y)
     with torch.autocast(y.device.type, enabled=False):
-        x, y = x.float(), y.float()
+        x, y = (t if t.dtype == torch.float64 else t.float() for t in (x, y))
         mean_y = _blur(y, stride)  # apart, for a target needs no gradient
         sums = _blur(torch.cat([x, x * x + y * y, x * y], 1), stride)
         mean_x, squares, product = sums.split(1, 1)
@@ -158,8 +158,8 @@ def _blur(images: Tensor, stride: int) -> Tensor:
     the mirrored border as well.
     """
     width, height = images.shape[2:]
-    rows = _blur_matrix(width, images.device)[::stride]
-    columns = _blur_matrix(height, images.device)[::stride]
+    rows = _blur_matrix(width, images.device)[::stride].to(images.dtype)
+    columns = _blur_matrix(height, images.device)[::stride].to(images.dtype)
     return rows @ images @ columns.T
 
 

@@ -18,14 +18,14 @@ def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
     """The SSIM of every pixel: Gaussian window, population covariance, data range 1.
 
     At the border the image is mirrored, the edge pixel included, so that the map has the image's
-    size. Computed in float32, also under autocast.
+    size. Computed in float32, also under autocast; in float64 for images in float64.
 
     Args:
         prediction: (B, 1, W, H), clipped to [0, 1].
         target: (B, 1, W, H), in [0, 1].
 
     Returns:
-        (B, 1, W, H) float32, at most 1.
+        (B, 1, W, H), at most 1.
 
     Raises:
         ValueError: if the shapes differ or are not (B, 1, W, H).
@@ -52,7 +52,8 @@ def similarity(x: Tensor, y: Tensor, stride: int = 1) -> Tensor:
         stride: distance of the pixels whose SSIM is made.
 
     Returns:
-        (B, 1, ceil(W / stride), ceil(H / stride)) float32, at most 1; float64 for float64.
+        (B, 1, ceil(W / stride), ceil(H / stride)), at most 1, in float64 for images in float64,
+        else in float32.
 
     Raises:
         ValueError: if the shapes differ or are not (B, 1, W, H).

@@ -6,6 +6,7 @@ from .engines import (
     PriorEvaluator as PriorEvaluator,
     PriorTrainer as PriorTrainer,
     SamplingEngine as SamplingEngine,
+    ShareOfBatch as ShareOfBatch,
     VQVAEEvaluator as VQVAEEvaluator,
     VQVAETrainer as VQVAETrainer,
 )

@@ -197,7 +197,7 @@ def training_options(command: Command) -> Command:
                "gives the same quality, not the same bits."),
         click.option("--epochs", type=click.IntRange(1), metavar="N",
                      help="Instead: a number of epochs (of 6400 crops of slices, or 800 code "
-                     "grids); repeats bit for bit."),
+                     "grids); repeats bit for bit on one device (not with compile on CUDA)."),
         option("--size", type=click.Choice(["small", "base", "large"]), default="base",
                help="Width, depth, batch and budget: small for a first look, large for a GPU."),
         click.option("--resume", is_flag=True, help="Continue an interrupted training."),

@@ -33,7 +33,7 @@ LEVELS = (
     {"handlers", "losses", "networks", "transforms", "metrics"},
     {
         "cells", "contents", "documents", "errors", "files", "logs", "processes", "progress",
-        "provenance", "selection", "tables", "weights", "__init__",
+        "provenance", "ranks", "selection", "tables", "weights", "__init__",
     },
 )  # fmt: skip
 COMPONENT_HALF = {
@@ -126,8 +126,12 @@ def test_components_and_runs_know_no_command_line(part: str) -> None:
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
-        # MONAI's own command may be written out
-        advice = [text for text in texts if re.search(r"(^|[\s(`'\"])--(?!config_file)[a-z]", text)]
+        # MONAI's own command and torchrun's may be written out
+        advice = [
+            text
+            for text in texts
+            if re.search(r"(^|[\s(`'\"])--(?!config_file|nproc_per_node)[a-z]", text)
+        ]
         assert not advice, f"{file} speaks of command-line options"
 
 

@@ -87,6 +87,13 @@ def test_ssim_loss_is_float32_under_autocast() -> None:
     assert found.item() == SliceSSIMLoss()(prediction.bfloat16().float(), target).item()
 
 
+def test_ssim_loss_keeps_float64() -> None:
+    prediction, target = (image[:1, :, :13, :12].double() for image in images())
+    assert SliceSSIMLoss()(prediction, target).dtype == torch.float64
+    loss = SliceSSIMLoss(2)
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), prediction.requires_grad_())
+
+
 # The sum.
 
 

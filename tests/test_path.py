@@ -157,37 +157,6 @@ def test_a_finished_stage_is_skipped_and_a_changed_one_redone(
         draw_samples(run, SampleOptions(number=6))
 
 
-def test_the_same_command_gives_the_same_bits(
-    trained_run: Path, prepared_run: Path, tmp_path: Path
-) -> None:
-    run = copy_of(prepared_run, tmp_path)
-    train(run, "vqvae", tiny_vqvae())
-    assert sha256(run / "3-vqvae/model.pt") == sha256(trained_run / "3-vqvae/model.pt")
-
-
-@pytest.mark.parametrize("which", ["vqvae", "prior"])
-def test_a_killed_training_resumes_to_the_same_weights(
-    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
-) -> None:
-    run = copy_of(trained_run, tmp_path)
-    folder = "3-vqvae" if which == "vqvae" else "5-prior"
-    options = {"vqvae": tiny_vqvae, "prior": tiny_prior}[which]
-    train(run, which, options(epochs=3))
-    whole = torch.load(run / folder / "checkpoint.pt")["network"]
-    shutil.rmtree(run / folder)
-
-    kill_in_epoch(2, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        train(run, which, options(epochs=3))
-    monkeypatch.undo()
-    assert not (run / folder).exists()
-    train(run, which, options(epochs=3, resume=True))
-    resumed = torch.load(run / folder / "checkpoint.pt")["network"]
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    table = pd.read_csv(run / folder / "metrics.tsv", sep="\t")
-    assert table["epoch"].tolist() == [1, 2, 3]
-
-
 def test_a_training_that_diverges_leaves_the_earlier_one(
     prepared_run: Path, tmp_path: Path
 ) -> None:

@@ -251,7 +251,8 @@ class JudgedByTheBatch(CodebookQuantizer):
     """As it was: what is dead is judged by the share of this very batch."""
 
     def _move(self, vectors: torch.Tensor, rows: torch.Tensor) -> None:
-        hits, sums, drawn = self._seen(vectors, rows)
+        hits, sums = self._seen(vectors, rows)
+        drawn = self._draw(vectors)
         self.counts.lerp_(hits, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
         dead = self.counts < 0.03 * hits.mean()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_vqbrain.inferers import AncestralSampler, CachedLogits, PlainSampler, code_bits
-from monai_vqbrain.inferers.sampling import choose, keep_top
+from monai_vqbrain.inferers.sampling import choose, exact_running_sum, keep_top
 from monai_vqbrain.networks.pixelcnn import PixelCNN
 
 GRIDS = [(5, 7), (7, 4), (1, 5), (5, 1)]
@@ -252,6 +252,17 @@ def test_a_code_is_where_the_cumulative_distribution_passes_the_draw(
 def test_impossible_codes_are_never_drawn(draw: float) -> None:
     logits = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).log()
     assert choose(logits, torch.tensor([[draw]]), 1.0, 1.0).item() in (1, 3)
+
+
+def test_sums_of_whole_numbers_are_those_of_any_order() -> None:
+    probabilities = torch.rand(3, 500, generator=seeded()).softmax(-1)
+    sums = exact_running_sum(probabilities)
+    assert torch.allclose(sums, probabilities.double().cumsum(-1), atol=1e-9)
+    order = torch.randperm(500, generator=seeded())
+    assert torch.equal(exact_running_sum(probabilities[:, order])[:, -1], sums[:, -1])
+    draws = torch.rand(3, 1, generator=seeded())
+    found = torch.searchsorted(sums, sums[:, -1:] * draws)
+    assert torch.equal(found, choose(probabilities.log(), draws, 1.0, 1.0))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from monai_vqbrain.engines.prior import (
     PriorTrainer,
     SamplingEngine,
 )
+from monai_vqbrain.engines.shares import ShareOfBatch
 from monai_vqbrain.engines.vqvae import VQVAEEvaluator, VQVAETrainer
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "PriorEvaluator",
     "PriorTrainer",
     "SamplingEngine",
+    "ShareOfBatch",
     "VQVAEEvaluator",
     "VQVAETrainer",
 ]

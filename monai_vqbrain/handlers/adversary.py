@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
@@ -14,7 +18,8 @@ class TrainDiscriminator:
 
     Its loss is added to the iteration's losses as `discriminator`. Save the discriminator and its
     optimizer in the checkpoint. (MONAI's AdversarialTrainer requires a generator that returns only
-    an image; a VQ-VAE returns the quantizer's loss as well.)
+    an image; a VQ-VAE returns the quantizer's loss as well.) With several ranks, gradients are
+    means over the items of all ranks.
 
     Args:
         adversary: a term of the trainer's loss.
@@ -49,5 +54,16 @@ class TrainDiscriminator:
         loss = self.adversary.judge(output["pred"], output["image"])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.adversary.discriminator.parameters(), len(output["image"]))
         self.optimizer.step()
         output["losses"]["discriminator"] = loss.detach()
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter], items: int) -> None:
+    """Average gradients over ranks, each weighted by the number of items that its loss is of."""
+    if idist.get_world_size() == 1:
+        return
+    total: Any = idist.all_reduce(items)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = idist.all_reduce(parameter.grad * (items / total))

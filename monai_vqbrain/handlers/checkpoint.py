@@ -46,8 +46,8 @@ class ResumableCheckpoint:
     """Saves the state of training after every epoch, and the weights of the best epoch.
 
     `checkpoint.pt` contains the state for resuming, `model.pt` the network's weights of the epoch
-    with the best key metric. Attach after the validation handler. With several ranks, rank 0 writes
-    and every rank loads.
+    with the best key metric. Attach after the validation handler. With several ranks, rank 0
+    writes, every rank loads, and none goes on before both files are there.
 
     Args:
         folder: the folder of both files.
@@ -116,8 +116,11 @@ class ResumableCheckpoint:
             thing.load_state_dict(saved[name])
 
     def _save(self, engine: Engine) -> None:
-        if idist.get_rank() != 0:
-            return
+        if idist.get_rank() == 0:
+            self._write(engine)
+        idist.barrier()
+
+    def _write(self, engine: Engine) -> None:
         best = self.validator.state
         state = {name: thing.state_dict() for name, thing in self.objects.items()}
         state |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}

@@ -14,6 +14,8 @@ from monai_vqbrain.inferers.cached_logits import CachedLogits
 from monai_vqbrain.networks.pixelcnn import PixelCNN
 from monai_vqbrain.progress import progress
 
+UNITS = 1 << 40  # that a probability is rounded to, where sums have to be of whole numbers
+
 
 class Walk(Protocol):
     """Logits position by position as a prior scans; see CachedLogits."""
@@ -285,13 +287,29 @@ def choose(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> T
     probabilities = torch.softmax(logits, dim=-1)
     if top_p < 1:
         probabilities = keep_top(probabilities, top_p)
-    cumulative = probabilities.cumsum_(dim=-1)
+    cumulative = running_sum(probabilities)
     return torch.searchsorted(cumulative, cumulative[:, -1:] * draws)
+
+
+def running_sum(probabilities: Tensor) -> Tensor:
+    """Cumulative sums along the last dimension, with the same bits every time on every device.
+
+    A GPU may add the numbers of a row in another order every time; there they are rounded to
+    multiples of 2^-40, whose sums are exact in any order, and the sums are float64.
+    """
+    if probabilities.device.type == "cpu":
+        return probabilities.cumsum(-1)
+    return exact_running_sum(probabilities)
+
+
+def exact_running_sum(probabilities: Tensor) -> Tensor:
+    """Cumulative sums of probabilities rounded down to multiples of 2^-40: float64."""
+    return (probabilities.double() * UNITS).long().cumsum(-1).double() / UNITS
 
 
 def keep_top(probabilities: Tensor, top_p: float) -> Tensor:
     """Set to 0 all but the fewest likeliest codes that together reach `top_p`; (B, K) stays."""
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(dim=-1) - ordered
+    before = running_sum(ordered) - ordered
     kept = torch.where(before < top_p, ordered, 0)
     return torch.zeros_like(probabilities).scatter(-1, order, kept)

@@ -11,7 +11,7 @@ class SliceSSIMLoss(nn.Module):
     """1 - the mean SSIM over whole slices, by the metric's own formula (see `ssim_map`).
 
     The prediction is not clipped, so that a pixel outside [0, 1] has a gradient too. Computed in
-    float32, also under autocast.
+    float32, also under autocast; in float64 for images in float64.
 
     Args:
         stride: make the SSIM of every `stride`-th pixel in both directions. 2 costs 0.4 of 1 and

@@ -18,14 +18,14 @@ def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
     """The SSIM of every pixel: Gaussian window, population covariance, data range 1.
 
     At the border the image is mirrored, the edge pixel included, so that the map has the image's
-    size. Computed in float32, also under autocast.
+    size. Computed in float32, also under autocast; in float64 for images in float64.
 
     Args:
         prediction: (B, 1, W, H), clipped to [0, 1].
         target: (B, 1, W, H), in [0, 1].
 
     Returns:
-        (B, 1, W, H) float32, at most 1.
+        (B, 1, W, H), at most 1.
 
     Raises:
         ValueError: if the shapes differ or are not (B, 1, W, H).
@@ -52,14 +52,15 @@ def similarity(x: Tensor, y: Tensor, stride: int = 1) -> Tensor:
         stride: distance of the pixels whose SSIM is made.
 
     Returns:
-        (B, 1, ceil(W / stride), ceil(H / stride)) float32, at most 1.
+        (B, 1, ceil(W / stride), ceil(H / stride)), at most 1, in float64 for images in float64,
+        else in float32.
 
     Raises:
         ValueError: if the shapes differ or are not (B, 1, W, H).
     """
     _check(x, y)
     with torch.autocast(y.device.type, enabled=False):
-        x, y = x.float(), y.float()
+        x, y = (t if t.dtype == torch.float64 else t.float() for t in (x, y))
         mean_y = _blur(y, stride)  # apart, for a target needs no gradient
         sums = _blur(torch.cat([x, x * x + y * y, x * y], 1), stride)
         mean_x, squares, product = sums.split(1, 1)
@@ -158,8 +159,8 @@ def _blur(images: Tensor, stride: int) -> Tensor:
     the mirrored border as well.
     """
     width, height = images.shape[2:]
-    rows = _blur_matrix(width, images.device)[::stride]
-    columns = _blur_matrix(height, images.device)[::stride]
+    rows = _blur_matrix(width, images.device)[::stride].to(images.dtype)
+    columns = _blur_matrix(height, images.device)[::stride].to(images.dtype)
     return rows @ images @ columns.T
 
 

@@ -60,7 +60,7 @@ class ScalarQuantizer(nn.Module):
 
     @torch.jit.unused
     def forward(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Quantise, in float32 also inside autocast.
+        """Quantise, in the buffers' precision (float32) also inside autocast.
 
         Args:
             encodings: (B, D, *grid) float.
@@ -95,7 +95,7 @@ class ScalarQuantizer(nn.Module):
 
     def _bound(self, encodings: torch.Tensor) -> torch.Tensor:
         """(B, D, *grid) -> (B, *grid, D), each channel within its levels' reach of 0."""
-        last = encodings.float().movedim(1, -1)
+        last = encodings.to(self.reach.dtype).movedim(1, -1)
         return torch.tanh(last + self.shift) * self.reach - self.offset
 
     def _number(self, bounded: torch.Tensor) -> torch.Tensor:

@@ -106,6 +106,29 @@ def k_means(vectors: torch.Tensor, clusters: int, iterations: int = 10) -> torch
     for _ in range(iterations):
         members = nearest(vectors, centres)
         counts = torch.bincount(members, minlength=clusters)[:, None]
-        sums = torch.zeros_like(centres).index_add_(0, members, vectors)
+        sums = sum_by_code(vectors, members, clusters)
         centres = torch.where(counts > 0, sums / counts.clamp_min(1), centres)
     return centres
+
+
+def sum_by_code(vectors: torch.Tensor, codes: torch.Tensor, num_codes: int) -> torch.Tensor:
+    """The sum of each code's vectors, which has the same bits every time on every device.
+
+    Args:
+        vectors: (N, D).
+        codes: (N,), 0..K-1.
+        num_codes: K.
+
+    Returns:
+        (K, D); 0 for a code without vectors.
+
+    Example:
+        >>> sum_by_code(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([2, 0, 2]), 3)
+        tensor([[2.],
+                [0.],
+                [5.]])
+    """
+    sums = vectors.new_zeros(num_codes, vectors.shape[1])
+    if vectors.is_cuda:  # index_add_ adds there in another order every time; this one sorts first
+        return sums.index_put_((codes,), vectors, accumulate=True)
+    return sums.index_add_(0, codes, vectors)

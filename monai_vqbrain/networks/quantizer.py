@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from monai_vqbrain.networks.gradient import PassGradient
-from monai_vqbrain.networks.nearest import k_means, nearest
+from monai_vqbrain.networks.nearest import k_means, nearest, sum_by_code
+from monai_vqbrain.ranks import gather_numbers, gather_rows, rank_count, this_rank
 
 INITIALISATIONS = ("k-means", "data")
 DEAD = 0.03  # of a fair share of the encodings: a code that wins less is drawn anew
@@ -47,8 +48,9 @@ class CodebookQuantizer(nn.Module):
     The first batch seen in training initialises the codebook. A code that hardly any encoding has
     chosen of late is redrawn from the batch; how many were, the buffer `redrawn` counts. Only a
     forward pass in training changes the codebook; `codes` and `embed` never do. Where
-    torch.distributed runs, all processes hold the same codebook. What is random comes from
-    PyTorch's generator, the first process's.
+    torch.distributed runs, all ranks hold the same codebook, which is the one that a single process
+    would have learnt from all of their encodings. What is random comes from PyTorch's generator;
+    all ranks draw it, and that of rank 0 counts.
 
     Args:
         num_codes: K, the number of codes, of each group.
@@ -111,7 +113,9 @@ class CodebookQuantizer(nn.Module):
 
     @torch.jit.unused
     def forward(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Quantise, in float32 also inside autocast; in training the codebook moves afterwards.
+        """Quantise, in the codebook's precision; in training the codebook moves afterwards.
+
+        Autocast changes nothing here.
 
         Args:
             encodings: (B, D, *grid) float.
@@ -121,7 +125,7 @@ class CodebookQuantizer(nn.Module):
             commitment loss (a scalar) and the codes (B, *grid) or (B, G, *grid), 0..K-1.
         """
         with torch.autocast(encodings.device.type, enabled=False):
-            encodings = encodings.float()
+            encodings = encodings.to(self.codebook.dtype)
             quantised, loss, codes = self._quantise(encodings.detach())
             groups = self.groups if self.rotation_trick else 0
             passed = PassGradient.apply(encodings, quantised, loss, self.commitment, groups)
@@ -182,8 +186,9 @@ class CodebookQuantizer(nn.Module):
         return self._on_grid(self._nearest(last.flatten(1, -2)), last)
 
     def _channels_last(self, encodings: torch.Tensor) -> torch.Tensor:
-        """(B, D, *grid) -> (G, B, *grid, D/G) float32."""
-        groups = encodings.float().unflatten(1, [self.groups, self.code_dim // self.groups])
+        """(B, D, *grid) -> (G, B, *grid, D/G), in the codebook's precision."""
+        encodings = encodings.to(self.codebook.dtype)
+        groups = encodings.unflatten(1, [self.groups, self.code_dim // self.groups])
         return groups.movedim([1, 2], [0, -1])
 
     def _nearest(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -197,25 +202,29 @@ class CodebookQuantizer(nn.Module):
 
     @torch.jit.unused
     def _begin(self, vectors: torch.Tensor) -> None:
-        """Take the codebook from the first process's vectors, if there is none yet."""
+        """Take the codebook from all ranks' vectors, if there is none yet."""
         self._begun = True
         if self.initialised:
             return
-        if _rank() == 0:
-            moves = 10 if self.initialisation == "k-means" else 0
-            self.codebook.copy_(torch.cat([k_means(v, self.num_codes, moves) for v in vectors]))
-            self.counts.fill_(NEW * _processes() * vectors.shape[1] / self.num_codes)
-            self.share.fill_(_processes() * vectors.shape[1] / self.num_codes)
-        if _processes() > 1:
-            for buffer in (self.codebook, self.counts, self.share):
-                dist.broadcast(buffer, 0)
+        vectors = gather_rows(vectors.movedim(1, 0)).movedim(0, 1)
+        moves = 10 if self.initialisation == "k-means" else 0
+        # Every rank computes it, so that their generators stay alike.
+        self.codebook.copy_(torch.cat([k_means(v, self.num_codes, moves) for v in vectors]))
+        if rank_count() > 1:
+            dist.broadcast(self.codebook, 0)
+        self.counts.fill_(NEW * vectors.shape[1] / self.num_codes)
+        self.share.fill_(vectors.shape[1] / self.num_codes)
         self.sums.copy_(self.codebook * self.counts[:, None])
         self.initialised.fill_(True)
 
     @torch.jit.unused
     def _move(self, vectors: torch.Tensor, rows: torch.Tensor) -> None:
-        """Follow the encodings that each code won, in all processes, and redraw dead codes."""
-        hits, sums, drawn = self._seen(vectors, rows)
+        """Follow the encodings that each code won, in all ranks, and redraw dead codes.
+
+        Every rank sends the same messages in every step, so none waits for one that does not come.
+        """
+        hits, sums = self._seen(vectors, rows)
+        drawn = self._draw(vectors)
         self.counts.lerp_(hits, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
         self.share.lerp_(hits.mean(), 1 - self.decay)  # no jump when one batch is larger
@@ -225,41 +234,35 @@ class CodebookQuantizer(nn.Module):
         self.codebook.copy_(self.sums / self.counts[:, None].clamp_min(1e-5))
         self.redrawn += dead.sum()
 
-    def _seen(
-        self, vectors: torch.Tensor, rows: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of every code: how many vectors it won, their sum, and a vector drawn at random.
-
-        Every process sends one message in every step, so none waits for one that does not come.
-        """
+    def _seen(self, vectors: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every code: how many vectors it won in all ranks, and their sum."""
         ones = torch.ones_like(rows, dtype=self.counts.dtype)
-        hits = torch.zeros_like(self.counts).index_add_(0, rows, ones)
-        sums = torch.zeros_like(self.sums).index_add_(0, rows, vectors.flatten(0, 1))
-        if _processes() == 1:
-            return hits, sums, self._draw(vectors)
-        drawn = self._draw(vectors) if _rank() == 0 else torch.zeros_like(sums)
-        message = torch.cat((hits[:, None], sums, drawn), dim=1)
+        hits = torch.zeros_like(self.counts).index_add_(0, rows, ones)  # exact in any order
+        sums = sum_by_code(vectors.flatten(0, 1), rows, len(self.codebook))
+        if rank_count() == 1:
+            return hits, sums
+        message = torch.cat((hits[:, None], sums), dim=1)
         dist.all_reduce(message)
-        hits, sums, drawn = message.split([1, sums.shape[1], sums.shape[1]], dim=1)
-        return hits[:, 0], sums, drawn
+        return message[:, 0], message[:, 1:]
 
     def _draw(self, vectors: torch.Tensor) -> torch.Tensor:
-        """A random vector of its group for each code: (G, N, D/G) -> (G K, D/G)."""
+        """A random vector of its group, of any rank, for each code: (G, N, D/G) -> (G K, D/G)."""
+        counts = gather_numbers(vectors.shape[1], vectors.device)
         shape = (len(vectors), self.num_codes)
-        rows = torch.randint(vectors.shape[1], shape, device=vectors.device)
-        return torch.cat([v[row] for v, row in zip(vectors, rows, strict=True)])
+        rows = torch.randint(sum(counts), shape, device=vectors.device)
+        if len(counts) == 1:
+            return torch.cat([v[row] for v, row in zip(vectors, rows, strict=True)])
+        dist.broadcast(rows, 0)
+        rows -= sum(counts[: this_rank()])
+        own = (rows >= 0) & (rows < vectors.shape[1])
+        found = [v[row] for v, row in zip(vectors, torch.where(own, rows, 0), strict=True)]
+        drawn = torch.where(own.flatten()[:, None], torch.cat(found), 0)
+        dist.all_reduce(drawn)  # one rank has the vector, and all others have 0
+        return drawn
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._begun = False
         super()._load_from_state_dict(*args, **kwargs)
-
-
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _rank() -> int:
-    return dist.get_rank() if _processes() > 1 else 0
 
 
 def _check(num_codes: int, code_dim: int, decay: float, groups: int, initialisation: str) -> None:

@@ -9,10 +9,12 @@ import pandas as pd
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.provenance import read_provenance
+from monai_vqbrain.ranks import this_rank, wait_for_ranks
 from monai_vqbrain.runs.datalist import check_datalist
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes
 from monai_vqbrain.runs.phantom import slice_phantom
+from monai_vqbrain.runs.process_group import check_one_process
 from monai_vqbrain.runs.stage_folder import open_stage
 from monai_vqbrain.tables import read_table
 
@@ -26,7 +28,8 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
 
     If the default run folder has no slices, the VQ-VAE's bundle makes the built-in simulated cohort
     first; it never does so in a run folder that the user has named. The files of an interrupted
-    training are discarded unless it is resumed.
+    training are discarded unless it is resumed. With several ranks, rank 0 does it, and all others
+    wait.
 
     Args:
         run_dir: the run folder.
@@ -34,10 +37,18 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
         resume: continue the interrupted training.
 
     Raises:
-        UsageError: if the slices are not finished.
+        UsageError: if the slices are not finished, or torchrun has started several processes with a
+            configuration for one.
         VQBrainError: if another process is training this network, slices or codes are missing, or a
             file of an earlier stage has changed.
     """
+    check_one_process("vqvae" if network == "vqvae" else "pixelcnn")
+    if this_rank() == 0:
+        _begin(run_dir, network, resume)
+    wait_for_ranks()
+
+
+def _begin(run_dir: Path | str, network: str, resume: bool) -> None:
     run = RunFolder(run_dir)
     if network == "vqvae":
         if read_provenance(run.slices) is None and not run.slices.exists():
@@ -77,7 +88,12 @@ def read_metrics(folder: Path) -> pd.DataFrame:
 
 
 def report_training(folder: Path | str) -> None:
-    """Log the best epoch's score and the folder: the last step of the bundles' `training`."""
+    """Log the best epoch's score and the folder: the last step of the bundles' `training`.
+
+    Rank 0 alone does so: it may still be publishing the folder when others get here.
+    """
+    if this_rank() > 0:
+        return
     table = read_metrics(Path(folder))
     if "ssim_brain" in table:
         score, best = "ssim_brain", table["ssim_brain"].max()

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from monai_vqbrain import __version__
-from monai_vqbrain.errors import ShownElsewhereError, UnexpectedError, VQBrainError
+from monai_vqbrain.errors import ShownElsewhereError, UnexpectedError, UsageError, VQBrainError
 from monai_vqbrain.options import (
     DIRECTORY,
     FILE,
@@ -72,6 +72,8 @@ def _interrupt_on_signals() -> None:
 def _report(error: Exception) -> int:
     """Show a failure as one line; return the exit code."""
     if isinstance(error, ShownElsewhereError):
+        return error.exit_code
+    if isinstance(error, UsageError) and not is_first_rank():  # all ranks have the same options
         return error.exit_code
     if isinstance(error, VQBrainError) and not isinstance(error, UnexpectedError):
         show_error(str(error))

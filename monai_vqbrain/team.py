@@ -150,7 +150,8 @@ def _assembled_team(ranks: int) -> Iterator[Team]:
     key = secrets.token_bytes(32)
     with _as_one_process(), Listener((host, 0), authkey=key) as listener:
         store.set("leader", json.dumps([listener.address[1], key.hex()]))
-        store.wait([f"rank {rank}" for rank in range(1, ranks)], ASSEMBLY)
+        with _meeting():
+            store.wait([f"rank {rank}" for rank in range(1, ranks)], ASSEMBLY)
         found = dict(_greeted(listener) for _ in range(1, ranks))
         team = Team([found[rank] for rank in range(1, ranks)])
         _leading.append(team)
@@ -181,7 +182,8 @@ def _help() -> Any:
     """
     rank, ranks, local = (int(os.environ[name]) for name in VARIABLES[:3])
     store, host = _rendezvous()
-    port, key = json.loads(store.get("leader"))
+    with _meeting():
+        port, key = json.loads(store.get("leader"))
     store.set(f"rank {rank}", "here")
     connection = Client((host, port), authkey=bytes.fromhex(key))
     _use_device(local)
@@ -230,8 +232,20 @@ def _rendezvous() -> tuple[Any, str]:
     from torch.distributed import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    store, _, _ = next(rendezvous("env://", timeout=ASSEMBLY))
+    with _meeting():
+        store, _, _ = next(rendezvous("env://", timeout=ASSEMBLY))
     return PrefixStore(f"vqbrain {next(_numbers)}", store), os.environ["MASTER_ADDR"]
+
+
+@contextmanager
+def _meeting() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # of torch's store
+        raise VQBrainError(
+            f"the ranks have not found each other within {ASSEMBLY.total_seconds():.0f} s: look "
+            "for the message of the one that is missing, and start the command again"
+        ) from error
 
 
 def _use_device(local_rank: int) -> None:

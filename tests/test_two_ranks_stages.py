@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from safetensors.numpy import load_file
 
 import monai_vqbrain
+from monai_vqbrain import team
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.metrics.detectability import DetectorProtocol
 from monai_vqbrain.stages.reporting import ruler
@@ -177,6 +179,16 @@ def test_the_death_of_rank_1_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     stage = on_all_ranks(lambda: list(spread(leave_at_three, range(4))))
     with pytest.raises(VQBrainError, match="rank 1 has ended without an answer .*: start"):
         on_two_ranks(monkeypatch, stage)
+
+
+def test_a_rank_that_never_comes_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "ASSEMBLY", timedelta(seconds=1))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for name, value in {**BOTH, "MASTER_PORT": str(port), "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(VQBrainError, match="not found each other within 1 s: look for the message"):
+        on_all_ranks(list)()
 
 
 def leave_at_three(number: int) -> int:

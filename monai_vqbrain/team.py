@@ -221,10 +221,11 @@ def _follow(connection: Connection, rank: int, ranks: int) -> Any:
 
 
 def _as_line(error: Exception, rank: int) -> VQBrainError:
-    if isinstance(error, VQBrainError):
+    if isinstance(error, VQBrainError) and not isinstance(error, UnexpectedError):
         return error
+    kind = "" if isinstance(error, UnexpectedError) else f"{type(error).__name__}: "
     words = " ".join(str(error).split()) or "no message"
-    return UnexpectedError(f"rank {rank}: {type(error).__name__}: {words[:500]}")
+    return UnexpectedError(f"rank {rank}: {kind}{words[:500]}")
 
 
 def _rendezvous() -> tuple[Any, str]:

@@ -153,11 +153,10 @@ def comparison(run: RunFolder, decode: Decode, synthetic: ImageSet, split: str) 
 
 def membership_of(run: RunFolder, prior: Any, split: str) -> float:
     """How well bits tell training slices from those of a split, an AUC."""
-    known, device = prior.settings["conditions"], torch.device("cpu")
+    known = prior.settings["conditions"]
     sets = [code_items(run.path, name, None, known) for name in ("training", split)]
     given, plain = (
-        [bits_of_items(prior, items, device, conditions=asked) for items in sets]
-        for asked in (True, False)
+        [bits_of_items(prior, items, conditions=asked) for items in sets] for asked in (True, False)
     )
     scores: dict[str, Any] = {
         "bits": (given[0], given[1]),

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from monai_vqbrain import __version__
-from monai_vqbrain.errors import UnexpectedError, VQBrainError
+from monai_vqbrain.errors import ShownElsewhereError, UnexpectedError, UsageError, VQBrainError
 from monai_vqbrain.options import (
     DIRECTORY,
     FILE,
@@ -26,7 +26,7 @@ from monai_vqbrain.options import (
     slicing_options,
     training_options,
 )
-from monai_vqbrain.terminal import configure_logging, show_error
+from monai_vqbrain.terminal import configure_logging, is_first_rank, show_error
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,13 @@ def main() -> None:
     except click.ClickException as error:
         about = getattr(error, "ctx", None)
         hint = f" (see {about.command_path} --help)" if about else ""
-        show_error(error.format_message() + hint)
+        if is_first_rank():  # all ranks have the same words to read
+            show_error(error.format_message() + hint)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as stop:
         signal_name = stop.__cause__ or stop  # click replaces an interrupt
-        click.echo(f"\ninterrupted{signal_name}; what was finished is kept", err=True)
+        if is_first_rank():
+            click.echo(f"\ninterrupted{signal_name}; what was finished is kept", err=True)
         sys.exit(1)
     except Exception as error:
         if context["debug"]:
@@ -69,6 +71,10 @@ def _interrupt_on_signals() -> None:
 
 def _report(error: Exception) -> int:
     """Show a failure as one line; return the exit code."""
+    if isinstance(error, ShownElsewhereError):
+        return error.exit_code
+    if isinstance(error, UsageError) and not is_first_rank():  # all ranks have the same options
+        return error.exit_code
     if isinstance(error, VQBrainError) and not isinstance(error, UnexpectedError):
         show_error(str(error))
         return error.exit_code
@@ -371,7 +377,8 @@ def evaluate(
         )
     else:
         page = monai_vqbrain.evaluate(folder, device=device, show_ids=show_ids, **options)
-    click.echo(f"the report: {page.resolve()}")
+    if is_first_rank():
+        click.echo(f"the report: {page.resolve()}")
 
 
 @vqbrain.command()

@@ -25,6 +25,18 @@ class StoppedError(VQBrainError):
     """A training that a signal has ended, with a checkpoint."""
 
 
+class ShownElsewhereError(VQBrainError):
+    """An error that rank 0 shows: this rank ends as well, with the same exit code.
+
+    Args:
+        exit_code: of the error.
+    """
+
+    def __init__(self, exit_code: int = 1) -> None:
+        super().__init__("rank 0 says what is wrong")
+        self.exit_code = exit_code
+
+
 class UnusableImageError(VQBrainError, ValueError):
     """An image that cannot be used.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import click
 
@@ -35,6 +36,11 @@ def configure_logging(verbosity: int) -> None:
     package.addHandler(terminal)
     for library in ("ignite", "monai"):
         logging.getLogger(library).setLevel(logging.INFO if verbosity > 0 else logging.CRITICAL)
+
+
+def is_first_rank() -> bool:
+    """Whether this is the process that speaks, of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def show_error(message: str) -> None:

@@ -33,7 +33,7 @@ LEVELS = (
     {"handlers", "losses", "networks", "transforms", "metrics"},
     {
         "cells", "contents", "documents", "errors", "files", "logs", "processes", "progress",
-        "provenance", "ranks", "selection", "tables", "weights", "__init__",
+        "provenance", "ranks", "selection", "tables", "team", "weights", "__init__",
     },
 )  # fmt: skip
 COMPONENT_HALF = {

@@ -82,7 +82,7 @@ class CollectCodes:
     """Collects the codes of a VQVAEEvaluator, in the order of the data set.
 
     Nothing is gathered from other ranks, since the order of their slices is not known: give every
-    rank the whole data set.
+    rank the whole data set. Codes are kept as small as they are stored, 2 bytes each below 65,536.
 
     Args:
         count: number of code grids to keep; the last batch may be filled up with repeats.
@@ -97,14 +97,20 @@ class CollectCodes:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
 
     def _start(self, engine: Engine) -> None:
-        self._batches: list[torch.Tensor] = []
+        self._codes, self._filled = np.empty(0, np.uint16), 0
 
     def _add(self, engine: Engine) -> None:
-        self._batches.append(as_batch(engine.state.output)["codes"].cpu())
+        batch = as_batch(engine.state.output)["codes"].cpu().numpy()[: self.count - self._filled]
+        if not self._filled:
+            self._codes = np.empty((self.count, *batch.shape[1:]), np.uint16)
+        if batch.max(initial=0) > np.iinfo(self._codes.dtype).max:
+            self._codes = self._codes.astype(np.int32)
+        self._codes[self._filled : self._filled + len(batch)] = batch
+        self._filled += len(batch)
 
     def codes(self) -> torch.Tensor:
-        """All codes so far, (N, *grid) int64, 0..K-1."""
-        return torch.cat(self._batches)[: self.count]
+        """All codes so far, (N, *grid) uint16 or, of a larger codebook, int32; 0..K-1."""
+        return torch.from_numpy(self._codes[: self._filled])
 
 
 class ImagePanel:

@@ -6,7 +6,13 @@ from monai_vqbrain.metrics.fidelity import SCORES, slice_scores
 from monai_vqbrain.metrics.participants import MeanInterval, over_participants
 from monai_vqbrain.metrics.psnr import psnr_brain
 from monai_vqbrain.metrics.ssim import mean_inside, ssim_brain, ssim_map, ssim_whole
-from monai_vqbrain.metrics.trivial import black, nearest, pooling, position_mean
+from monai_vqbrain.metrics.trivial import (
+    black,
+    nearest,
+    pooling,
+    position_mean,
+    position_means,
+)
 
 __all__ = [
     "SCORES",
@@ -21,6 +27,7 @@ __all__ = [
     "perplexity",
     "pooling",
     "position_mean",
+    "position_means",
     "psnr_brain",
     "slice_scores",
     "ssim_brain",

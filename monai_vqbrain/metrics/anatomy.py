@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from monai_vqbrain.metrics.images import ImageArray
 from monai_vqbrain.transforms.mask import solid
 
 Floats = NDArray[np.floating]
@@ -50,7 +51,7 @@ class Tissues:
     shares: Floats
 
 
-def fit_tissues(images: np.ndarray, threshold: float = DARK) -> Tissues:
+def fit_tissues(images: ImageArray, threshold: float = DARK) -> Tissues:
     """Fit the intensities of CSF, grey and white matter to a set of slices.
 
     Expectation-maximisation on the pooled 8-bit histogram of the brains, started from Otsu's
@@ -80,7 +81,7 @@ def fit_tissues(images: np.ndarray, threshold: float = DARK) -> Tissues:
 
 
 def measure_anatomy(
-    images: np.ndarray,
+    images: ImageArray,
     spacing_mm: Sequence[float],
     tissues: Tissues,
     axis: str = "axial",
@@ -148,7 +149,7 @@ def brain_masks(images: np.ndarray, threshold: float = DARK) -> NDArray[np.bool_
 
 
 def _check(
-    images: np.ndarray,
+    images: ImageArray,
     spacing_mm: Sequence[float],
     axis: str,
     priors: np.ndarray | None,
@@ -171,7 +172,7 @@ def _check(
         raise ValueError(f"give a position for each of {len(images)} slices, not {len(position)}")
 
 
-def _chunks(images: np.ndarray) -> Iterator[NDArray[np.uint8]]:
+def _chunks(images: ImageArray) -> Iterator[NDArray[np.uint8]]:
     for start in range(0, len(images), CHUNK):
         yield _as_uint8(images[start : start + CHUNK])
 

@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional as F
 
+from monai_vqbrain.metrics.images import ImageArray
+
 COARSE = 32  # pixels along a side, of the first step
 FINE = 64  # likewise, of the second step
 WINDOW = 5  # of the local mean that the fine step removes, in pixels of FINE
@@ -82,7 +84,7 @@ class CopySearch:
 
     def __init__(
         self,
-        training: np.ndarray,
+        training: ImageArray,
         participants: Sequence[str],
         *,
         max_shift: float = 3,
@@ -104,12 +106,15 @@ class CopySearch:
         self.candidates = min(candidates, len(names))
         self.shifts = _shifts(max_shift)
         self.waves = _waves(self.shifts, self.size)
-        blocks = [self.order[b] for b in _blocks(len(training))]
-        self.coarse = torch.cat([_coarse(training[rows]) for rows in blocks])  # (M, 32, 32)
+        sides = [[min(most, side) for side in self.size] for most in (COARSE, FINE)]
+        self.coarse = torch.empty(len(training), *sides[0])  # (M, 32, 32)
         # Half precision keeps a correlation to 1e-3 and halves what grows with the training set.
-        self.detail = torch.cat([_detail(training[rows]).half() for rows in blocks])  # (M, 64, 64)
+        self.detail = torch.empty(len(training), *sides[1], dtype=torch.half)  # (M, 64, 64)
+        for block in _blocks(len(training)):
+            images = training[self.order[block]]
+            self.coarse[block], self.detail[block] = _coarse(images), _detail(images)
 
-    def match(self, images: np.ndarray) -> Matches:
+    def match(self, images: ImageArray) -> Matches:
         """The nearest training slice of each image.
 
         Args:
@@ -463,7 +468,7 @@ def brighter_copies(images: np.ndarray, most: float = 0.15, seed: int = 0) -> np
     return np.clip(_unit(images) * factors.astype(np.float32), 0, 1)
 
 
-def _check_training(training: np.ndarray, participants: Sequence[str]) -> None:
+def _check_training(training: ImageArray, participants: Sequence[str]) -> None:
     if training.ndim != 3 or len(training) != len(participants):
         raise ValueError(
             "give one participant for each of the (M, W, H) training slices, "

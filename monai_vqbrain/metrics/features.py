@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_vqbrain.metrics.images import ImageArray
+
 # Images are (N, W, H): floating point in [0, 1], or uint8. Features are (N, D) float32.
-Images = np.ndarray | Tensor
+Images = ImageArray | Tensor
 Features = Callable[[Images], np.ndarray]
 
 BATCH = 64  # images that are floating point at once

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from monai_vqbrain.metrics.anatomy import brain_masks
 from monai_vqbrain.metrics.bootstrap import bootstrap_mean
+from monai_vqbrain.metrics.images import ImageArray
 from monai_vqbrain.metrics.plausibility import wilson
 
 Floats = NDArray[np.floating]
@@ -36,7 +37,7 @@ class Laterality:
 
     weights: Floats
 
-    def score(self, images: np.ndarray) -> Floats:
+    def score(self, images: ImageArray) -> Floats:
         """Above 0 for slices that lie as the real training slices do, below 0 for mirrored ones.
 
         A slice and its mirror image have the same score with opposite signs; a slice without brain
@@ -73,7 +74,7 @@ class Mirrored:
     real_high: float
 
 
-def fit_laterality(images: np.ndarray) -> Laterality:
+def fit_laterality(images: ImageArray) -> Laterality:
     """Learn to tell real slices from their mirror images, by ridge regression.
 
     Each brain is moved along the first axis until its outline is centred in the frame, so that
@@ -90,8 +91,8 @@ def fit_laterality(images: np.ndarray) -> Laterality:
 
 def count_mirrored(
     fitted: Laterality,
-    synthetic: np.ndarray,
-    held_out: np.ndarray,
+    synthetic: ImageArray,
+    held_out: ImageArray,
     participants: Sequence[str],
     seed: int = 0,
 ) -> Mirrored:
@@ -115,7 +116,7 @@ def count_mirrored(
     return Mirrored(float(below.mean()), *ends, real.value, real.low, real.high)
 
 
-def _differences(images: np.ndarray) -> Floats:
+def _differences(images: ImageArray) -> Floats:
     """(N, W, H) -> (N, 16 * 32) float32: slices minus their mirror images, in the left half."""
     parts = [_of_chunk(images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
     return np.concatenate(parts) if parts else np.empty((0, SIDE // 2 * SIDE), np.float32)

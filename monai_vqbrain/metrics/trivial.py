@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from monai_vqbrain.metrics.images import ImageArray
+
 CHUNK = 256  # slices held as float32 at once
 
 
@@ -20,7 +22,7 @@ def black(test: np.ndarray) -> np.ndarray:
 
 
 def position_mean(
-    test_index: np.ndarray, training: np.ndarray, training_index: np.ndarray
+    test_index: np.ndarray, training: ImageArray, training_index: np.ndarray
 ) -> np.ndarray:
     """The mean training slice at each test slice's own index (at the closest index that occurs).
 
@@ -35,16 +37,33 @@ def position_mean(
     Raises:
         ValueError: if there are no training slices.
     """
-    _need(training)
-    indices, where = np.unique(training_index, return_inverse=True)
-    means = np.stack(
-        [training[where == i].mean(axis=0, dtype=np.float64) for i in range(len(indices))]
-    ).astype(np.float32)
+    indices, means = position_means(training, training_index)
     closest = np.abs(np.asarray(test_index)[:, None] - indices).argmin(axis=1)
     return np.asarray(means[closest])
 
 
-def nearest(test: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def position_means(
+    training: ImageArray, training_index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean training slice at each index within a volume.
+
+    Args:
+        training: (M, W, H).
+        training_index: (M,).
+
+    Returns:
+        (I,) the indices that occur, ascending; (I, W, H) float32, in the units of `training`.
+
+    Raises:
+        ValueError: if there are no training slices.
+    """
+    _need(training)
+    indices, where = np.unique(training_index, return_inverse=True)
+    means = [training[where == i].mean(axis=0, dtype=np.float64) for i in range(len(indices))]
+    return indices, np.stack(means).astype(np.float32)
+
+
+def nearest(test: ImageArray, training: ImageArray) -> tuple[np.ndarray, np.ndarray]:
     """For each slice the training slice at the least Euclidean distance.
 
     Args:
@@ -59,6 +78,13 @@ def nearest(test: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndar
         ValueError: if there are no training slices.
     """
     _need(training)
+    parts = [_nearest(test[i : i + CHUNK], training) for i in range(0, len(test), CHUNK)]
+    parts = parts or [(np.empty(0, np.int64), np.empty(0, np.float32))]
+    found, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return found, distance
+
+
+def _nearest(test: np.ndarray, training: ImageArray) -> tuple[np.ndarray, np.ndarray]:
     wanted = test.reshape(len(test), -1).astype(np.float32)
     best = np.full(len(wanted), np.inf, dtype=np.float32)
     found = np.zeros(len(wanted), dtype=np.int64)
@@ -106,6 +132,6 @@ def pooling(slices: np.ndarray, factor: int) -> np.ndarray:
     return np.stack(large)[:, :width, :height] if large else np.empty_like(padded)
 
 
-def _need(training: np.ndarray) -> None:
+def _need(training: ImageArray) -> None:
     if len(training) == 0:
         raise ValueError("there are no training slices to predict from")

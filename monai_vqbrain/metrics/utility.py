@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from monai_vqbrain.metrics.anatomy_comparison import percentiles
+from monai_vqbrain.metrics.images import ImageArray
 
 Floats = NDArray[np.floating]
 
@@ -39,7 +40,7 @@ class Labelled:
         participants: (N,) whom each slice belongs to; samples need none.
     """
 
-    images: np.ndarray
+    images: ImageArray
     labels: NDArray[np.integer]
     participants: Sequence[str] = ()
 
@@ -204,7 +205,7 @@ def _reduced(part: Labelled, size: int, classes: int, seed: int) -> Labelled:
     return Labelled(part.images[taken], part.labels[taken])
 
 
-def small(images: np.ndarray) -> Tensor:
+def small(images: ImageArray) -> Tensor:
     """Images as the network sees them: (N, 1, 64, 64) uint8, block means."""
     parts = []
     for start in range(0, len(images), CHUNK):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from monai_vqbrain.errors import UnexpectedError, UsageError, VQBrainError
 from monai_vqbrain.processes import safe_imports
 from monai_vqbrain.runs.literals import as_data
 from monai_vqbrain.runs.networks import select_device
+from monai_vqbrain.runs.shared import compute_share, iteration
+from monai_vqbrain.team import current_team
 
 BUNDLES = ("vqvae", "pixelcnn")
 SIZES = ("small", "base", "large")
@@ -66,23 +69,55 @@ def run_bundle(
         VQBrainError: if a component raises, with its own message in place of MONAI's.
     """
     select_device(str(ids.get("device", "auto")))
-    folder = bundle_folder(name) / "configs"
     values = {**ids, **(overrides or {})}
     values = {k: as_data(v) for k, v in values.items() if (k, v) != ("device", "auto")}
+    team = current_team()
     try:
-        with _own_logging():
-            workflow = ConfigWorkflow(
-                config_file=str(folder / f"{config}.json"),
-                meta_file=str(folder / "metadata.json"),
-                logging_file=False,
-                workflow_type="train" if config == "train" else "infer",
-                run_id="training" if config == "train" else "run",
-                **values,
-            )
-        with safe_imports():  # of the workers of loaders
+        if team is None or config == "train":
+            _run(_workflow(name, config, values))
+        else:
+            team.share = partial(_share_of_bundle, name, config, values)
+            _run(_workflow(name, config, values | {"evaluator#iteration_update": iteration}))
+    except Exception as error:
+        raise _root_cause(error, f"{name}/{config}.json") from error
+
+
+def _workflow(name: str, config: str, values: Mapping[str, Any]) -> ConfigWorkflow:
+    folder = bundle_folder(name) / "configs"
+    with _own_logging():
+        return ConfigWorkflow(
+            config_file=str(folder / f"{config}.json"),
+            meta_file=str(folder / "metadata.json"),
+            logging_file=False,
+            workflow_type="train" if config == "train" else "infer",
+            run_id="training" if config == "train" else "run",
+            **values,
+        )
+
+
+def _run(workflow: ConfigWorkflow) -> None:
+    with safe_imports():  # of the workers of loaders
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+
+
+def _share_of_bundle(
+    name: str,
+    config: str,
+    values: Mapping[str, Any],
+    rank: int,
+    ranks: int,
+    send: Callable[[Any], None],
+) -> None:
+    """Compute a rank's batches of a bundle's evaluator; its handlers, which write, are rank 0's."""
+    try:
+        workflow = _workflow(name, config, {**values, "handlers": [], "key_metric": None})
+        with safe_imports():
             workflow.initialize()
-            workflow.run()
-            workflow.finalize()
+            compute_share(workflow.parser.get_parsed_content("evaluator"), rank, ranks, send)
+    except OSError:
+        raise  # rank 0 has gone
     except Exception as error:
         raise _root_cause(error, f"{name}/{config}.json") from error
 

@@ -115,7 +115,7 @@ def _table_of(run: RunFolder, items: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return table
 
 
-CodeGrids = dict[int, torch.Tensor]  # by row of codes.tsv
+CodeGrids = dict[int, np.ndarray]  # by row of codes.tsv, as they are stored
 
 
 def code_items(
@@ -162,37 +162,43 @@ def code_items(
     items: list[dict[str, Any]] = []
     for grids, view in zip((plain, *others), (PLAIN_VIEW, *views_of), strict=True):
         for row in (row for row in rows if row in grids):
-            items.append({"codes": grids[row], **about[row]})
+            codes = _as_tensor(grids[row])
+            items.append({"codes": codes, **about[row]})
             if conditions:
                 values = conditions_of_row(table.loc[row].to_dict() | dict(view), conditions)
                 items[-1]["condition"] = condition_row(conditions, values)
             if neighbour:
-                missing = torch.full_like(grids[row], -1)
-                items[-1]["neighbour"] = grids.get(previous[row], missing)
+                before = grids.get(previous[row])
+                missing = torch.full_like(codes, -1)
+                items[-1]["neighbour"] = missing if before is None else _as_tensor(before)
     return items
+
+
+def _as_tensor(grid: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(grid.astype(np.int64))
 
 
 def _read_grids(run: RunFolder, table: pd.DataFrame, views: bool) -> list[CodeGrids]:
     """The code grids of all slices; then, if wanted, those of the training slices for each view."""
-    with open_codes(run.codes / "codes.safetensors", "pt") as file:
-        plain = file.get_tensor("codes").to(torch.long)
+    with open_codes(run.codes / "codes.safetensors") as file:
+        plain = file.get_tensor("codes")
         wanted = views and "views" in file.keys()  # noqa: SIM118
-        of_views = file.get_tensor("views").to(torch.long) if wanted else plain[:0, None]
+        of_views = file.get_tensor("views") if wanted else plain[:0, None]
         _check_grids(table, int(file.metadata()["num_codes"]), plain, of_views)
     if plain.shape[1] == 1:  # one group
-        plain, of_views = plain[:, 0], of_views.squeeze(2)
+        plain, of_views = plain[:, 0], of_views[:, :, 0]
     training = table.index[table["split"] == "training"]
     return [dict(enumerate(plain)), *(dict(zip(training, v, strict=True)) for v in of_views)]
 
 
 def _check_grids(
-    table: pd.DataFrame, num_codes: int, plain: torch.Tensor, of_views: torch.Tensor
+    table: pd.DataFrame, num_codes: int, plain: np.ndarray, of_views: np.ndarray
 ) -> None:
     """Refuse codes that their table does not describe, or that no codebook has."""
     training = int((table["split"] == "training").sum())
     if len(plain) != len(table) or any(len(view) != training for view in of_views):
         raise ValueError(f"{len(plain)} code grids, and codes.tsv has {len(table)} rows")
-    if any(grids.numel() and not 0 <= grids.min() <= grids.max() < num_codes
+    if any(grids.size and not 0 <= grids.min() <= grids.max() < num_codes
            for grids in (plain, of_views)):  # fmt: skip
         raise ValueError(f"a code is not below {num_codes}")
 

@@ -10,10 +10,12 @@ from monai_vqbrain.runs.bundles import bundle_command, run_bundle
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import code_inputs
 from monai_vqbrain.runs.stage_folder import leave_stage
+from monai_vqbrain.team import on_all_ranks
 
 logger = logging.getLogger(__name__)
 
 
+@on_all_ranks
 def encode(run: Path | str, *, device: str = "auto") -> Path:
     """Encode every slice of a run, unless the codes are up to date.
 

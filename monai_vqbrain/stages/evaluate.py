@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,12 @@ from monai_vqbrain.stages.reporting.ruler import measure
 from monai_vqbrain.stages.reporting.run_images import run_comparison, sample_images
 from monai_vqbrain.stages.reporting.summary import SCHEMA, summarise
 from monai_vqbrain.stages.reporting.whole_run import check_whole
+from monai_vqbrain.team import on_all_ranks
 
 logger = logging.getLogger(__name__)
 
 
+@on_all_ranks
 def evaluate(
     run: Path | str,
     *,
@@ -141,6 +144,7 @@ def _write_metrics(folder: Path, numbers: dict[str, Any]) -> None:
         path.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
 
 
+@on_all_ranks
 def evaluate_images(
     real: Path | str,
     synthetic: Path | str,
@@ -236,13 +240,13 @@ def measure_run(
     decode = decoder(vqvae, sample_size(run.path))
     numbers = summarise(run, work, decode)
     names = list(current_sets(run))
-    comparison = run_comparison(run, decode, names[0]) if names else None
+    comparison = run_comparison(run, decode, names[0], work) if names else None
     if comparison is not None:
         every: dict[str, Features] = {"encoder": EncoderFeatures(vqvae), **spaces}
         numbers |= measure_samples(run, work, comparison, every, device)
         numbers["other_sets"] = measure_other_sets(run, comparison, names[1:], every)
     if other is not None:
-        numbers["cohort"] = measure_cohort(run, other, vqvae, decode, comparison, spaces)
+        numbers["cohort"] = measure_cohort(run, other, vqvae, decode, comparison, spaces, work)
     return numbers
 
 
@@ -297,15 +301,14 @@ def decoder(network: nn.Module, size: tuple[int, int] | None) -> Decode:
         network: the VQ-VAE.
         size: (W, H) to cut the images to; None leaves them as they are decoded.
     """
-    target = next(network.parameters()).device
+    return partial(_decode, network, size)  # not a closure: other ranks get it
+
+
+def _decode(network: Any, size: tuple[int, int] | None, codes: np.ndarray) -> np.ndarray:
+    grids = torch.from_numpy(codes.astype(np.int64)).to(next(network.parameters()).device)
+    if grids.shape[1] == 1:  # one group
+        grids = grids[:, 0]
+    with torch.inference_mode():
+        images: torch.Tensor = network.decode_samples(grids)
     width, height = size or (None, None)
-
-    def decode(codes: np.ndarray) -> np.ndarray:
-        grids = torch.from_numpy(codes.astype(np.int64)).to(target)
-        if grids.shape[1] == 1:  # one group
-            grids = grids[:, 0]
-        with torch.inference_mode():
-            images: torch.Tensor = network.decode_samples(grids)  # type: ignore[operator]
-        return images[:, 0, :width, :height].float().cpu().numpy()
-
-    return decode
+    return images[:, 0, :width, :height].float().cpu().numpy()

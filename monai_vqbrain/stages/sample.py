@@ -22,6 +22,7 @@ from monai_vqbrain.runs.participants import RunParticipants
 from monai_vqbrain.runs.records import network_settings
 from monai_vqbrain.runs.sample_sets import DEFAULT_SET, SET_NAME
 from monai_vqbrain.runs.stage_folder import leave_stage
+from monai_vqbrain.team import on_all_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ def sample(
     return draw_samples(run, options, device)
 
 
+@on_all_ranks
 def draw_samples(run: Path | str, options: SampleOptions, device: str = "auto") -> Path:
     """Draw samples with checked options; see `sample`."""
     run_folder, ids = RunFolder(run), options.ids()

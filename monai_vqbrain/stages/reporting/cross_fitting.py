@@ -139,7 +139,7 @@ def measure_cross_fitted(
         before = unseen_by[number - 1]
         for found, keys in ((unseen, unseen_by[number]), (seen, before)):
             chosen: Items = [item for item in items if _key(item) in keys]
-            bits = bits_of_items(prior, chosen, place)
+            bits = bits_of_items(prior, chosen)
             found |= {_key(item): float(b) for item, b in zip(chosen, bits, strict=True)}
     order = sorted(unseen)
     result = cross_fitted(

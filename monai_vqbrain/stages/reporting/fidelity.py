@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.reporting.image_sets import Decode
 from monai_vqbrain.stages.reporting.run_images import BATCH
+from monai_vqbrain.stages.reporting.stored_images import store
 from monai_vqbrain.tables import SLICE_KEYS
+from monai_vqbrain.team import spread
 
 WHITE = np.float32(255)  # the stored value of an intensity of 1
 SHOWN = 8  # slices in the gallery of the worst
@@ -85,28 +88,55 @@ def _decades(ages: pd.Series) -> pd.Series:
     return first.map(lambda years: f"{years:.0f}-{years + 9:.0f}", na_action="ignore")
 
 
-def trivial_fidelity(run: RunFolder) -> dict[str, Any]:
-    """Scores of trivial predictors on the test slices, and pooling factor; {} without slices."""
+def trivial_fidelity(run: RunFolder, work: Path | None = None) -> dict[str, Any]:
+    """Scores of trivial predictors on the test slices, and pooling factor; {} without slices.
+
+    Args:
+        run: the run folder.
+        work: the folder whose disk takes the slices; by default that of temporary files.
+    """
     rows = read_slices_table(run)
     test, training = rows[in_split(rows, "test")], rows[in_split(rows, "training")]
     if test.empty or training.empty:
         return {}
-    target, mask = read_slices(run, test)
-    known, _ = read_slices(run, training)
-    factor = pooling_factor(run, target.shape[1:])
-    positions = test["index"].to_numpy(), known, training["index"].to_numpy()
-    predictions = {
-        "black": metrics.black(target),
-        "position_mean": metrics.position_mean(*positions) / WHITE,
-        "nearest": known[metrics.nearest(target, known)[0]] / WHITE,
-        "pooling": metrics.pooling(target, factor) / WHITE,
-    }
+    target, known = (
+        store((read_slices(run, part)[0] for part in _batches(rows)), work)
+        for rows in (test, training)
+    )
+    factor = pooling_factor(run, target.size)
+    places, means = metrics.position_means(known, training["index"].to_numpy())
+    place = np.abs(test["index"].to_numpy()[:, None] - places).argmin(axis=1)
+    closest = metrics.nearest(target, known)[0]
+    parts = [slice(start, start + BATCH) for start in range(0, len(test), BATCH)]
+    batches = (
+        (*read_slices(run, test.iloc[part]), known[closest[part]], place[part]) for part in parts
+    )
+    scores = list(spread(partial(_trivial_scores, factor, means), batches))
     names = test["participant_id"].tolist()
     trivial = {
-        name: fidelity(score_slices(prediction, target, mask).assign(participant_id=names))
-        for name, prediction in predictions.items()
+        name: fidelity(pd.concat([one[name] for one in scores]).assign(participant_id=names))
+        for name in scores[0]
     }
     return {"trivial": trivial, "pooling_factor": factor}
+
+
+def _trivial_scores(
+    factor: int, means: np.ndarray, batch: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+) -> dict[str, pd.DataFrame]:
+    """The scores of each predictor for one batch: slices, masks, nearest slices, places."""
+    target, mask, nearest, place = batch
+    predictions = {
+        "black": metrics.black(target),
+        "position_mean": means[place] / WHITE,
+        "nearest": nearest / WHITE,
+        "pooling": metrics.pooling(target, factor) / WHITE,
+    }
+    return {name: score_slices(one, target, mask) for name, one in predictions.items()}
+
+
+def _batches(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    for start in range(0, len(rows), BATCH):
+        yield rows.iloc[start : start + BATCH]
 
 
 def pooling_factor(run: RunFolder, size: tuple[int, ...]) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from monai_vqbrain.metrics.copies import Matches
+from monai_vqbrain.metrics.images import ImageArray
+from monai_vqbrain.stages.reporting.stored_images import StoredImages
 
 Decode = Callable[[np.ndarray], np.ndarray]  # (B, G, w, h) codes -> (B, W, H) float in [0, 1]
 
@@ -18,17 +20,17 @@ class ImageSet:
     """Slices of one size, with what is known about each.
 
     Args:
-        images: (N, W, H) uint8, 255 standing for an intensity of 1; the first axis to the right,
-            the second upwards.
+        images: (N, W, H) uint8, in memory or on disk, 255 standing for an intensity of 1; the
+            first axis to the right, the second upwards.
         about: N rows: participant_id, and where known position, age, sex, diagnosis.
     """
 
-    images: np.ndarray
+    images: ImageArray
     about: pd.DataFrame
 
     def __len__(self) -> int:
         """How many slices there are."""
-        return len(self.images)
+        return len(self.about)
 
     @property
     def participants(self) -> list[str]:
@@ -55,7 +57,9 @@ class ImageSet:
     def take(self, which: np.ndarray) -> ImageSet:
         """The slices of these indices (integers), or of this mask (bool)."""
         chosen = np.flatnonzero(which) if which.dtype == bool else which
-        return ImageSet(self.images[chosen], self.about.iloc[chosen].reset_index(drop=True))
+        images: ImageArray = self.images
+        images = images.take(chosen) if isinstance(images, StoredImages) else images[chosen]
+        return ImageSet(images, self.about.iloc[chosen].reset_index(drop=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +115,9 @@ class Comparison:
 
 
 def joined(first: ImageSet, second: ImageSet) -> ImageSet:
-    """The slices of both sets, those of the first before."""
+    """What is known of the slices of both sets, those of the first before; without the images."""
     about = pd.concat([first.about, second.about], ignore_index=True)
-    return ImageSet(np.concatenate([first.images, second.images]), about)
+    return ImageSet(first.images[:0], about)
 
 
 def closest_pairs(

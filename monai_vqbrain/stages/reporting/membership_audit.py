@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.plans import plan_residuals
+from monai_vqbrain.team import spread
 
 BATCH = 16
 MOST = 256  # slices of training and of held-out participants each
@@ -45,7 +47,7 @@ def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> d
     others = _chosen(_items(run, prior, ("validation", "test")), seed)
     items = members + others
     participants = [str(item["participant_id"]) for item in items]
-    scores = _scores(prior, items, place)
+    scores = _scores(prior, items)
     if prior.plan is not None and prior.plan.fitted:
         lacking = plan_residuals(run, prior, ("training", "validation", "test"))
         scores["plan"] = np.array([lacking[name] for name in participants])
@@ -70,39 +72,38 @@ def _chosen(items: Items, seed: int) -> Items:
     return [items[i] for i in balanced(people, MOST, seed)]
 
 
-def _scores(prior: PixelCNN, items: Items, device: torch.device) -> dict[str, np.ndarray]:
+def _scores(prior: PixelCNN, items: Items) -> dict[str, np.ndarray]:
     """Name of the score -> (N,) bits per slice; low for what the prior has learned well."""
-    bits = bits_of_items(prior, items, device)
+    bits = bits_of_items(prior, items)
     if not prior.settings["conditions"]:
         return {"bits": bits}
-    plain = bits_of_items(prior, items, device, conditions=False)
+    plain = bits_of_items(prior, items, conditions=False)
     return {"bits": bits, "bits_minus_unconditional": bits - plain}
 
 
-def bits_of_items(
-    prior: PixelCNN, items: Items, device: torch.device, conditions: bool = True
-) -> np.ndarray:
+def bits_of_items(prior: PixelCNN, items: Items, conditions: bool = True) -> np.ndarray:
     """Bits of each whole slice, taken by itself.
 
     Args:
         prior: the prior.
         items: N of `code_items`.
-        device: where the prior is.
         conditions: give it the conditions, if it has any.
 
     Returns:
         (N,) float64.
     """
-    found = []
-    starts = range(0, len(items), BATCH)
+    batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
     given = conditions and bool(prior.settings["conditions"])
-    for start in progress(starts, "membership", len(starts)):
-        batch = items[start : start + BATCH]
-        codes = torch.stack([item["codes"] for item in batch]).to(device)
-        rows = torch.stack([i["condition"] for i in batch]).to(device) if given else None
-        with torch.inference_mode():
-            found.append(code_bits(prior, codes, rows).flatten(1).double().sum(1).cpu().numpy())
-    return np.concatenate(found)
+    found = spread(partial(_bits_of_batch, prior, given), batches)
+    return np.concatenate(list(progress(found, "membership", len(batches))))
+
+
+def _bits_of_batch(prior: PixelCNN, given: bool, batch: Items) -> np.ndarray:
+    device = next(prior.parameters()).device
+    codes = torch.stack([item["codes"] for item in batch]).to(device).long()
+    rows = torch.stack([item["condition"] for item in batch]).to(device) if given else None
+    with torch.inference_mode():
+        return code_bits(prior, codes, rows).flatten(1).double().sum(1).cpu().numpy()
 
 
 def _figures(

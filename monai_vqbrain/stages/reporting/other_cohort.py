@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +31,8 @@ from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageS
 from monai_vqbrain.stages.reporting.membership_audit import bits_of_items
 from monai_vqbrain.stages.reporting.ruler import measure
 from monai_vqbrain.stages.reporting.run_images import BATCH
+from monai_vqbrain.stages.reporting.stored_images import StoredImages, store
+from monai_vqbrain.team import spread
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,7 @@ def measure_cohort(
     decode: Decode,
     comparison: Comparison | None,
     spaces: dict[str, Features],
+    work: Path | None = None,
 ) -> dict[str, Any]:
     """Measure a run's networks and samples on all slices of another run.
 
@@ -53,6 +58,7 @@ def measure_cohort(
         decode: its decoder.
         comparison: the run's own comparison; None without samples.
         spaces: further feature spaces.
+        work: the folder whose disk takes the decoded slices; by default that of temporary files.
 
     Returns:
         JSON values: name, fidelity, prior, and with samples what `measure` gives, held-out slices
@@ -64,17 +70,15 @@ def measure_cohort(
     check_slicing(run, other)
     rows = read_slices_table(other).reset_index(drop=True)
     _warn_of_shared(run, rows)
-    images, mask = read_slices(other, rows)
-    codes = _encode(vqvae, images)
-    decoded = np.concatenate(list(_decode(codes, decode)))
-    scores = score_slices(decoded, images, mask).assign(participant_id=rows["participant_id"])
+    codes, tables, decoded = _through_vqvae(other, rows, partial(_pass_batch, vqvae, decode), work)
+    scores = tables.assign(participant_id=rows["participant_id"])
     found: dict[str, Any] = {"name": other.path.resolve().name, "fidelity": fidelity(scores)}
     if read_provenance(run.prior):
         found["prior"] = _bits(run, rows, codes)
     if comparison is None:
         return found
     spaces = {"encoder": EncoderFeatures(vqvae), **spaces}
-    figures, _ = measure(_beside(run, other, comparison, to_uint8(decoded), rows), spaces)
+    figures, _ = measure(_beside(run, other, comparison, decoded, rows), spaces)
     return found | {name: figures[name] for name in COMPARED if name in figures}
 
 
@@ -108,42 +112,61 @@ def _warn_of_shared(run: RunFolder, rows: pd.DataFrame) -> None:
         )
 
 
-def _encode(vqvae: nn.Module, images: np.ndarray) -> np.ndarray:
-    """(N, G, w, h) codes of (N, W, H) uint8."""
-    network: Any = vqvae
-    place = next(vqvae.parameters()).device
-    found = []
-    for start in progress(range(0, len(images), BATCH), "encode cohort"):
-        batch = torch.from_numpy(images[start : start + BATCH]).to(place)[:, None].float() / 255
-        with torch.inference_mode():
-            codes = network.index_quantize(batch).cpu().numpy()
-        found.append(codes[:, None] if codes.ndim == 3 else codes)
-    return np.concatenate(found)
+Passed = tuple[np.ndarray, pd.DataFrame, np.ndarray]  # codes, scores, decoded slices
 
 
-def _decode(codes: np.ndarray, decode: Decode) -> Iterator[np.ndarray]:
-    for start in progress(range(0, len(codes), BATCH), "decode cohort"):
-        yield decode(codes[start : start + BATCH])
+def _through_vqvae(
+    other: RunFolder,
+    rows: pd.DataFrame,
+    through: Callable[[tuple[np.ndarray, np.ndarray]], Passed],
+    work: Path | None,
+) -> tuple[np.ndarray, pd.DataFrame, StoredImages]:
+    """The codes (N, G, w, h), the scores and the reconstructions (N, W, H) of another cohort."""
+    starts = range(0, len(rows), BATCH)
+    batches = (read_slices(other, rows.iloc[start : start + BATCH]) for start in starts)
+    codes, tables = [], []
+
+    def decoded() -> Iterator[np.ndarray]:
+        for grids, scores, images in progress(
+            spread(through, batches), "encode cohort", len(starts)
+        ):
+            codes.append(grids)
+            tables.append(scores)
+            yield images
+
+    images = store(decoded(), work)
+    return np.concatenate(codes), pd.concat(tables, ignore_index=True), images
+
+
+def _pass_batch(network: Any, decode: Decode, batch: tuple[np.ndarray, np.ndarray]) -> Passed:
+    """One batch of slices (B, W, H) uint8 and masks, encoded, decoded and scored."""
+    images, mask = batch
+    place = next(network.parameters()).device
+    with torch.inference_mode():
+        pixels = torch.from_numpy(images).to(place)[:, None].float() / 255
+        codes: np.ndarray = network.index_quantize(pixels).cpu().numpy()
+    codes = codes[:, None] if codes.ndim == 3 else codes
+    found = decode(codes)
+    return codes.astype(np.int32), score_slices(found, images, mask), to_uint8(found)
 
 
 def _bits(run: RunFolder, rows: pd.DataFrame, codes: np.ndarray) -> dict[str, Any]:
     """Bits per code of each slice by itself, over participants."""
-    place = torch.device("cpu")
-    prior = cast("PixelCNN", load_network(run.prior, place))
+    prior = cast("PixelCNN", load_network(run.prior))
     known = prior.settings["conditions"]
-    grids = torch.from_numpy(codes.astype(np.int64))
+    grids = torch.from_numpy(codes)
     grids = grids[:, 0] if grids.shape[1] == 1 else grids
     items = [
         {"codes": grid, "condition": condition_row(known, conditions_of_row(dict(row), known))}
         for grid, (_, row) in zip(grids, rows.iterrows(), strict=True)
     ]
-    bits = bits_of_items(prior, items, place) / grids[0].numel()
+    bits = bits_of_items(prior, items) / grids[0].numel()
     interval = metrics.over_participants(bits, rows["participant_id"].tolist())
     return {"bits_per_code_interval": interval.as_json()}
 
 
 def _beside(
-    run: RunFolder, other: RunFolder, own: Comparison, decoded: np.ndarray, rows: pd.DataFrame
+    run: RunFolder, other: RunFolder, own: Comparison, decoded: StoredImages, rows: pd.DataFrame
 ) -> Comparison:
     """The run's comparison with the other cohort's slices in place of the held-out ones."""
     column = position_column(run)

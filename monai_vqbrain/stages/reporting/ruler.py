@@ -23,16 +23,20 @@ from monai_vqbrain.metrics.distribution import (
     repeated_image,
 )
 from monai_vqbrain.metrics.features import (
+    BATCH,
     Features,
+    Images,
     RandomConvFeatures,
     Standardiser,
     texture_features,
 )
+from monai_vqbrain.metrics.images import ImageArray
 from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.views import MAX_SHIFT
 from monai_vqbrain.stages.reporting.anatomy import measure_anatomy_of
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 from monai_vqbrain.stages.reporting.utility import measure_utilities
+from monai_vqbrain.team import spread
 
 PROTOCOL = "vqbrain-eval-1"
 MIN_IMAGES, MIN_PARTICIPANTS = 10, 2
@@ -134,14 +138,20 @@ def measure_distribution(
     return found
 
 
-def _standardised(features: Features, reference: np.ndarray) -> Features:
+def _standardised(features: Features, reference: ImageArray) -> Features:
     """Features in standard deviations of the reference, cut off at `CUT_OFF`.
 
     The cubic kernel would otherwise be decided by a few images, or by a feature that hardly varies
     among real slices.
     """
-    fitted = Standardiser.fit(features(reference))
-    return lambda images: np.clip(fitted(features(images)), -CUT_OFF, CUT_OFF)
+    fitted = Standardiser.fit(_computed(features, reference))
+    return lambda images: np.clip(fitted(_computed(features, images)), -CUT_OFF, CUT_OFF)
+
+
+def _computed(features: Features, images: Images) -> np.ndarray:
+    """(N, D) features, computed by all ranks in the batches that they are computed in anyway."""
+    parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+    return np.concatenate(list(spread(features, parts)))
 
 
 def _in_space(sets: Comparison, features: Features, seed: int) -> Figures:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,17 @@ from monai_vqbrain.runs.sampling import slice_positions
 from monai_vqbrain.runs.stacks import open_stack, to_uint8
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet, TissuePriors
+from monai_vqbrain.stages.reporting.stored_images import StoredImages, store
 from monai_vqbrain.tables import read_table
+from monai_vqbrain.team import spread
 from monai_vqbrain.transforms.template import template_tissues
 
 BATCH = 64  # slices that are decoded at a time
 
 
-def run_comparison(run: RunFolder, decode: Decode, name: str) -> Comparison:
+def run_comparison(
+    run: RunFolder, decode: Decode, name: str, work: Path | None = None
+) -> Comparison:
     """A run's real slices, as its VQ-VAE returns them, and one of its sets of samples.
 
     Raw slices hold detail that no decoded image has, and would be told from samples by that alone.
@@ -33,11 +39,12 @@ def run_comparison(run: RunFolder, decode: Decode, name: str) -> Comparison:
         run: the run folder, with samples.
         decode: the VQ-VAE's decoder.
         name: of the set of samples.
+        work: the folder whose disk takes the decoded slices; by default that of temporary files.
     """
     codes, rows, _ = read_codes(run)
     position, options = position_column(run), slicing_options(run)
     about = rows.assign(position=rows[position]).reset_index(drop=True)
-    real = ImageSet(decode_slices(codes, decode), about)
+    real = ImageSet(decode_slices(codes, decode, work), about)
     held_out = in_split(about, "validation") | in_split(about, "test")
     return Comparison(
         training=real.take(in_split(about, "training")),
@@ -59,11 +66,15 @@ def _tissue_priors(run: RunFolder, rows: pd.DataFrame) -> TissuePriors | None:
     return TissuePriors(np.moveaxis(maps, 2, 0), slices["position_mm"].to_numpy(dtype=float))
 
 
-def decode_slices(codes: np.ndarray, decode: Decode) -> np.ndarray:
-    """Decode (N, G, w, h) codes in fixed batches: (N, W, H) uint8."""
-    starts = range(0, len(codes), BATCH)
-    batches = [to_uint8(decode(codes[i : i + BATCH])) for i in progress(starts, "decode slices")]
-    return np.concatenate(batches)
+def decode_slices(codes: np.ndarray, decode: Decode, work: Path | None = None) -> StoredImages:
+    """Decode (N, G, w, h) codes in fixed batches: (N, W, H) uint8, on the disk of `work`."""
+    batches = [codes[i : i + BATCH] for i in range(0, len(codes), BATCH)]
+    decoded = spread(partial(_decoded, decode), batches)
+    return store(progress(decoded, "decode slices", len(batches)), work)
+
+
+def _decoded(decode: Decode, codes: np.ndarray) -> np.ndarray:
+    return to_uint8(decode(codes))
 
 
 def sample_images(run: RunFolder, name: str) -> ImageSet:

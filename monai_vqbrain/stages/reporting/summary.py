@@ -57,7 +57,7 @@ def summarise(run: RunFolder, work: Path, decode: Decode | None = None) -> dict[
         summary["fidelity"]["groups"] = fidelity_groups(run, scores)
         if decode is not None:
             draw_worst(run, scores, decode, work / "worst.png")
-    summary["fidelity"].update(trivial_fidelity(run))
+    summary["fidelity"].update(trivial_fidelity(run, work))
     if (run.codes / "codes.safetensors").is_file():
         summary["codebook"] = codebook_use(run)
         if (work / "bits.tsv").is_file():
@@ -156,7 +156,7 @@ def compare_samples(
     names = np.repeat([file.name for file in files], slices)[: len(samples)]
     codes, rows, _ = read_codes(run)
     training, test = (rows[in_split(rows, s)] for s in ("training", "test"))
-    known = decode_slices(codes[in_split(rows, "training")], decode)
+    known = decode_slices(codes[in_split(rows, "training")], decode, work)
     indices, distance = metrics.nearest(samples, known)
     table = training.iloc[indices][["participant_id", "session_id", "axis", "index"]]
     table = table.assign(sample=names, rms=distance / 255)
@@ -167,7 +167,7 @@ def compare_samples(
         "distance_to_training": finite_or_none(np.median(distance) / 255),
     }
     if len(test):
-        held_out = decode_slices(codes[in_split(rows, "test")], decode)
+        held_out = decode_slices(codes[in_split(rows, "test")], decode, work)
         real = np.median(metrics.nearest(held_out, known)[1])
         result["test_distance_to_training"] = finite_or_none(real / 255)
     return result

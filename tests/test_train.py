@@ -64,7 +64,7 @@ def test_a_second_process_is_refused_until_the_first_ends(run: RunFolder) -> Non
         work = run.path / "3-vqvae.partial"
         work.mkdir()
         (work / "checkpoint.pt").touch()
-        words = "another process is working on .*3-vqvae: wait for it, or use another run folder"
+        words = "3-vqvae is in use by another process: wait until it has ended, or use another"
         with pytest.raises(VQBrainError, match=words):
             begin_training(run.path, "vqvae")
         assert (work / "checkpoint.pt").is_file()  # the other's work is not touched

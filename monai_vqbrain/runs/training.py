@@ -13,7 +13,7 @@ from monai_vqbrain.runs.datalist import check_datalist
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes
 from monai_vqbrain.runs.phantom import slice_phantom
-from monai_vqbrain.runs.stage_folder import open_stage
+from monai_vqbrain.runs.stage_folder import open_stage, use_inputs
 from monai_vqbrain.tables import read_table
 
 DEFAULT_RUN = "./vqbrain-run"  # of the bundles
@@ -47,9 +47,11 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
                     "writes :: for # in paths: give those with a # to the vqbrain commands)"
                 )
             slice_phantom(run)
+        use_inputs(run.vqvae, run.slices)
         run.need(run.slices, "prepare SOURCE")
         check_datalist(run.slices)
     else:
+        use_inputs(run.prior, run.slices, run.vqvae, run.codes)
         if read_provenance(run.codes) is None:
             raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
         check_codes(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.locks import is_locked, lock, reading, unlock
+
+TEMPORARY = re.compile(r"\.\d+\..+")  # the names of `writing`
 
 
 @contextmanager
@@ -35,6 +38,12 @@ def writing(path: Path) -> Iterator[Path]:
         flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(paths: Iterable[Path]) -> None:
+    """Remove those of some files that `writing` left because its process was killed."""
+    for path in [path for path in paths if TEMPORARY.fullmatch(path.name) and path.is_file()]:
+        path.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
@@ -164,6 +173,7 @@ def building(folder: Path, go_on: bool = False) -> Iterator[Path]:
         if not go_on:
             shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=go_on)
+        remove_temporaries(work.rglob("*"))
         yield work
         publish(folder, work)
     finally:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SAFE_PATH = "PYTHONSAFEPATH"  # as `python -P`
-INTERVAL = 0.5  # seconds between looks at whether the parent is alive
+INTERVAL = 0.1  # seconds between looks at whether the parent is alive
 
 _watched: set[int] = set()  # parents that a thread of this process watches
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from monai_vqbrain.files import hold, partial, publish, using
+from monai_vqbrain.files import hold, partial, publish, remove_temporaries, using
 from monai_vqbrain.locks import unlock
 from monai_vqbrain.logs import close_log, open_log
 from monai_vqbrain.provenance import Described, write_provenance
@@ -51,6 +51,7 @@ def open_stage(folder: Path, resume: bool = False) -> Path:
         logger.info("starting over: the interrupted run in %s is discarded", work.name)
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(work.rglob("*"))
     open_log(work)
     return work
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.files import hold, using
+from monai_vqbrain.files import hold, remove_temporaries, using
 from monai_vqbrain.locks import unlock
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
@@ -72,6 +72,7 @@ def render_finished(run: RunFolder, show_ids: bool = False) -> Path:
     """
     hold(run.report)
     try:
+        remove_temporaries(run.report.glob(".*"))
         return render(run, run.report, show_ids)
     finally:
         unlock(run.report)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.provenance import read_provenance
-from monai_vqbrain.runs.datalist import check_datalist
+from monai_vqbrain.runs.datalist import check_datalist, check_sizes
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes
 from monai_vqbrain.runs.phantom import slice_phantom
@@ -50,6 +50,8 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
         use_inputs(run.vqvae, run.slices)
         run.need(run.slices, "prepare SOURCE")
         check_datalist(run.slices)
+        if (run.slices / "datalist.json").is_file():
+            check_sizes(run.slices)
     else:
         use_inputs(run.prior, run.slices, run.vqvae, run.codes)
         if read_provenance(run.codes) is None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.locks import is_locked, lock, reading, unlock
 
-_held: dict[Path, FileLock] = {}  # by folder; a lock without a reference would be released
+TEMPORARY = re.compile(r"\.\d+\..+")  # the names of `writing`
 
 
 @contextmanager
@@ -38,6 +38,12 @@ def writing(path: Path) -> Iterator[Path]:
         flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(paths: Iterable[Path]) -> None:
+    """Remove those of some files that `writing` left because its process was killed."""
+    for path in [path for path in paths if TEMPORARY.fullmatch(path.name) and path.is_file()]:
+        path.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
@@ -79,7 +85,7 @@ def publish(folder: Path, work: Path | None = None) -> None:
     work.replace(new)
     _swap(folder)
     flush(folder.parent)
-    release(folder)
+    unlock(folder)
 
 
 def finish_publication(folder: Path) -> None:
@@ -87,12 +93,19 @@ def finish_publication(folder: Path) -> None:
 
     Nothing is done in a folder that may not be written to.
     """
-    folder = folder.absolute()
     left = any(_hidden(folder, what).exists() for what in ("new", "old"))
-    if left and not _is_held(folder):
+    if left and not is_locked(folder):
         with suppress(OSError, VQBrainError):
             hold(folder)
-            release(folder)
+            unlock(folder)
+
+
+def finish_publications(parent: Path) -> None:
+    """Complete every publication of a folder in `parent` that was interrupted."""
+    for what in ("new", "old"):
+        for path in parent.glob(f".*.{what}"):
+            name = path.name.removeprefix(".").removesuffix(f".{what}")
+            finish_publication(parent / name)
 
 
 def _swap(folder: Path) -> None:
@@ -113,36 +126,32 @@ def _swap(folder: Path) -> None:
 
 
 def hold(folder: Path) -> None:
-    """Lock `folder` against other processes until `release`, `publish` or the end of this process.
+    """Lock `folder` against other processes until `unlock`, `publish` or the end of this process.
 
     An interrupted publication of it is completed.
 
     Raises:
-        VQBrainError: if another process has locked it.
+        VQBrainError: if another process makes or reads it.
     """
-    folder = folder.absolute()
-    if _is_held(folder):
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = _held.setdefault(folder, FileLock(_hidden(folder, "lock")))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise VQBrainError(
-            f"another process is working on {folder}: wait for it, or use another run folder"
-        ) from error
-    _swap(folder)
+    if not is_locked(folder):
+        lock(folder)
+        _swap(folder.absolute())
 
 
-def _is_held(folder: Path) -> bool:
-    return folder in _held and _held[folder].is_locked
+@contextmanager
+def using(folders: Iterable[Path]) -> Iterator[None]:
+    """Keep finished folders as they are in this block: no other process replaces them meanwhile.
 
+    Interrupted publications of them are completed first.
 
-def release(folder: Path) -> None:
-    """Unlock `folder`, if this process has locked it."""
-    lock = _held.pop(folder.absolute(), None)
-    if lock is not None:
-        lock.release()
+    Raises:
+        VQBrainError: if another process is making one of them.
+    """
+    folders = list(folders)
+    for folder in folders:
+        finish_publication(folder)
+    with reading(folders):
+        yield
 
 
 @contextmanager
@@ -156,7 +165,7 @@ def building(folder: Path, go_on: bool = False) -> Iterator[Path]:
         go_on: keep the files of an interrupted build.
 
     Raises:
-        VQBrainError: if another process has locked the folder.
+        VQBrainError: if another process makes or reads the folder.
     """
     hold(folder)
     try:
@@ -164,10 +173,11 @@ def building(folder: Path, go_on: bool = False) -> Iterator[Path]:
         if not go_on:
             shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=go_on)
+        remove_temporaries(work.rglob("*"))
         yield work
         publish(folder, work)
     finally:
-        release(folder)
+        unlock(folder)
 
 
 def unfinished(folder: Path) -> Path:

@@ -1,12 +1,17 @@
-"""Child processes of Python that import nothing from the current folder."""
+"""Child processes: they import nothing from the current folder, and end with their parent."""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 SAFE_PATH = "PYTHONSAFEPATH"  # as `python -P`
+INTERVAL = 0.1  # seconds between looks at whether the parent is alive
+
+_watched: set[int] = set()  # parents that a thread of this process watches
 
 
 @contextmanager
@@ -25,3 +30,24 @@ def safe_imports() -> Iterator[None]:
             os.environ.pop(SAFE_PATH, None)
         else:
             os.environ[SAFE_PATH] = earlier
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process within a second of its parent's end, however that came.
+
+    A parent that is killed cannot end its workers. Nothing is done in the parent itself, and on
+    Windows, where processes do not see that their parent has ended.
+
+    Args:
+        parent: the process that started this one.
+    """
+    if os.name != "posix" or parent == os.getpid() or parent in _watched:
+        return
+    _watched.add(parent)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(INTERVAL)
+    os._exit(1)  # whatever the other threads are doing

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-import shlex
 import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -27,6 +25,7 @@ from monai_vqbrain.contents import (
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import finish_publication, sha256, writing
+from monai_vqbrain.locks import command_line
 
 Described = Mapping[str, Mapping[str, Any]]  # name -> size and hash, from `describe`
 
@@ -184,13 +183,6 @@ def describe(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         }
     except FileNotFoundError as error:
         raise VQBrainError(f"{error.filename} is missing: make its stage again") from error
-
-
-def command_line() -> str:
-    """The current command, quoted for a shell."""
-    program = Path(sys.argv[0])
-    words = [program.name] if program.name != "__main__.py" else ["python", "-m", "monai.bundle"]
-    return shlex.join([*words, *sys.argv[1:]])
 
 
 def what_changed(folder: Path, made_from: Described, options: Mapping[str, Any]) -> str | None:

@@ -32,8 +32,8 @@ LEVELS = (
     {"engines", "inferers", "interop", "cohorts"},
     {"handlers", "losses", "networks", "transforms", "metrics"},
     {
-        "cells", "contents", "documents", "errors", "files", "logs", "processes", "progress",
-        "provenance", "ranks", "selection", "tables", "team", "weights", "__init__",
+        "cells", "contents", "documents", "errors", "files", "locks", "logs", "processes",
+        "progress", "provenance", "ranks", "selection", "tables", "team", "weights", "__init__",
     },
 )  # fmt: skip
 COMPONENT_HALF = {

@@ -292,3 +292,32 @@ def test_the_t1_is_chosen_by_its_headers(
 def test_files_are_known_by_their_first_bytes_where_the_ending_is_a_number(tmp_path: Path) -> None:
     slices(tmp_path, ending=".2.840")
     assert len(read_cohort(tmp_path).scans[0].files) == 2
+
+
+def spoil(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "position", [b"-3.6\\20.0\\\x000.0", b"-3.6\\2\xa90\\30.0 ", b"-3.6\\20.0\\nan  "]
+)
+def test_a_slice_whose_position_is_damaged_is_missing(tmp_path: Path, position: bytes) -> None:
+    files = slices(tmp_path / "a", places=[0.0, 1.2, 2.4, 3.6, 4.8])
+    spoil(files[3], b"-3.6\\20.0\\30.0", position)
+    with pytest.raises(VQBrainError, match="1 of 6 slices are missing between the others"):
+        read_cohort(tmp_path)
+
+
+@pytest.mark.parametrize(("tag", "value"), [("PatientAge", b"AS"), ("PatientSex", b"CS")])
+def test_a_value_that_cannot_be_decoded_is_unknown(tmp_path: Path, tag: str, value: bytes) -> None:
+    for file in slices(tmp_path / "a"):
+        number = pydicom.datadict.tag_for_keyword(tag)
+        start = number.to_bytes(4, "little")[2:] + number.to_bytes(4, "little")[:2]
+        spoil(file, start + value, start + b"U\x15")
+    (scan,) = read_cohort(tmp_path).scans
+    assert (scan.participant_id, scan.age if tag == "PatientAge" else scan.sex or None) == (
+        "anna_1",
+        None,
+    )

@@ -21,6 +21,7 @@ from monai_vqbrain.files import (
     partial,
     publish,
     sha256,
+    unfinished,
     writing,
 )
 from monai_vqbrain.provenance import read_provenance, write_provenance
@@ -87,6 +88,21 @@ def test_a_failure_leaves_the_earlier_folder_and_no_half_of_it_is_used(tmp_path:
     assert names(folder) == ["good"]
     with building(folder) as work:
         assert names(work) == []
+
+
+TEMPORARY = (".123.slices.tsv", "stacks/.45.a.nii")
+
+
+def test_temporary_files_of_a_killed_process_are_not_published(tmp_path: Path) -> None:
+    folder = tmp_path / "2-slices"
+    kept = ("slices.tsv", ".hidden", ".1", "stacks/a.nii")
+    (unfinished(folder) / "stacks").mkdir(parents=True)
+    for name in (*TEMPORARY, *kept):
+        (unfinished(folder) / name).touch()
+    with building(folder, go_on=True):
+        pass
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert found == set(kept)
 
 
 def test_folders_of_other_names_beside_it_are_left_alone(tmp_path: Path) -> None:

@@ -552,10 +552,44 @@ def test_a_kill_at_any_file_of_an_epoch_loses_no_row(
         made = training(tmp_path / "broken")
         with pytest.raises(KeyboardInterrupt):
             made.engine.run(list(torch.linspace(-1, 1, 16).view(2, 4, 2)), max_epochs=4)
+    if file != "model.pt":  # what is resumed begins with the best weights of its first epoch
+        assert equal_weights(
+            load(tmp_path / "broken", "checkpoint.pt")["network"], load(tmp_path / "broken")
+        )
     resumed = fit(training(tmp_path / "broken", resume=True))
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert equal_weights(whole, resumed)
+    assert equal_weights(load(tmp_path / "whole"), load(tmp_path / "broken"))
     tables = [pd.read_csv(tmp_path / n / "metrics.tsv", sep="\t") for n in ("whole", "broken")]
     assert tables[1].drop(columns="seconds").equals(tables[0].drop(columns="seconds"))
+
+
+def load(folder: Path, name: str = "model.pt") -> Any:
+    return torch.load(folder / name, weights_only=True)
+
+
+def equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_weights_that_are_no_part_of_a_checkpoint_are_not_written_by_resuming(
+    tmp_path: Path,
+) -> None:
+    """As if a training were killed after its first epoch, the best."""
+    validator, best = scored([1]), nn.Linear(1, 1)
+    engine = Engine(lambda *_: None)
+    objects = {"network": nn.Linear(1, 1)}
+    for handler in (
+        ValidationHandler(1, validator),
+        ResumableCheckpoint(tmp_path, objects, validator, best=best),
+    ):
+        handler.attach(engine)
+    engine.run([0], max_epochs=1)
+    written = load(tmp_path)
+    nn.init.zeros_(best.weight)
+    other = Engine(lambda *_: None)
+    ResumableCheckpoint(tmp_path, objects, validator, resume=True, best=best).attach(other)
+    other.run([0], max_epochs=1)
+    assert equal_weights(load(tmp_path), written)
 
 
 def test_the_best_epochs_weights_are_kept(tmp_path: Path) -> None:

@@ -296,6 +296,7 @@ def test_a_kill_between_the_renames_moves_nobody(
 
 
 DAMAGED_SPLITS = {
+    "no participant": ("\ttest\t0", "splits.tsv is damaged: restore it from a copy"),
     "no split": ("sub-00\tdev\t0", "splits.tsv is damaged: restore it from a copy"),
     "two splits": ("sub-00\ttest\t0\nsub-00\ttraining\t0", r"in two splits: sub-00"),
 }

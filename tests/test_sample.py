@@ -20,6 +20,7 @@ from monai_vqbrain.runs.sampling import (
     draw_conditions,
     sample_affines,
 )
+from monai_vqbrain.stages.reporting.run_images import parse_condition
 
 PRIOR = SimpleNamespace(settings={"conditions": {"position_rel": [0.0, 1.0]}})
 
@@ -122,3 +123,11 @@ def test_a_volume_with_a_gap_is_refused_and_a_slice_is_not(tmp_path: Path) -> No
     single = asked(position_rel="0.8")
     places = sample_affines(run.path, PRIOR, single, draw_conditions(run.path, PRIOR, single))
     assert places[0, 2, 3] == pytest.approx(10.8)
+
+
+@pytest.mark.parametrize("diagnosis", ["AD", "MCI, early", "a=b, c=d", "=1, "])
+def test_what_a_sample_was_asked_for_is_read_back(diagnosis: str) -> None:
+    asked = {"diagnosis": diagnosis, "age": "75", "sex": None}
+    text = condition_texts([asked])[0]
+    assert parse_condition(text) == {"diagnosis": diagnosis, "age": "75"}
+    assert parse_condition("none") == {}

@@ -7,17 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import tiny_vqvae
-from made_run import make_slices
+from made_run import finish_again, make_slices
 
 from monai_vqbrain.cohorts import make_phantom
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs.bundles import bundle_config, default_value
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.stacks import mask_path
+from monai_vqbrain.runs.stage_folder import leave_stage
 from monai_vqbrain.runs.training import DEFAULT_RUN, begin_training, report_training
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.prepare import prepare_slices
@@ -64,12 +67,24 @@ def test_a_second_process_is_refused_until_the_first_ends(run: RunFolder) -> Non
         work = run.path / "3-vqvae.partial"
         work.mkdir()
         (work / "checkpoint.pt").touch()
-        words = "another process is working on .*3-vqvae: wait for it, or use another run folder"
+        words = "3-vqvae is in use by another process: wait until it has ended, or use another"
         with pytest.raises(VQBrainError, match=words):
             begin_training(run.path, "vqvae")
         assert (work / "checkpoint.pt").is_file()  # the other's work is not touched
         other.stdin.close()
     begin_training(run.path, "vqvae")
+
+
+def test_slices_of_two_sizes_are_one_line(prepared_run: Path, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(prepared_run, tmp_path / "run"))
+    stack = max(run.slices.glob("stacks/*_T1w.nii"))
+    image = nib.load(stack)
+    smaller = np.array(image.dataobj.get_unscaled())[:24]  # no memory map of what is written
+    nib.save(nib.Nifti1Image(smaller, image.affine, image.header), stack)
+    finish_again(run.slices)
+    with pytest.raises(VQBrainError, match=r"slices differ in size \(32x32 pixels in .* 24x32 in"):
+        begin_training(run.path, "vqvae")
+    leave_stage(run.vqvae)
 
 
 @pytest.mark.parametrize("folder", ["other", "vqbrain-run"])

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from monai_vqbrain.cohorts import make_phantom
@@ -61,6 +63,50 @@ def test_the_environment_is_as_before(earlier: str | None, monkeypatch: pytest.M
     with safe_imports():
         assert os.environ["PYTHONSAFEPATH"] == "1"
     assert os.environ.get("PYTHONSAFEPATH") == earlier
+
+
+SLEEPING_PARENT = """
+import time
+
+from monai_vqbrain.stages.slicing.workers import map_in_order
+
+print("started", flush=True)
+list(map_in_order(time.sleep, [(60,), (60,), (60,)], jobs=2))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not show that a parent has ended")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_a_parent_that_is_killed(number: int, tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(SLEEPING_PARENT)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        workers = wait_for(lambda: busy_workers(parent.pid), 30)
+        assert workers
+        parent.send_signal(number)
+    assert wait_for(lambda: not any(map(is_alive, workers)), 5)
+
+
+def busy_workers(parent: int) -> list[psutil.Process]:
+    """The workers of a process; none before both have a thread that watches it."""
+    children = psutil.Process(parent).children()
+    workers = [child for child in children if "popen_loky_posix" in " ".join(child.cmdline())]
+    ready = len(workers) == 2 and all(worker.num_threads() > 1 for worker in workers)
+    return workers if ready else []
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def wait_for(found: Callable[[], Any], seconds: float) -> Any:
+    """What a function returns as soon as it is true; else its last result."""
+    end = time.monotonic() + seconds
+    while not (result := found()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return result
 
 
 def test_without_a_scheduler_it_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,26 +140,32 @@ def age_in_years(head: Any) -> float | None:
 def missing_slices(heads: Sequence[Any]) -> int:
     """The number of slices that are missing between those of a series, by their positions.
 
-    It is 0 where the headers do not say, as in files of many frames, or where the orientations
-    differ. Slices missing at the ends cannot be noticed.
+    It is 0 where most headers do not say, as in files of many frames, or where the orientations
+    differ; a slice whose header is damaged is missing. None is noticed at the ends.
     """
-    places = [head.get("ImagePositionPatient") for head in heads]
-    turns = [head.get("ImageOrientationPatient") for head in heads]
-    if len(heads) < 3 or not all([*places, *turns]):
+    stated = [
+        (
+            _numbers(head.get("ImagePositionPatient"), 3),
+            _numbers(head.get("ImageOrientationPatient"), 6),
+        )
+        for head in heads
+    ]
+    whole = [(place, turn) for place, turn in stated if place and turn]
+    if len(whole) < max(3, len(heads) / 2):
         return 0
-    across = np.array(turns, dtype=float)
+    places, across = (np.array(numbers) for numbers in zip(*whole, strict=True))
     if not np.allclose(across, across[0], atol=0.01):
         return 0
     normal = np.cross(across[0, :3], across[0, 3:])
-    along = np.sort(np.array(places, dtype=float) @ normal)
+    along = np.sort(places @ normal)
     steps = np.diff(along)
     steps = steps[steps > SAME_PLACE_MM]
     if not len(steps):
         return 0
-    stated = [_number(heads[0], "SpacingBetweenSlices"), _number(heads[0], "SliceThickness")]
+    sizes = [_number(heads[0], "SpacingBetweenSlices"), _number(heads[0], "SliceThickness")]
     usual = float(np.median(steps))
-    if min(stated) > 0 and usual > GAP * max(stated):  # such as every second slice
-        usual = max(stated)
+    if min(sizes) > 0 and usual > GAP * max(sizes):  # such as every second slice
+        usual = max(sizes)
     wide = steps[steps > GAP * usual]
     return int(np.rint(wide / usual).sum()) - len(wide)
 
@@ -191,9 +197,21 @@ def _read_head(pydicom: Any, path: Path) -> Any:
         with path.open("rb") as file:
             if DEFLATED in file.read(1024):
                 raise ValueError("its data set is compressed, which dcm2niix does not read")
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+        head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
     except Exception as error:  # its type depends on which byte is wrong
         raise ValueError(str(error)) from error
+    for part in (head, head.file_meta):
+        _forget_damaged(part)
+    return head
+
+
+def _forget_damaged(part: Any) -> None:
+    """Remove values that cannot be decoded, which pydicom does when they are first asked for."""
+    for tag in list(part.keys()):
+        try:
+            part[tag]
+        except Exception:  # noqa: BLE001  (its type depends on which byte is wrong)
+            del part[tag]
 
 
 def series_of(heads: dict[Path, Any]) -> list[Series]:
@@ -226,6 +244,15 @@ def _number(head: Any, name: str) -> float:
         return float(head.get(name) or 0)
     except (TypeError, ValueError):
         return 0.0
+
+
+def _numbers(value: Any, count: int) -> list[float] | None:
+    """The numbers of a value that has so many finite ones; else None."""
+    try:
+        numbers = [float(number) for number in value]
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
 
 
 def _date(head: Any, name: str) -> date | None:

@@ -107,6 +107,8 @@ class ResumableCheckpoint:
         engine.state.epoch, engine.state.iteration = progress["epoch"], progress["iteration"]
         best = self.validator.state
         best.best_metric, best.best_metric_epoch = progress["best_metric"], progress["best_epoch"]
+        if any(self.best is thing for thing in self.objects.values()):  # its weights are back
+            self._save_best(engine)
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         unknown = saved.keys() - self.objects.keys() - set(PROGRESS)
@@ -125,9 +127,17 @@ class ResumableCheckpoint:
         state = {name: thing.state_dict() for name, thing in self.objects.items()}
         state |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         state |= {"best_metric": best.best_metric, "best_epoch": best.best_metric_epoch}
-        if best.best_metric_epoch == engine.state.epoch:
-            _save(self.best.state_dict(), self.folder / "model.pt")
         _save(state, self.folder / "checkpoint.pt")
+        self._save_best(engine)
+
+    def _save_best(self, engine: Engine) -> None:
+        """Write model.pt if this epoch is the best; after its checkpoint, which has the weights.
+
+        A training that is killed between the two writes model.pt when it resumes. In the other
+        order it would resume at the epoch before with the best weights of this one.
+        """
+        if idist.get_rank() == 0 and self.validator.state.best_metric_epoch == engine.state.epoch:
+            _save(self.best.state_dict(), self.folder / "model.pt")
 
 
 def _read(path: Path) -> Any:

@@ -24,7 +24,7 @@ from monai_vqbrain.runs.datalist import check_datalist
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes, check_vqvae, code_inputs, codes_header
 from monai_vqbrain.runs.records import network_settings
-from monai_vqbrain.runs.stage_folder import finish_stage, open_stage
+from monai_vqbrain.runs.stage_folder import finish_stage, open_stage, use_inputs
 from monai_vqbrain.runs.tables import read_rows, with_enough_brain
 from monai_vqbrain.runs.views import PLAIN_VIEW, conditions_of_view
 from monai_vqbrain.selection import thin_out
@@ -43,6 +43,7 @@ def begin_codes(run_dir: Path | str) -> Described:
         VQBrainError: if the VQ-VAE was trained on other slices, or another process is encoding.
     """
     run = RunFolder(run_dir)
+    use_inputs(run.codes, run.slices, run.vqvae)
     check_vqvae(run)
     check_datalist(run.slices)
     open_stage(run.codes)

@@ -12,7 +12,7 @@ from monai_vqbrain.cohorts import SPLITS, check_splits
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION
-from monai_vqbrain.runs.stacks import mask_path
+from monai_vqbrain.runs.stacks import mask_path, open_stack
 from monai_vqbrain.runs.tables import is_inside
 from monai_vqbrain.runs.views import MAX_VIEWS, slice_views
 from monai_vqbrain.selection import thin_out
@@ -97,6 +97,23 @@ def check_datalist(dataset_dir: Path | str) -> None:
                 "run its stage again"
             )
     check_splits((item["participant_id"], split) for split, item in items)
+
+
+def check_sizes(dataset_dir: Path | str) -> None:
+    """Refuse slices of several sizes, of which no batch can be made.
+
+    Raises:
+        VQBrainError: if stacks differ in width or height, or one cannot be read.
+    """
+    folder = Path(dataset_dir)
+    stacks = sorted({item["image"] for item in all_items(folder)})
+    sizes = {open_stack(Path(stack)).shape[:2]: stack for stack in stacks}
+    if len(sizes) > 1:
+        (one, first), (other, second), *_ = sizes.items()
+        raise VQBrainError(
+            f"{folder}: slices differ in size ({one[0]}x{one[1]} pixels in {Path(first).name}, "
+            f"{other[0]}x{other[1]} in {Path(second).name}): run its stage again"
+        )
 
 
 def all_items(dataset_dir: Path | str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.files import finish_publications
 from monai_vqbrain.provenance import describe, read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.stacks import to_uint8
@@ -20,6 +21,7 @@ SET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 def sample_sets(run: RunFolder) -> list[str]:
     """The names of a run's sets of samples: the default set, then the others by name."""
+    finish_publications(run.samples)
     marks = ("provenance.json", "samples.tsv")  # either may have been lost
     found = {path.parent.name for mark in marks for path in run.samples.glob(f"*/{mark}")}
     names = (name for name in found if SET_NAME.fullmatch(name))  # not NAME.partial

@@ -20,7 +20,7 @@ from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
 from monai_vqbrain.runs.inpainting import inpainting_codes
 from monai_vqbrain.runs.stacks import open_stack
-from monai_vqbrain.runs.stage_folder import finish_stage, open_stage
+from monai_vqbrain.runs.stage_folder import finish_stage, open_stage, use_inputs
 from monai_vqbrain.runs.tables import in_split, read_rows
 from monai_vqbrain.runs.views import PLAIN_VIEW
 
@@ -39,8 +39,10 @@ def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> Described:
         VQBrainError: if the prior was trained on codes of another VQ-VAE.
     """
     run = RunFolder(run_dir)
+    folder = run.sample_set(options["name"])
+    use_inputs(folder, run.slices, run.vqvae, run.codes, run.prior)
     check_models(run)
-    open_stage(run.sample_set(options["name"]))
+    open_stage(folder)
     return sample_inputs(run, options)
 
 

@@ -57,7 +57,8 @@ def read_splits(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     table = read_table(path)
-    if not {"participant_id", "split"} <= set(table.columns) or table["split"].isna().any():
+    needed = ["participant_id", "split"]
+    if not set(needed) <= set(table.columns) or table[needed].isna().any(axis=None):
         raise VQBrainError(
             f"{path} does not say which split each participant is in: restore it, or use another "
             "run folder"
@@ -66,10 +67,11 @@ def read_splits(path: Path) -> dict[str, str]:
 
 
 def _read(run: RunFolder) -> pd.DataFrame:
-    table = read_table(run.splits).astype(str)
-    if list(table.columns) != COLUMNS or not table["split"].isin(SPLITS).all():
+    table = read_table(run.splits)
+    whole = list(table.columns) == COLUMNS and not table.isna().any(axis=None)
+    if not whole or not table["split"].isin(SPLITS).all():
         raise VQBrainError(
             f"{run.splits} is damaged: restore it from a copy; if it is removed, participants who "
             f"are not in {run.slices.name} may change their split"
         )
-    return table
+    return table.astype(str)

@@ -5,14 +5,31 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from monai_vqbrain.files import hold, partial, publish, release
+from monai_vqbrain.files import hold, partial, publish, remove_temporaries, using
+from monai_vqbrain.locks import unlock
 from monai_vqbrain.logs import close_log, open_log
 from monai_vqbrain.provenance import Described, write_provenance
 
 logger = logging.getLogger(__name__)
+_inputs: dict[Path, ExitStack] = {}  # by stage folder: what keeps its inputs as they are
+
+
+def use_inputs(folder: Path, *inputs: Path) -> None:
+    """Keep the folders that a stage is made from as they are until it is finished or left.
+
+    Args:
+        folder: the stage's final folder.
+        inputs: the folders.
+
+    Raises:
+        VQBrainError: if another process is making one of them.
+    """
+    stack = _inputs.setdefault(folder.absolute(), ExitStack())
+    stack.enter_context(using(inputs))
 
 
 def open_stage(folder: Path, resume: bool = False) -> Path:
@@ -26,7 +43,7 @@ def open_stage(folder: Path, resume: bool = False) -> Path:
         The partial folder.
 
     Raises:
-        VQBrainError: if another process has locked it.
+        VQBrainError: if another process makes or reads it.
     """
     hold(folder)
     work = partial(folder)
@@ -34,6 +51,7 @@ def open_stage(folder: Path, resume: bool = False) -> Path:
         logger.info("starting over: the interrupted run in %s is discarded", work.name)
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(work.rglob("*"))
     open_log(work)
     return work
 
@@ -45,9 +63,15 @@ def finish_stage(
     write_provenance(partial(folder), made_from, options, seconds, **about)
     close_log(partial(folder))
     publish(folder)
+    _leave_inputs(folder)
 
 
 def leave_stage(folder: Path) -> None:
-    """Close the log and unlock the folder, whether the stage finished or failed."""
+    """Close the log and unlock the folder and its inputs, whether the stage finished or failed."""
     close_log(partial(folder))
-    release(folder)
+    unlock(folder)
+    _leave_inputs(folder)
+
+
+def _leave_inputs(folder: Path) -> None:
+    _inputs.pop(folder.absolute(), ExitStack()).close()

@@ -10,12 +10,12 @@ import pandas as pd
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.ranks import this_rank, wait_for_ranks
-from monai_vqbrain.runs.datalist import check_datalist
+from monai_vqbrain.runs.datalist import check_datalist, check_sizes
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_codes
 from monai_vqbrain.runs.phantom import slice_phantom
 from monai_vqbrain.runs.process_group import check_one_process
-from monai_vqbrain.runs.stage_folder import open_stage
+from monai_vqbrain.runs.stage_folder import open_stage, use_inputs
 from monai_vqbrain.tables import read_table
 
 DEFAULT_RUN = "./vqbrain-run"  # of the bundles
@@ -58,9 +58,13 @@ def _begin(run_dir: Path | str, network: str, resume: bool) -> None:
                     "writes :: for # in paths: give those with a # to the vqbrain commands)"
                 )
             slice_phantom(run)
+        use_inputs(run.vqvae, run.slices)
         run.need(run.slices, "prepare SOURCE")
         check_datalist(run.slices)
+        if (run.slices / "datalist.json").is_file():
+            check_sizes(run.slices)
     else:
+        use_inputs(run.prior, run.slices, run.vqvae, run.codes)
         if read_provenance(run.codes) is None:
             raise VQBrainError(f"{run.codes} is not there: first run {run.command('encode')}")
         check_codes(run)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from monai_vqbrain.errors import UsageError, VQBrainError
-from monai_vqbrain.files import building, writing
+from monai_vqbrain.files import building, using, writing
 from monai_vqbrain.logs import logging_to
 from monai_vqbrain.metrics.features import EncoderFeatures, Features
 from monai_vqbrain.metrics.resnet_features import ResNetFeatures
@@ -39,7 +39,7 @@ from monai_vqbrain.runs.freshness import (
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.sample_sets import current_sets, sample_sets
 from monai_vqbrain.runs.sampling import sample_size
-from monai_vqbrain.stages.report import render
+from monai_vqbrain.stages.report import render, render_finished
 from monai_vqbrain.stages.reporting.comparison_report import render_comparison
 from monai_vqbrain.stages.reporting.cross_fitting import measure_cross_fitted, train_folds
 from monai_vqbrain.stages.reporting.figures import beside_nearest
@@ -50,7 +50,7 @@ from monai_vqbrain.stages.reporting.other_cohort import check_slicing, measure_c
 from monai_vqbrain.stages.reporting.ruler import measure
 from monai_vqbrain.stages.reporting.run_images import run_comparison, sample_images
 from monai_vqbrain.stages.reporting.summary import SCHEMA, summarise
-from monai_vqbrain.stages.reporting.whole_run import check_whole
+from monai_vqbrain.stages.reporting.whole_run import check_whole, reported_stages
 from monai_vqbrain.team import on_all_ranks
 
 logger = logging.getLogger(__name__)
@@ -89,8 +89,21 @@ def evaluate(
         VQBrainError: if codes or prior belong to another VQ-VAE.
     """
     folder = RunFolder(run)
-    check_whole(folder)
     other = None if cohort is None else RunFolder(cohort)
+    inputs = reported_stages(folder) + ([] if other is None else [other.slices])
+    with using(inputs):
+        return _evaluate(folder, other, folds, weights, device, show_ids)
+
+
+def _evaluate(
+    folder: RunFolder,
+    other: RunFolder | None,
+    folds: int | None,
+    weights: Path | str | None,
+    device: str,
+    show_ids: bool,
+) -> Path:
+    check_whole(folder)
     if other is not None:
         check_slicing(folder, other)
     if folds and not sample_sets(folder):
@@ -101,7 +114,7 @@ def evaluate(
     reason = what_changed(folder.report, made_from, options)
     if reason is None:
         logger.info("%s is up to date: only the report is rendered again", folder.report.name)
-        return render(folder, folder.report, show_ids)
+        return render_finished(folder, show_ids)
     check_fit(folder)
     logger.info("evaluating %s (%s)", folder.report.name, reason)
     began = time.monotonic()

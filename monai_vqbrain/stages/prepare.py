@@ -11,7 +11,7 @@ from typing import Any
 
 from monai_vqbrain.cohorts import SPLITS, Problem
 from monai_vqbrain.errors import VQBrainError
-from monai_vqbrain.files import building
+from monai_vqbrain.files import building, remove_temporaries
 from monai_vqbrain.logs import PRIVATE, logging_to
 from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import write_provenance
@@ -126,6 +126,7 @@ def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
     """
     kept, scans = plan.states[ScanState.KEPT], len(plan.scans)
     with building(run.slices, go_on=True) as work, logging_to(work):
+        remove_temporaries([*run.path.glob(f".*.{run.splits.name}"), *run.volumes.glob(".*")])
         logger.info(
             "%s: %s; %d of %d volumes to slice (layout %s)",
             run.slices, plan.reason, scans - kept, scans, plan.cohort.layout,

@@ -12,6 +12,8 @@ import pandas as pd
 
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.files import hold, remove_temporaries, using
+from monai_vqbrain.locks import unlock
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.records import network_settings
@@ -29,7 +31,7 @@ from monai_vqbrain.stages.reporting.references import CitedText, number_citation
 from monai_vqbrain.stages.reporting.report_figures import report_figures
 from monai_vqbrain.stages.reporting.sections import section_values
 from monai_vqbrain.stages.reporting.sets_table import set_rows
-from monai_vqbrain.stages.reporting.whole_run import check_whole
+from monai_vqbrain.stages.reporting.whole_run import check_whole, reported_stages
 from monai_vqbrain.tables import read_text_table, write_table
 
 METRICS = {"fidelity": {str: object}, "split": {"participants": {str: int}}}
@@ -56,9 +58,24 @@ def report(run: Path | str, *, show_ids: bool = False) -> Path:
         VQBrainError: if a stage of it is not as its command made it.
     """
     folder = RunFolder(run)
-    folder.need(folder.report, "evaluate")
-    check_whole(folder)
-    return render(folder, folder.report, show_ids)
+    with using(reported_stages(folder)):
+        folder.need(folder.report, "evaluate")
+        check_whole(folder)
+        return render_finished(folder, show_ids)
+
+
+def render_finished(run: RunFolder, show_ids: bool = False) -> Path:
+    """Render the report of an evaluated run in its folder, as `render`.
+
+    Raises:
+        VQBrainError: also if another process is evaluating the run.
+    """
+    hold(run.report)
+    try:
+        remove_temporaries(run.report.glob(".*"))
+        return render(run, run.report, show_ids)
+    finally:
+        unlock(run.report)
 
 
 def render(run: RunFolder, work: Path, show_ids: bool = False) -> Path:

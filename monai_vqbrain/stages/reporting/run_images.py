@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import pandas as pd
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.codes import read_codes
-from monai_vqbrain.runs.conditions import position_column
+from monai_vqbrain.runs.conditions import CATEGORIES, NUMBERS, position_column
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.records import slicing_options
 from monai_vqbrain.runs.sample_sets import current_sets, read_sample
 from monai_vqbrain.runs.sampling import slice_positions
 from monai_vqbrain.runs.stacks import open_stack, to_uint8
 from monai_vqbrain.runs.tables import in_split
+from monai_vqbrain.runs.views import PLAIN_VIEW
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet, TissuePriors
 from monai_vqbrain.stages.reporting.stored_images import StoredImages, store
 from monai_vqbrain.tables import read_table
@@ -91,7 +93,7 @@ def sample_images(run: RunFolder, name: str) -> ImageSet:
             f"{run.sample_set(name)} holds {len(files)} samples, and samples.tsv does not describe "
             "them: sample this set again"
         )
-    asked = [_parse_condition(text) for text in table["condition"]]
+    asked = [parse_condition(text) for text in table["condition"]]
     stacks, about = [], []
     for file, conditions in zip(files, asked, strict=True):
         slices = np.moveaxis(read_sample(file), 2, 0)
@@ -105,7 +107,12 @@ def sample_images(run: RunFolder, name: str) -> ImageSet:
     return ImageSet(np.concatenate(stacks), pd.DataFrame(about))
 
 
-def _parse_condition(text: Any) -> dict[str, str]:
-    """`diagnosis=AD, age=75` as a dictionary."""
-    parts = [part.split("=", 1) for part in str(text).split(", ") if "=" in part]
-    return dict(parts)
+def parse_condition(text: Any) -> dict[str, str]:
+    """`diagnosis=MCI, early, age=75` as a dictionary; values may hold commas.
+
+    Args:
+        text: one of `condition_texts`.
+    """
+    names = "|".join((*CATEGORIES, *NUMBERS, *PLAIN_VIEW))
+    parts = re.split(rf", (?=(?:{names})=)", str(text))
+    return dict(part.split("=", 1) for part in parts if "=" in part)

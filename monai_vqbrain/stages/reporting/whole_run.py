@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.sample_sets import sample_sets
+
+
+def reported_stages(run: RunFolder) -> list[Path]:
+    """The folders that a report is made of; a prior and samples may lack."""
+    sets = [run.sample_set(name) for name in sample_sets(run)]
+    return [run.slices, run.vqvae, run.codes, run.prior, *sets]
 
 
 def check_whole(run: RunFolder) -> None:

@@ -269,11 +269,15 @@ def _as_one_process() -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
+    loggers = (logging.root, logging.getLogger("monai_vqbrain"))
+    levels = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class _Pickler(pickle.Pickler):

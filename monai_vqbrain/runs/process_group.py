@@ -41,14 +41,14 @@ def join_group(minutes: float) -> None:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
     if not is_first_rank():
-        logging.disable(logging.INFO)
+        for logger in (logging.root, logging.getLogger("monai_vqbrain")):
+            logger.setLevel(logging.WARNING)
 
 
 def leave_group() -> None:
     """Leave the process group: `finalize`."""
     if dist.is_initialized():
         dist.destroy_process_group()
-    logging.disable(logging.NOTSET)
 
 
 def local_device() -> torch.device:

@@ -191,7 +191,7 @@ EXCHANGES = (
 
 
 def damage_all(
-    finished: Finished, told: Callable[[DamageFigures], None], every: int = 1, mend: bool = True
+    finished: Finished, told: Callable[[DamageFigures], None], every: int = 1, repairs: bool = True
 ) -> DamageFigures:
     """Damage a finished run in all ways, one after the other.
 
@@ -199,7 +199,7 @@ def damage_all(
         finished: the undisturbed runs.
         told: called after every artefact with the figures so far.
         every: take only every so many of the artefacts.
-        mend: also run the damaged stage's own command.
+        repairs: also run the damaged stage's own command.
     """
     figures = DamageFigures()
     for name in ("train vqvae again", "train prior again"):
@@ -209,14 +209,14 @@ def damage_all(
         finished.start(before)
         artefact.spoil(finished.run)
         figures.artefacts += 1
-        look(finished, artefact, figures)
-        if mend and not (artefact.stage == "7-report" and "bit flipped" not in artefact.name):
-            mend(finished, artefact, finished.content(before), figures)
+        let_read(finished, artefact, figures)
+        if repairs and not (artefact.stage == "7-report" and "bit flipped" not in artefact.name):
+            repair(finished, artefact, finished.content(before), figures)
         told(figures)
     return figures
 
 
-def look(finished: Finished, artefact: Artefact, figures: DamageFigures) -> None:
+def let_read(finished: Finished, artefact: Artefact, figures: DamageFigures) -> None:
     """Let every command that reads the stage read it: each has to refuse."""
     readers = [_stage(name) for name in READERS[artefact.stage]]
     done = in_child(
@@ -232,10 +232,10 @@ def look(finished: Finished, artefact: Artefact, figures: DamageFigures) -> None
             figures.raw.append(f"{artefact.name}: {stage.name}: {words}")
 
 
-def mend(
+def repair(
     finished: Finished, artefact: Artefact, wanted: dict[str, str], figures: DamageFigures
 ) -> None:
-    """Let the stage's own command mend it: the run is then as before, or it refuses."""
+    """Let the stage's own command repair it: the run is then as before, or it refuses."""
     stage = _stage(OWN[artefact.stage])
     done = in_child(lambda: _verdict(stage, finished), finished.log)
     verdict, words = done.answer or ("raw", done.error)

@@ -117,8 +117,8 @@ def test_every_later_command_refuses_damage(
     artefact.spoil(finished.run)
     figures = damage.DamageFigures()
     monkeypatch.setitem(damage.READERS, artefact.stage, damage.READERS[artefact.stage][:-1])
-    damage.look(finished, artefact, figures)
-    damage.mend(finished, artefact, finished.content("sample"), figures)
+    damage.let_read(finished, artefact, figures)
+    damage.repair(finished, artefact, finished.content("sample"), figures)
     assert (figures.accepted, figures.raw) == ([], [])
 
 
@@ -127,11 +127,11 @@ def test_what_is_accepted_is_counted(study: Any, finished: Any) -> None:
     harmless = damage.Artefact("nothing", "4-codes", lambda run: None)
     figures = damage.DamageFigures()
     finished.start("sample")
-    damage.look(finished, damage.Artefact("nothing", "", harmless.spoil), figures)
+    damage.let_read(finished, damage.Artefact("nothing", "", harmless.spoil), figures)
     assert figures.accepted == []
     finished.start("sample")
     (finished.run / "2-slices" / "more.txt").touch()
-    damage.mend(finished, harmless, finished.content("sample"), figures)
+    damage.repair(finished, harmless, finished.content("sample"), figures)
     assert figures.accepted == ["nothing: by encode, which left ['2-slices/more.txt']"]
 
 

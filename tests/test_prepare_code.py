@@ -26,8 +26,8 @@ from monai_vqbrain.stages.slicing.source_state import SourceState
 from monai_vqbrain.stages.slicing.stack_cache import ScanState, StackCache, write_record
 
 NEUTRAL = {
-    "cells", "cohorts", "contents", "documents", "errors", "files", "logs", "progress",
-    "provenance", "selection", "tables",
+    "cells", "cohorts", "contents", "documents", "errors", "files", "locks", "logs",
+    "progress", "provenance", "selection", "tables",
 }  # fmt: skip
 """Parts that decide which images are sliced, not how: these are known by their content."""
 

@@ -153,7 +153,9 @@ def series(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real T1 series as DICOM."""
     folder = tmp_path_factory.mktemp("dicom")
     with tarfile.open(shared_data / "dicom-t1" / "studyforrest-t1.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+        # Python 3.11.4 and newer; older ones do not know filters
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
     return folder
 
 

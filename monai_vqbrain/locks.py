@@ -151,5 +151,8 @@ def _write_holders(path: Path, others: list[str]) -> None:
 def command_line() -> str:
     """The current command, quoted for a shell, in one line."""
     program = Path(sys.argv[0])
-    words = [program.name] if program.name != "__main__.py" else ["python", "-m", "monai.bundle"]
+    words = [program.name]
+    if program.name == "__main__.py":
+        module = "monai.bundle" if program.parent.name == "bundle" else program.parent.name
+        words = ["python", "-m", module]
     return shlex.join([*words, *sys.argv[1:]])

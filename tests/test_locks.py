@@ -227,3 +227,18 @@ def test_a_second_writer_in_one_process_is_the_first(tmp_path: Path) -> None:
         assert not is_free(tmp_path / "x")
     unlock(tmp_path / "x")
     assert is_free(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/bin/vqbrain", "vqbrain encode R"),
+        ("/x/monai_vqbrain/__main__.py", "python -m monai_vqbrain encode R"),
+        ("/x/monai/bundle/__main__.py", "python -m monai.bundle encode R"),
+    ],
+)
+def test_the_command_is_named_as_it_was_typed(
+    program: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "encode", "R"])
+    assert locks.command_line() == command

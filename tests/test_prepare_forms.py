@@ -96,7 +96,7 @@ def test_pictures_go_all_the_way_to_the_report(ad_nc: Path, tmp_path: Path) -> N
     evaluate(run)
     page = (run / "7-report" / "report.html").read_text()
     for words in ("The data were provided as 2D images", "The splits supplied with the data",
-                  "The ids of AD_NC number images and not people"):  # fmt: skip
+                  "The ids of AD_NC number images, not participants"):  # fmt: skip
         assert words in page
     assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", page))
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Names and identifiers that contain such a word.
-NAMES = ("cohort.people()", "`strangers`")
+NAMES = ("cohort.participants()", "`strangers`")
 
 COUNTED = (
     "bits|codes|columns|commands?|files?|lines?|messages?|numbers|pixels|rows?|slices|steps|"
@@ -114,7 +114,13 @@ def test_a_private_word_is_found(text: str, word: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["cohort.people()", "bits per code", "personal data", "a whole head", "one row per slice"],
+    [
+        "cohort.participants()",
+        "bits per code",
+        "personal data",
+        "a whole head",
+        "one row per slice",
+    ],
 )
 def test_other_words_are_not(text: str) -> None:
     assert words_to_avoid(text) == []

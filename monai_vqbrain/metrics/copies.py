@@ -100,9 +100,9 @@ class CopySearch:
         self.size = training.shape[1:]
         self.mirror = mirror
         # Slices in the order of participants, so that the best of each is a maximum over a segment.
-        names, person = np.unique(np.asarray(participants), return_inverse=True)
-        self.order = np.argsort(person, kind="stable")
-        self.starts = np.searchsorted(person[self.order], np.arange(len(names)))
+        names, participant = np.unique(np.asarray(participants), return_inverse=True)
+        self.order = np.argsort(participant, kind="stable")
+        self.starts = np.searchsorted(participant[self.order], np.arange(len(names)))
         self.candidates = min(candidates, len(names))
         self.shifts = _shifts(max_shift)
         self.waves = _waves(self.shifts, self.size)
@@ -573,13 +573,15 @@ def _share_interval(
     seed: int,
 ) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
-    _, person = np.unique(np.asarray(participants), return_inverse=True)
-    of_person = [held_out[person == p] for p in range(int(person.max()) + 1)]
+    _, participant = np.unique(np.asarray(participants), return_inverse=True)
+    of_participant = [held_out[participant == p] for p in range(int(participant.max()) + 1)]
     ordered = np.sort(ratios)
     shares = np.empty(resamples)
     for i in range(resamples):
-        drawn = rng.integers(len(of_person), size=len(of_person))
-        threshold = np.percentile(np.concatenate([of_person[p] for p in drawn]), 100 * FALSE_ALARMS)
+        drawn = rng.integers(len(of_participant), size=len(of_participant))
+        threshold = np.percentile(
+            np.concatenate([of_participant[p] for p in drawn]), 100 * FALSE_ALARMS
+        )
         below = np.searchsorted(ordered, threshold) / len(ordered)
         shares[i] = rng.binomial(len(ordered), below) / len(ordered)  # samples are independent
     low, high = np.percentile(shares, [2.5, 97.5])

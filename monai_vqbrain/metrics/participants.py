@@ -49,10 +49,10 @@ def over_participants(values: ArrayLike, participants: Sequence[str]) -> MeanInt
             "give one participant for each of at least one value, "
             f"not {len(participants)} for values of shape {scores.shape}"
         )
-    people, person = np.unique(np.asarray(participants), return_inverse=True)
-    means = np.bincount(person, weights=scores) / np.bincount(person)
+    names, participant = np.unique(np.asarray(participants), return_inverse=True)
+    means = np.bincount(participant, weights=scores) / np.bincount(participant)
     mean, half = float(means.mean()), _half_width(means)
-    return MeanInterval(mean, mean - half, mean + half, len(people), len(scores))
+    return MeanInterval(mean, mean - half, mean + half, len(names), len(scores))
 
 
 def _half_width(means: np.ndarray) -> float:

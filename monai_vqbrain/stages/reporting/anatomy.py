@@ -34,12 +34,12 @@ def measure_anatomy_of(comparison: Comparison, seed: int = 0) -> dict[str, Any]:
         diagnosis, and the shares of implausible slices.
     """
     training, held_out, synthetic = _measures(comparison)
-    known, people = comparison.knows_positions, comparison.held_out.participants
+    known, participants = comparison.knows_positions, comparison.held_out.participants
     pair = (comparison.held_out.positions, comparison.synthetic.positions) if known else None
-    compared = compare_anatomy(held_out, synthetic, people, pair, seed=seed)
+    compared = compare_anatomy(held_out, synthetic, participants, pair, seed=seed)
     ranges = fit_ranges(training, comparison.training.positions if known else None)
     turned = pair and (pair[1], pair[0])
-    odd = count_implausible(ranges, synthetic, held_out, people, turned, seed=seed)
+    odd = count_implausible(ranges, synthetic, held_out, participants, turned, seed=seed)
     real = {name: np.concatenate([training[name], held_out[name]]) for name in training}
     return {
         name: rows[0].as_json() | {"unit": UNITS[name]}

@@ -61,8 +61,8 @@ def folder_comparison(
             "participant; if several show one, intervals are too narrow and copies look legitimate"
         )
         logger.warning("%s: give --participants TABLE", notes[0])
-    people = np.unique(first.participants)
-    half = np.random.default_rng(seed).permutation(people)[: len(people) // 2]
+    participants = np.unique(first.participants)
+    half = np.random.default_rng(seed).permutation(participants)[: len(participants) // 2]
     training = np.isin(first.participants, half)
     return Comparison(first.take(training), first.take(~training), second, notes=tuple(notes))
 

@@ -68,8 +68,8 @@ def _chosen(items: Items, seed: int) -> Items:
     """At most `MOST` items, participants balanced."""
     if len(items) <= MOST:
         return items
-    people = [str(item["participant_id"]) for item in items]
-    return [items[i] for i in balanced(people, MOST, seed)]
+    participants = [str(item["participant_id"]) for item in items]
+    return [items[i] for i in balanced(participants, MOST, seed)]
 
 
 def _scores(prior: PixelCNN, items: Items) -> dict[str, np.ndarray]:

@@ -63,12 +63,14 @@ def measure(
     """
     count = min(len(one) for one in comparison.sets)
     found: Figures = {"protocol": PROTOCOL, "images": _counts(comparison, count)}
-    people = min(len(set(one.participants)) for one in (comparison.training, comparison.held_out))
-    if count < MIN_IMAGES or people < MIN_PARTICIPANTS:
+    participants = min(
+        len(set(one.participants)) for one in (comparison.training, comparison.held_out)
+    )
+    if count < MIN_IMAGES or participants < MIN_PARTICIPANTS:
         found["not_measured"] = (
             f"samples are measured with at least {MIN_IMAGES} images in each set and "
             f"{MIN_PARTICIPANTS} participants on each side; there are {count} and "
-            f"{people}"
+            f"{participants}"
         )
         return found, None
     copies: list[tuple[Figures, Matches]] = []
@@ -158,11 +160,11 @@ def _in_space(sets: Comparison, features: Features, seed: int) -> Figures:
     training, held_out, synthetic = (
         features(one.images) for one in (sets.training, sets.held_out, sets.synthetic)
     )
-    people = sets.held_out.participants
+    participants = sets.held_out.participants
     near, near_floor = neighbours(held_out, synthetic), neighbours(held_out, training)
-    coverage = near.coverage_interval(people, seed)
-    kid = kid_interval(kernel_sums(held_out, synthetic, people), seed)
-    kid_floor = kid_interval(kernel_sums(held_out, training, people), seed)
+    coverage = near.coverage_interval(participants, seed)
+    kid = kid_interval(kernel_sums(held_out, synthetic, participants), seed)
+    kid_floor = kid_interval(kernel_sums(held_out, training, participants), seed)
     return {
         "kid": _json(kid) | {
             "floor": _finite(kid_floor.value),
@@ -173,9 +175,9 @@ def _in_space(sets: Comparison, features: Features, seed: int) -> Figures:
         },
         "coverage": coverage.value,
         "coverage_interval": _json(coverage) | {"floor": near_floor.coverage},
-        "density": _json(near.density_interval(people, seed)) | {"floor": near_floor.density},
+        "density": _json(near.density_interval(participants, seed)) | {"floor": near_floor.density},
         "precision": _json(near.precision_interval(seed)) | {"floor": near_floor.precision},
-        "recall": _json(near.recall_interval(people, seed)) | {"floor": near_floor.recall},
+        "recall": _json(near.recall_interval(participants, seed)) | {"floor": near_floor.recall},
         "fid": {"value": frechet_distance(held_out, synthetic),
                 "floor": frechet_distance(held_out, training)},
     }  # fmt: skip

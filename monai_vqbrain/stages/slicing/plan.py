@@ -143,7 +143,7 @@ def make_plan(
     changed = what_changed(run.slices, inputs, record) if run else "not made yet"
     stored = stored_splits(run, options.seed) if run else {}
     given = cohort.given_splits()
-    splits = assign_splits(cohort.people(), options.seed, stored, given, cohort.groups)
+    splits = assign_splits(cohort.participants(), options.seed, stored, given, cohort.groups)
     return SlicingPlan(
         cohort=cohort,
         options=decided,

@@ -37,7 +37,7 @@ def plan_lines(plan: SlicingPlan) -> Iterator[str]:
 
 def _cohort_lines(cohort: Cohort) -> Iterator[str]:
     kind = ", simulated" if cohort.simulated else ""
-    participants, sessions = len(cohort.people()), len({s.session_id for s in cohort.scans})
+    participants, sessions = len(cohort.participants()), len({s.session_id for s in cohort.scans})
     yield f"source      {cohort.root} (layout {cohort.layout}{kind})"
     yield f"participants {participants}, volumes {len(cohort.scans)}, sessions by name {sessions}"
     for role in ("diagnosis", "sex", "age"):
@@ -120,7 +120,7 @@ def _work_lines(plan: SlicingPlan) -> Iterator[str]:
 def _split_lines(plan: SlicingPlan) -> Iterator[str]:
     """Participants, sessions (by the diagnosis at the session) and splits of each diagnosis."""
     table: dict[str, Counter[str]] = defaultdict(Counter)
-    for participant in plan.cohort.people():
+    for participant in plan.cohort.participants():
         for group in (participant.diagnosis or "n/a", ALL_PARTICIPANTS):
             table[group].update(["participants", plan.splits[participant.participant_id]])
     for scan in plan.cohort.scans:

@@ -52,7 +52,11 @@ def test_a_layout_may_be_forced(tmp_path: Path) -> None:
     [
         ([], "auto", "is not a source of T1 volumes: it is empty"),
         (["a.txt", "b.png"], "auto", "it has a.txt, b.png, no readable NIfTI or DICOM"),
-        ([f"{i}.txt" for i in range(9)], "auto", "it has 0.txt, .*, 4.txt and 4 more, no readable NIfTI"),
+        (
+            [f"{i}.txt" for i in range(9)],
+            "auto",
+            "it has 0.txt, .*, 4.txt and 4 more, no readable NIfTI",
+        ),
         (["._a.nii"], "auto", "no readable NIfTI"),
         (["a.nii"], "bids", "is not the layout 'bids': it has a.nii"),
         (

@@ -104,7 +104,9 @@ def test_an_unknown_split_of_before_is_refused() -> None:
 
 def test_the_guard_names_whoever_is_in_two_splits() -> None:
     check_splits([("a", "training"), ("a", "training"), ("b", "test")])
-    with pytest.raises(VQBrainError, match=r"in two splits: a \(test, training\)\. Test figures would"):
+    with pytest.raises(
+        VQBrainError, match=r"in two splits: a \(test, training\)\. Test figures would"
+    ):
         check_splits([("a", "training"), ("b", "test"), ("a", "test")])
 
 

@@ -49,7 +49,7 @@ def assign_splits(
             in two splits.
 
     Example:
-        >>> Counter(assign_splits([Person(f"sub-{i}") for i in range(48)]).values())
+        >>> Counter(assign_splits([Participant(f"sub-{i}") for i in range(48)]).values())
         Counter({'training': 34, 'validation': 7, 'test': 7})
     """
     given = given or {}

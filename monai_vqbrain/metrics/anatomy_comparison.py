@@ -68,7 +68,7 @@ def compare_anatomy(
     Args:
         real: (N,) for each measure, of real slices, as from `measure_anatomy`.
         synthetic: (M,) for the same measures, of samples.
-        participants: the N participants whom the real slices belong to.
+        participants: the N participants that the real slices belong to.
         positions: (N,) and (M,) slice positions in a common unit; unknown positions make one bin.
         bins: how many groups of positions, with about equally many real slices in each.
         draws: of the bootstrap.

@@ -43,7 +43,7 @@ class Membership:
     """How well bits tell members from non-members.
 
     Args:
-        unit: what is told apart, "slice" or "participant".
+        unit: what is classified, "slice" or "participant".
         members: how many units of training participants.
         others: how many of participants that were not trained on.
         member_participants: how many training participants.
@@ -100,7 +100,7 @@ def membership(
 
     Args:
         bits: (N,) of slices: conditional bits, or conditional minus unconditional bits.
-        participants: the N participants whom they belong to.
+        participants: the N participants that they belong to.
         members: (N,) bool, whether the prior was trained on the participant.
         unit: "slice", or "participant" for the mean over each participant's slices.
         resamples: of the bootstrap.
@@ -162,7 +162,7 @@ def dataset_inference(
 
     Args:
         bits: (N,) of slices.
-        participants: the N participants whom they belong to.
+        participants: the N participants that they belong to.
         members: (N,) bool, whether the prior was trained on the participant.
         permutations: how many; the least p-value is 1 / (permutations + 1).
         seed: of the permutations.

@@ -37,7 +37,7 @@ class Labelled:
     Attributes:
         images: (N, W, H), float in [0, 1] or uint8.
         labels: (N,) integers 0..K-1: group, sex or age band.
-        participants: (N,) whom each slice belongs to; samples need none.
+        participants: (N,) participant of each slice; samples need none.
     """
 
     images: ImageArray
@@ -77,7 +77,7 @@ class Utility:
         measurable: whether the AUC of `real` is above chance: its interval lies above 0.5, and
             its p-value is below `SIGNIFICANCE`. If not, the task says nothing of samples.
         p_value: how often the AUC of `real` is reached when classes are dealt to the held-out
-            participants at random. A bootstrap of two or three participants cannot tell luck.
+            participants at random. A bootstrap of two or three participants cannot replace it.
         images: how many real slices, and how many samples, were trained on.
         participants: how many held-out participants were scored.
     """

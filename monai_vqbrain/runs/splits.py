@@ -1,4 +1,4 @@
-"""splits.tsv: the split of every participant that a run has ever had, stored for good."""
+"""splits.tsv: the split of every participant that a run has ever had, stored permanently."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _read(run: RunFolder) -> pd.DataFrame:
     whole = list(table.columns) == COLUMNS and not table.isna().any(axis=None)
     if not whole or not table["split"].isin(SPLITS).all():
         raise VQBrainError(
-            f"{run.splits} is damaged: restore it from a copy; if it is removed, participants who "
+            f"{run.splits} is damaged: restore it from a copy; if it is removed, participants that "
             f"are not in {run.slices.name} may change their split"
         )
     return table.astype(str)

@@ -177,7 +177,7 @@ def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         text = f"The prior needs {verb} bits per code than each position's own histogram"
         answers.append({"good": ours < bar, "text": f"{text}: {ours:.2f} against {bar:.2f}."})
     tables = metrics["split"].get("compared")
-    if tables:  # evaluate raises if anyone is
+    if tables:  # evaluate raises otherwise
         where = " and ".join(filter(None, (", ".join(tables[:-1]), tables[-1])))
         answers.append({"good": True, "text": f"No participant is in two splits of {where}."})
     return answers

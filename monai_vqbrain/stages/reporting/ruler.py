@@ -40,7 +40,7 @@ from monai_vqbrain.team import spread
 
 PROTOCOL = "vqbrain-eval-1"
 MIN_IMAGES, MIN_PARTICIPANTS = 10, 2
-CEILING_IMAGES = 1000  # KID has no bias from numbers of images, and ceilings need no precision
+CEILING_IMAGES = 1000  # KID is unbiased for any number of images, and ceilings need no precision
 CUT_OFF = 5.0  # standard deviations of a feature
 SPACES: dict[str, Features] = {"random": RandomConvFeatures(), "texture": texture_features}
 
@@ -59,7 +59,7 @@ def measure(
 
     Returns:
         JSON values: protocol, images, distribution, detectability, anatomy, audit, utility; and the
-        nearest training slice of each sample. With too few images `not_measured` says so instead.
+        nearest training slice of each sample. With too few images only `not_measured`, the reason.
     """
     count = min(len(one) for one in comparison.sets)
     found: Figures = {"protocol": PROTOCOL, "images": _counts(comparison, count)}
@@ -121,8 +121,8 @@ def measure_distribution(
 ) -> Figures:
     """KID, density, coverage, precision, recall and Frechet distance in each feature space.
 
-    Samples are compared with held-out participants. Beside each value stand the floor (training
-    against held-out participants, and person-disjoint halves of training) and the ceilings of KID
+    Samples are compared with held-out participants. Each value has a floor (training against
+    held-out participants, and participant-disjoint halves of training), and KID has ceilings
     (noise, blur, one repeated image).
 
     Args:
@@ -143,15 +143,15 @@ def measure_distribution(
 def _standardised(features: Features, reference: ImageArray) -> Features:
     """Features in standard deviations of the reference, cut off at `CUT_OFF`.
 
-    The cubic kernel would otherwise be decided by a few images, or by a feature that hardly varies
-    among real slices.
+    Otherwise the cubic kernel would be dominated by a few images, or by a feature that hardly
+    varies among real slices.
     """
     fitted = Standardiser.fit(_computed(features, reference))
     return lambda images: np.clip(fitted(_computed(features, images)), -CUT_OFF, CUT_OFF)
 
 
 def _computed(features: Features, images: Images) -> np.ndarray:
-    """(N, D) features, computed by all ranks in the batches that they are computed in anyway."""
+    """(N, D) features, computed by all ranks in their usual batches."""
     parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
     return np.concatenate(list(spread(features, parts)))
 
@@ -184,7 +184,7 @@ def _in_space(sets: Comparison, features: Features, seed: int) -> Figures:
 
 
 def _halves(features: np.ndarray, real: ImageSet, seed: int) -> float | None:
-    """KID between person-disjoint halves of real images; None with fewer than four participants."""
+    """KID between halves of the participants of real images; None with fewer than four."""
     if len(np.unique(real.participants)) < 4:
         return None
     return _finite(floor(features, real.participants, seed).value)

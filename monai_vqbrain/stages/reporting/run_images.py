@@ -35,7 +35,7 @@ def run_comparison(
 ) -> Comparison:
     """A run's real slices, as its VQ-VAE returns them, and one of its sets of samples.
 
-    Raw slices hold detail that no decoded image has, and would be told from samples by that alone.
+    Raw slices contain detail that decoded images lack, which alone would distinguish them.
 
     Args:
         run: the run folder, with samples.

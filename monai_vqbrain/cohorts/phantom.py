@@ -92,7 +92,7 @@ def make_phantom(
     visits = [(person, visit) for person in people for visit in person.visits]
     rows: list[dict[str, Any]] = []
     with building(out) as folder:
-        for person, visit in progress(visits, "simulated brains"):
+        for person, visit in progress(visits, "simulating brains", unit="brain"):
             phantom = make_scan(person, visit, seed, resolution_mm, skull)
             _write_scan(folder, person, visit, phantom)
             rows.append(_row(person, visit, phantom))

@@ -85,7 +85,7 @@ class ProgressLines:
         self.file.flush()
 
 
-class Bar(tqdm):  # type: ignore[type-arg]  # it cannot be subscripted at run time
+class Bar(tqdm):
     """tqdm's bar with our settings, and with the step of the pipeline if there is one.
 
     Args:
@@ -104,7 +104,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # it cannot be subscripted at run ti
     @property
     def format_dict(self) -> dict[str, Any]:
         """What the line is made of."""
-        facts: dict[str, Any] = super().format_dict
+        facts = dict(super().format_dict)
         if _steps:
             step, here = _steps[-1], 0.0
             if facts["total"] and facts["n"] > facts["initial"]:

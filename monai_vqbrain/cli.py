@@ -22,10 +22,12 @@ from monai_vqbrain.options import (
     conditions_option,
     device_option,
     image_options,
+    jobs_option,
     option,
     slicing_options,
     training_options,
 )
+from monai_vqbrain.run_command import demo, run
 from monai_vqbrain.terminal import configure_logging, is_first_rank, show_error
 
 logger = logging.getLogger(__name__)
@@ -102,7 +104,8 @@ def vqbrain() -> None:
     \b
     Try it:            vqbrain demo
     Your own data:     vqbrain check SOURCE
-                       vqbrain prepare SOURCE RUN
+                       vqbrain run SOURCE RUN
+    Step by step:      vqbrain prepare SOURCE RUN
                        vqbrain train vqvae RUN
                        vqbrain encode RUN
                        vqbrain train prior RUN
@@ -111,21 +114,8 @@ def vqbrain() -> None:
     """
 
 
-@vqbrain.command()
-@click.argument("run", type=FOLDER, default="vqbrain-demo")
-@click.option("--quick", is_flag=True, help="Check the installation in under two minutes.")
-@device_option
-@common_options
-def demo(run: Path, quick: bool, device: str) -> None:
-    """Run every stage on simulated data, into RUN (vqbrain-demo).
-
-    \b
-    Example: vqbrain demo
-             vqbrain demo try-out --quick
-    """
-    import monai_vqbrain
-
-    monai_vqbrain.demo(run, quick=quick, device=device)
+vqbrain.add_command(demo)
+vqbrain.add_command(run)
 
 
 @vqbrain.command()
@@ -158,9 +148,7 @@ def check(source: Path, run: Path | None, columns: Any, **options: Any) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("run", type=FOLDER)
 @slicing_options
-@option("--jobs", type=click.IntRange(1), default=1, metavar="N",
-        help="Number of processes. Each first spends 4 s on imports, so that this pays off with "
-        "--align, or with a hundred volumes or more.")  # fmt: skip
+@jobs_option
 @option(
     "--dask",
     metavar="ADDRESS",

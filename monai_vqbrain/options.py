@@ -121,6 +121,11 @@ bundle_command_option = click.option(
     "--print-bundle-command", "show_command", is_flag=True,
     help="Print the MONAI bundle command that does the same, and stop.",
 )  # fmt: skip
+jobs_option = option(
+    "--jobs", type=click.IntRange(1), default=1, metavar="N",
+    help="Number of processes. Each first spends 4 s on imports, so that this pays off with "
+    "--align, or with a hundred volumes or more.",
+)  # fmt: skip
 conditions_option = click.option(
     "--condition", "conditions", multiple=True, type=NameValue("NAME=VALUE", "diagnosis=AD"),
     help="A condition, for example diagnosis=AD, age=75 or position_rel=0.6.",
@@ -139,9 +144,11 @@ def image_options(command: Command) -> Command:
 
 
 def _names(_context: click.Context, _option: click.Parameter, path: Path | None) -> tuple[str, ...]:
+    return () if path is None else names_in(path)
+
+
+def names_in(path: Path) -> tuple[str, ...]:
     """The first cell of each line of a file, but for empty lines and the header of a qc.tsv."""
-    if path is None:
-        return ()
     from monai_vqbrain.cohorts.table_file import decode  # imports pandas, only needed here
 
     lines = decode(path.read_bytes())[0].splitlines()

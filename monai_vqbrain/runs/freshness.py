@@ -12,6 +12,7 @@ from typing import Any
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.contents import content_sha256
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import Described, describe, intact_provenance
 from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
@@ -37,7 +38,9 @@ def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
             files[mask] = (scan.mask_path,)
     try:
         readable = {name: [p for p in paths if _is_readable(p)] for name, paths in files.items()}
-        return {name: _describe_files(paths) for name, paths in readable.items() if paths}
+        there = [(name, paths) for name, paths in readable.items() if paths]
+        hashing = progress(there, "hashing images", unit="file")
+        return {name: _describe_files(paths) for name, paths in hashing}
     except OSError as error:
         raise VQBrainError(
             f"{error.filename} could not be read ({error.strerror}): run the same command again "

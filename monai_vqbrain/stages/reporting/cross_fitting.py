@@ -56,7 +56,7 @@ def train_folds(run: RunFolder, folds: int, device: str = "auto", seed: int = 0)
         raise UsageError(f"--folds {folds}: {error}") from error
     options = (read_provenance(run.prior) or {})["options"]
     made = []
-    for fold in progress(range(folds), "folds"):
+    for fold in progress(range(folds), "folds", unit="fold"):
         one = RunFolder(run.path / "5-prior-folds" / f"fold-{fold + 1}-of-{folds}")
         _make_fold(run, one, training, dealt == fold, {"seed": seed})
         train(one.path, "prior", _options(options, one, device))

@@ -72,7 +72,7 @@ def decode_slices(codes: np.ndarray, decode: Decode, work: Path | None = None) -
     """Decode (N, G, w, h) codes in fixed batches: (N, W, H) uint8, on the disk of `work`."""
     batches = [codes[i : i + BATCH] for i in range(0, len(codes), BATCH)]
     decoded = spread(partial(_decoded, decode), batches)
-    return store(progress(decoded, "decode slices", len(batches)), work)
+    return store(progress(decoded, "decode slices", len(batches), "batch"), work)
 
 
 def _decoded(decode: Decode, codes: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.stats import median_abs_deviation
 
 from monai_vqbrain.files import writing
+from monai_vqbrain.progress import progress
 from monai_vqbrain.stages.reporting.pages import page
 from monai_vqbrain.stages.slicing.montage import outlined_slices
 from monai_vqbrain.stages.slicing.scan_slices import SlicedScan
@@ -53,9 +54,10 @@ def write_qc(sliced: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFra
     table = table.sort_values("score", ascending=False, kind="stable")
     shown = table.round(dict.fromkeys((*MEASURES, "score"), 4))
     write_table(shown, qc / "qc.tsv")
+    rows = list(zip(table.index, table.to_dict("records"), strict=True))
     scans = [
         {**row, "mosaic": _mosaic(folder / sliced[index].slices[0]["stack"])}
-        for index, row in zip(table.index, table.to_dict("records"), strict=True)
+        for index, row in progress(rows, "quality control", unit="volume")
     ]
     known = {name: words for name, words in MEASURES.items() if table[name].notna().any()}
     html = page("qc.html.j2", {"scans": scans, "measures": known})

@@ -15,6 +15,7 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.provenance import Described, describe, intact_provenance
 from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.packaged import find_models
 from monai_vqbrain.runs.sample_sets import sample_sets
 
 BLOCK = 2**20  # bytes read at a time
@@ -113,7 +114,8 @@ def code_inputs(run: RunFolder) -> Described:
 def sample_inputs(run: RunFolder, options: Mapping[str, Any]) -> Described:
     """Size and hash of the files that samples depend on."""
     files = {name: Path(options[name]) for name in ("known", "mask") if options[name]}
-    models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+    folders = find_models(run.path, options.get("weights"))
+    models = {"3-vqvae": folders.vqvae / "model.pt", "5-prior": folders.prior / "model.pt"}
     return describe(models | files)
 
 

@@ -110,14 +110,14 @@ def geometry(run: RunFolder, position: str | None) -> dict[str, Any]:
         run: the run folder, encoded.
         position: the prior's condition on the position; None if it has none.
     """
-    positions = {} if position is None else slice_positions(run, position).to_dict()
+    positions = pd.Series(dtype=float) if position is None else slice_positions(run, position)
     return {
         "size": list(sample_size(run.path) or ()),
         "spacing": slicing_options(run, "spacing")["spacing"],
         "affine": cohort_affine(run).round(5).tolist(),
         "positions": [
-            {"index": int(index), "position": round(float(value), 5)}
-            for index, value in positions.items()
+            {"index": index, "position": round(value, 5)}
+            for index, value in zip(positions.index.tolist(), positions.tolist(), strict=True)
         ],
     }
 

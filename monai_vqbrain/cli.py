@@ -191,6 +191,7 @@ def train(network: str, run: Path, show_command: bool, overrides: Any, **options
     \b
     Example: vqbrain train vqvae my-run
              vqbrain train prior my-run --minutes 30
+             vqbrain train vqvae my-run --start-from ds002748
              vqbrain train vqvae my-run --epochs 40 --set network_def#num_codes=1024
     """
     if options["minutes"] is not None and options["epochs"] is not None:

@@ -58,6 +58,34 @@ def default_weights(run_dir: Path | str, bundle: Path | str) -> str | None:
     return PACKAGED[0] if Path(bundle) == bundle_folder("pixelcnn") else str(bundle)
 
 
+def find_start(start_from: str, which: str) -> Path:
+    """The file of weights that a training starts from.
+
+    Args:
+        start_from: a name in `PACKAGED`, a run folder, or a file of weights.
+        which: "vqvae" or "prior".
+
+    Raises:
+        UsageError: if there is no such file or run, or the run has no such network.
+        VQBrainError: if the run's network is not as its training made it.
+    """
+    if start_from in PACKAGED:
+        folder = vqvae_models(start_from) if which == "vqvae" else prior_models(start_from)
+        return folder / "model.pt"
+    path = Path(start_from)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UsageError(
+            f"start_from {start_from}: there is no such file or folder; give {PACKAGED[0]}, a run "
+            "folder or a file of weights"
+        )
+    run = RunFolder(path)
+    folder = run.vqvae if which == "vqvae" else run.prior
+    run.need(folder, f"train {which}")
+    return folder / "model.pt"
+
+
 def _bundle(weights: str, name: str) -> Path:
     return bundle_folder(name) if weights in PACKAGED else Path(weights)
 

@@ -51,8 +51,8 @@ from monai_vqbrain.runs.bundles import bundle_folder
 from monai_vqbrain.runs.codes import code_items, read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
-from monai_vqbrain.runs.sampling import sample_size
 from monai_vqbrain.runs.stacks import read_slices, to_uint8
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.evaluate import decoder

@@ -183,6 +183,7 @@ def train(network: str, run: Path, show_command: bool, overrides: Any, **options
     \b
     Example: vqbrain train vqvae my-run
              vqbrain train prior my-run --minutes 30
+             vqbrain train vqvae my-run --start-from ds002748
              vqbrain train vqvae my-run --epochs 40 --set network_def#num_codes=1024
     """
     if options["minutes"] is not None and options["epochs"] is not None:
@@ -216,7 +217,10 @@ def encode(run: Path, device: str, show_command: bool) -> None:
 
 
 @vqbrain.command()
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=FOLDER, metavar="RUN|OUT")
+@click.option("--weights", metavar="NAME",
+              help="Instead of a run's networks: ds002748, which come with the package, or the "
+              "folder of an exported bundle of the prior. Samples go to OUT.")  # fmt: skip
 @click.option("-n", "--number", type=click.IntRange(1), default=16, show_default=True, metavar="N",
               help="Number of images.")  # fmt: skip
 @option(
@@ -257,6 +261,7 @@ def sample(run: Path, device: str, show_command: bool, conditions: Any, **option
 
     \b
     Example: vqbrain sample my-run -n 64 --seed 3
+             vqbrain sample --weights ds002748 out
              vqbrain sample my-run --condition diagnosis=AD --condition age=75 --guidance 1.5
              vqbrain sample my-run --name AD75 --condition diagnosis=AD --condition age=75
              vqbrain sample my-run -n 4 --volume --condition sex=F

@@ -74,6 +74,7 @@ BEFORE = {  # ids of the bundle's configuration
     "late_parts#_disabled_": True,
     "train#prepare_batch#alone": 0.5,
 }  # fmt: skip
+TEMPERATURE = 0.95  # of samples, as the bundle has it
 FIGURES = {  # name in the JSON file: name in the judgement
     "auc": "detectability", "kid_ratio": "kid_ratio", "coverage": "coverage_ratio",
     "implausible": "implausible", "membership": "membership", "cpu_per_image": "cpu_per_image",
@@ -214,7 +215,8 @@ def of_prior(bench: Bench, run: RunFolder, anybody: bool) -> Generated:
     """What a trained prior makes: its own conditions drawn, or all of them left open."""
     args, prior = bench.args, load_network(run.prior)
     began = time.process_time()
-    codes, _ = drawn(run, prior, AncestralSampler(), args, anybody=anybody)
+    sampler = AncestralSampler(temperature=1 if anybody else TEMPERATURE)
+    codes, _ = drawn(run, prior, sampler, args, anybody=anybody)
     images = decoded(codes, bench.decode)
     seconds = (time.process_time() - began) / args.number
     return Generated(

@@ -188,6 +188,19 @@ def test_an_interrupted_training_of_other_options_is_started_over(
     assert "is resumed" not in told
 
 
+def test_the_weights_that_a_training_starts_from_remain(
+    prepared_run: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, start = copy_of(prepared_run, tmp_path), str(trained_run)
+    kill_in_epoch(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, "vqvae", tiny_vqvae(start_from=start))
+    assert planned(run, monkeypatch).vqvae.start_from == start
+    monkeypatch.undo()
+    train(run, "vqvae", tiny_vqvae(start_from=start))
+    assert planned(run, monkeypatch).vqvae.start_from == start
+
+
 def test_a_damaged_interrupted_training_is_started_over(
     prepared_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,8 @@ class TrainingRecord:
         """
         self._began = time.monotonic()
         settings = {"_target_": type(self.network).__name__, **self.network.settings}  # type: ignore[dict-item]
-        record = {"network_def": settings, **self.options, "made_from": self.made_from}
+        told = {**self.options, **self.about}
+        record = {"network_def": settings, **told, "made_from": self.made_from}
         path = self.work / "config.json"
         if engine.state.epoch and path.is_file():  # resumed
             _check_same(read_json(path, {}), json.loads(json.dumps(record)))

@@ -238,14 +238,17 @@ def _slicing_of(run: RunFolder) -> dict[str, Any]:
 
 def _training_of(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a run's training, finished or interrupted, with those that are given."""
-    record = (intact_provenance(folder) or {"options": {}})["options"]
+    made: Mapping[str, Any] = intact_provenance(folder) or {"options": {}}
+    record = made["options"] | {"start_from": made.get("start_from")}
     if (partial(folder) / "checkpoint.pt").is_file():
         try:
             record = read_json(partial(folder) / "config.json", {})
         except (FileNotFoundError, VQBrainError):  # then it is not resumed either
             record = {}
-    names = {"seed": "seed", "minutes": "minutes", "max_epochs": "epochs", "overrides": "overrides"}
-    found = {ours: record[name] for name, ours in names.items() if record.get(name) is not None}
+    known = {"max_epochs": "epochs"} | {
+        name: name for name in ("seed", "minutes", "start_from", "overrides")
+    }
+    found = {ours: record[name] for name, ours in known.items() if record.get(name) is not None}
     if given["minutes"] is not None:
         found.pop("epochs", None)
     return found | _given(given)

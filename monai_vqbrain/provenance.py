@@ -50,6 +50,12 @@ FORM: dict[str, Any] = {
     "simulated?": bool,
     "image?": str,
     "kind?": str,
+    "training?": {
+        "optimizer?": str,
+        "learning_rates?": [float],
+        "batch_size?": int,
+        "loss?": {str: float},
+    },
 }
 
 

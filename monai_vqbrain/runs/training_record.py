@@ -30,6 +30,8 @@ class TrainingRecord:
         made_from: size and hash of what the training depends on, by name.
         options: the options of the training, JSON values.
         files: name -> content, JSON values, of further files that belong to the network.
+        training: optimizer, learning rates, batch size and weights of the loss, for the methods
+            paragraph of the report.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class TrainingRecord:
         made_from: Described,
         options: Mapping[str, Any],
         files: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.work = Path(work)
@@ -47,6 +50,7 @@ class TrainingRecord:
         self.made_from = {name: dict(entry) for name, entry in made_from.items()}
         self.options = dict(options)
         self.files = dict(files or {})
+        self.training = dict(training or {})
 
     def begin(self, engine: Engine) -> None:
         """Write `config.json` when a trainer starts.
@@ -83,6 +87,7 @@ class TrainingRecord:
             device=str(engine.state.device),
             epochs=engine.state.epoch,
             iterations=engine.state.iteration,
+            training=self.training,
         )
 
 

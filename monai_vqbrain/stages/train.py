@@ -127,17 +127,17 @@ def train(run: Path | str, network: str, options: TrainOptions) -> Path:
     try:
         run_bundle(bundle, "train", ids, ids["overrides"])
     except (KeyboardInterrupt, StoppedError):
-        logger.info("%s", _how_to_go_on(run_folder, network, folder))
+        logger.info("%s", _how_to_continue(run_folder, network, folder))
         raise
     finally:
         leave_stage(folder)
     return folder
 
 
-def _how_to_go_on(run: RunFolder, network: str, folder: Path) -> str:
+def _how_to_continue(run: RunFolder, network: str, folder: Path) -> str:
     if (partial(folder) / "checkpoint.pt").is_file():
         command = f"{run.command(f'train {network}')} --resume"
-        return f"the last finished epoch is kept: go on with {command} and the same options"
+        return f"the last finished epoch is kept: continue with {command} and the same options"
     return "no epoch was finished, so that there is nothing to resume: run the same command again"
 
 

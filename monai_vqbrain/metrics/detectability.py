@@ -131,9 +131,9 @@ def detectability_control(
     Each seed halves the training participants (T1, T2) and the held-out participants (H1, H2). One
     network is trained to distinguish T1 and H1 and scored on T2 against H2, another is trained on
     T2 and H2 and scored on T1 against H1, so that no participant is both learnt and scored, and
-    each slice is scored once per seed. What the network remembers of single participants is then of no use, and
-    the AUC is 0.5 in expectation where training and held-out participants are of one population.
-    Which participants fall into which half decides more than the network does: over 20 halvings of
+    each slice is scored once per seed. What the network has memorised of single participants is
+    then of no use, and the AUC is 0.5 in expectation if training and held-out participants are of
+    one population. The halves have more influence than the network: over 20 halvings of
     34 and 14 participants (ds002748) one AUC spreads with a standard deviation of 0.05, the mean of
     three with 0.03. Each network's own AUC is averaged: pooled scores of several networks would be
     compared across networks, whose held-out classes are anticorrelated. The halvings do not undo

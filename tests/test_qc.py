@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from scipy import stats
+from words import visible_text, words_to_avoid
 
 from monai_vqbrain.cli import vqbrain
 from monai_vqbrain.cohorts import make_phantom
@@ -24,7 +25,7 @@ SMALL = {"size": (32, 32), "spacing": 6.0, "count": 4}
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight simulated people, one of whom has lost the lower half of the brain."""
+    """Eight simulated participants, one of whom has lost the lower half of the brain."""
     folder = tmp_path_factory.mktemp("qc") / "people"
     make_phantom(folder, participants=8, resolution_mm=4, second_sessions=0)
     path = next(folder.glob("sub-phantom03/**/*_T1w.nii.gz"))
@@ -81,6 +82,12 @@ def test_the_page_is_whole_by_itself_and_has_every_scan(slices: Path) -> None:
     assert page.count("data:image/jpeg;base64,") == 8
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert page.index("sub-phantom03") < page.index("sub-phantom05")
+
+
+def test_the_text_of_the_page_avoids_private_words(slices: Path) -> None:
+    text = visible_text((slices / "qc" / "index.html").read_text())
+    assert "Quality control" in text
+    assert words_to_avoid(text) == []
 
 
 def test_what_a_list_names_is_left_out(source: Path, slices: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from made_metrics import cohort, groups, mean, sample_metrics
 from made_run import decode, finish, finish_again, make_run, make_scores
 from PIL import Image
+from words import visible_text, words_to_avoid
 
 from monai_vqbrain.contents import seal
 from monai_vqbrain.errors import UsageError, VQBrainError
@@ -120,6 +121,24 @@ def test_it_can_be_read_aloud(page: str, request: pytest.FixtureRequest) -> None
     levels = [int(tag[1]) for tag in found.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise([0, *levels]))
+
+
+def test_its_text_avoids_private_words(full: str) -> None:
+    text = visible_text(full)
+    assert "Can the samples be distinguished from real slices?" in text
+    assert "Near copies of training slices were detected" in text
+    assert words_to_avoid(text) == []
+
+
+def test_every_citation_has_a_reference_and_a_bibtex_entry(full: str) -> None:
+    methods = full[full.index('id="methods"') : full.index('id="claims"')]
+    quoted = methods[methods.index('class="quote"') : methods.index('class="references"')]
+    cited = {int(number) for number in re.findall(r"\[(\d+)\]", quoted)}
+    listed = methods[methods.index('class="references"') : methods.index("</ol>")].count("<li")
+    entries = re.findall(r"@(?:article|inproceedings|misc)\{(\w+),", methods)
+    assert len(cited) > 5
+    assert cited == set(range(1, listed + 1))
+    assert len(entries) == len(set(entries)) == listed
 
 
 def test_sets_of_samples_stand_side_by_side(full: str) -> None:

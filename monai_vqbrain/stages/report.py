@@ -156,7 +156,7 @@ def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         metrics: the content of metrics.json.
 
     Returns:
-        Dictionaries with `good` (bool), whether the finding speaks for the model, and `text`.
+        Dictionaries with `good` (bool), whether the finding is in favour of the model, and `text`.
     """
     answers = []
     fidelity, prior = metrics["fidelity"], metrics.get("prior")

@@ -18,7 +18,7 @@ _open: dict[Path, logging.Handler] = {}  # by folder
 
 
 class StageLog(logging.Handler):
-    """Appends each record to a file; it holds no file open, and none where the folder is gone.
+    """Appends each record to a file, without keeping it open; nothing if the folder is gone.
 
     Args:
         path: the file.

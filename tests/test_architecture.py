@@ -104,11 +104,11 @@ def test_modules_form_no_circle() -> None:
     TopologicalSorter(graph).prepare()
 
 
-def test_the_stages_are_one_file_per_command_and_three_rooms() -> None:
+def test_the_stages_are_one_file_per_command_and_four_rooms() -> None:
     stages = PACKAGE / "stages"
     assert {file.stem for file in stages.glob("*.py")} == COMMANDS | {"__init__"}
     rooms = {folder.name for folder in stages.iterdir() if list(folder.glob("*.py"))}
-    assert rooms == {"slicing", "images", "reporting"}
+    assert rooms == {"slicing", "images", "reporting", "exporting"}
 
 
 def test_components_holds_the_component_half_only() -> None:

@@ -120,7 +120,7 @@ def test_an_interrupt_says_what_is_kept(
     monkeypatch.setattr("monai_vqbrain.stages.encode.encode", interrupt)
     assert call("encode", "RUN", monkeypatch=monkeypatch) == 1
     told = capsys.readouterr().err
-    assert "interrupted; what was finished is kept" in told
+    assert "interrupted; finished work is kept" in told
     assert "--resume" not in told  # that is said where there is something to resume
 
 

@@ -89,9 +89,9 @@ def test_the_page_is_whole_by_itself_and_has_every_scan(slices: Path) -> None:
 
 def test_the_page_names_its_keys(slices: Path) -> None:
     page = re.sub(r"\s+", " ", (slices / "qc" / "index.html").read_text())
-    assert "<kbd>j</kbd> and <kbd>k</kbd> move, <kbd>x</kbd> leaves a scan out" in page
+    assert "<kbd>j</kbd> and <kbd>k</kbd> move, <kbd>x</kbd> excludes a scan" in page
     for key, what in {
-        "j": "next scan", "k": "previous scan", "x": "leave the scan out", "c": "copy the list",
+        "j": "next scan", "k": "previous scan", "x": "exclude the scan", "c": "copy the list",
     }.items():  # fmt: skip
         assert re.search(rf"<dt><kbd>{key}</kbd>( <kbd>.</kbd>)?</dt><dd>{what}", page)
 

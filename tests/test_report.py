@@ -161,7 +161,7 @@ def test_every_section_with_figures_says_how_they_were_computed(full: str) -> No
         "<td>diagnosis: AD - CN</td>",
         "-0.03 (-0.12 to 0.04)",
         "64 images, 5 participants, p = 0.010",
-        "not measurable: samples were not asked for a diagnosis",
+        "not measurable: no sample has a requested diagnosis",
         "not measurable: the classifier of real slices is at chance (AUC 0.52, p = 0.31)",
         '<td class="number">0.61 (0.45 to 0.75)</td> <td class="number">0.64 (0.50 to 0.78)</td>',
         "p-value, cross-fitted",

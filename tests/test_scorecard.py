@@ -92,7 +92,8 @@ def test_a_good_generator_has_five_ticks() -> None:
     assert [answer.good for answer in rows] == [True] * 5 + [None]
     assert not any(answer.undecided for answer in rows)
     assert [answer.question for answer in rows] == [
-        "Can the samples be told from real ones?", "Are they varied?", "Is the anatomy right?",
+        "Can the samples be distinguished from real slices?", "Are they varied?",
+        "Is the anatomy right?",
         "Are they copies?", "Are they useful?", "What was it trained on?",
     ]  # fmt: skip
 
@@ -102,7 +103,12 @@ def test_a_good_generator_has_five_ticks() -> None:
     [
         ({"detectability": {"low": 0.36, "high": 0.72}}, "detectability", None, TOO_WIDE),
         ({"detectability": {"auc": 0.56, "low": 0.52}}, "detectability", False, "than chance"),
-        ({"detectability": {"auc": 0.9, "low": 0.8}}, "detectability", False, "network tells them"),
+        (
+            {"detectability": {"auc": 0.9, "low": 0.8}},
+            "detectability",
+            False,
+            "network distinguishes them",
+        ),
         ({"coverage": {"low": 0.7}}, "distribution", None, TOO_WIDE),
         ({"coverage": {"low": 0.3, "high": 0.5}}, "distribution", False, "Less varied"),
         ({"anatomy": {"implausible_high": 0.3}}, "anatomy", None, TOO_WIDE),
@@ -112,7 +118,7 @@ def test_a_good_generator_has_five_ticks() -> None:
         ({"membership": {"high": 0.7}}, "privacy", None, "Too few participants to say"),
         ({"membership": membership(0.9, 0.02)}, "privacy", False, "who was in the training set"),
         ({"utility": {"age": task(-0.3, 0.1)}}, "utility", None, TOO_WIDE),
-        ({"utility": {"age": task(-0.3, -0.1)}}, "utility", False, "for telling age."),
+        ({"utility": {"age": task(-0.3, -0.1)}}, "utility", False, "for classifying age."),
     ],
 )
 def test_marks(changes: dict[str, Any], section: str, mark: bool | None, words: str) -> None:

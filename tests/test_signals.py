@@ -150,4 +150,4 @@ def test_a_command_ends_on_a_signal_as_on_an_interrupt(
     monkeypatch.setattr(sys, "argv", ["vqbrain", "report", "run"])
     with pytest.raises(SystemExit, match="1"):
         cli.main()
-    assert f"interrupted by {name}; what was finished is kept" in capsys.readouterr().err
+    assert f"interrupted by {name}; finished work is kept" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from PIL import Image
 from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.batch import as_batch
 from monai_vqbrain.metrics.fidelity import slice_scores
+from monai_vqbrain.ranks import this_rank
 from monai_vqbrain.tables import SLICE_KEYS, write_table
 
 
@@ -54,7 +55,7 @@ class SliceTable:
 
     def _write(self, engine: Engine) -> None:
         shards: Any = idist.all_gather(self.rows)
-        if idist.get_rank() != 0:
+        if this_rank() != 0:
             return
         rows = pd.concat([batch for shard in shards for batch in shard])
         write_table(rows.drop_duplicates(list(SLICE_KEYS)), self.path, digits=6)
@@ -152,7 +153,7 @@ class ImagePanel:
         self._pairs += [(pair[0], pair[1]) for pair in batch[spread.to(batch.device)].cpu().numpy()]
 
     def _write(self, engine: Engine) -> None:
-        if idist.get_rank() != 0:
+        if this_rank() != 0:
             return
         chosen = np.linspace(0, len(self._pairs) - 1, min(self.columns, len(self._pairs)))
         pairs = [self._pairs[round(i)] for i in chosen]

@@ -179,7 +179,7 @@ class AncestralSampler:
         """Draw where the codes (B, G, rows, columns) are -1, in place; `all_free`: everywhere."""
         groups, rows = codes.shape[1:3]
         free = (codes < 0).flatten(3).any(3).any(1).any(0).tolist()  # rows where some are drawn
-        # every place's own view is made once a row, not in the loop: at batch 1 that counts
+        # views of all positions are made once per row, not in the loop, which is slow at batch 1
         places, draws_here = (
             t.permute(2, 3, 1, 0)[..., None].contiguous() for t in (codes, draws)
         )  # (rows, columns, G, B, 1)

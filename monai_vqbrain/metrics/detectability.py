@@ -1,9 +1,9 @@
 """Can a network tell synthetic slices from real ones? A classifier two-sample test.
 
-A small network learns to tell real slices of training participants from one half of the samples. It
-is scored on real slices of participants whom it has not seen, against the other half. An AUC of 0.5
-means that it cannot tell. Steps, sizes and learning rates are fixed, so that values can be compared
-between runs: more steps would find more.
+A small network is trained to distinguish real slices of training participants from one half of the
+samples. It is tested on real slices of held-out participants and the other half. An AUC of 0.5
+means that it cannot distinguish them. Steps, sizes and learning rates are fixed, so that values can
+be compared between runs: more steps would give a higher AUC.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def detectability(
     seeds: Sequence[int] = SEEDS,
     protocol: DetectorProtocol = PROTOCOL,
 ) -> Detectability:
-    """The AUC of telling synthetic from real slices of participants whom the network has not seen.
+    """The AUC of distinguishing synthetic slices from real slices of held-out participants.
 
     Args:
         training: (N, W, H) in [0, 1] or uint8, real slices of training participants. Slices of a
@@ -377,8 +377,8 @@ class _Round:
 def _over_seeds(rounds: list[_Round], seed: int) -> Detectability:
     """The mean AUC of all networks, and its interval over participants, samples and networks."""
     participants, blocks = rounds[0].wins.shape
-    everyone, everything = np.ones((1, participants)), np.ones((1, blocks))
-    by_round = [float(r.auc(everyone, everything)[0]) for r in rounds]
+    all_participants, all_blocks = np.ones((1, participants)), np.ones((1, blocks))
+    by_round = [float(r.auc(all_participants, all_blocks)[0]) for r in rounds]
 
     def mean(drawn: np.ndarray) -> np.ndarray:
         if len(drawn) == 1:

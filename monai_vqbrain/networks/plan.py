@@ -109,7 +109,7 @@ class VolumePlan(nn.Module):
             participants: how many the volumes are of.
 
         Raises:
-            ValueError: if there are fewer than 15 participants, or all volumes are alike.
+            ValueError: if there are fewer than 15 participants, or all volumes are equal.
         """
         flat = volumes.double().flatten(1)
         number = min(len(self.components), participants // PARTICIPANTS)

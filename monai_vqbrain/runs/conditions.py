@@ -15,6 +15,7 @@ from monai_vqbrain.inferers.joint_conditions import JointConditions
 from monai_vqbrain.networks.conditions import Known
 from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.packaged import find_models
 from monai_vqbrain.runs.records import slicing_options
 from monai_vqbrain.runs.tables import in_split, read_rows, with_enough_brain
 from monai_vqbrain.runs.views import PLAIN_VIEW, view_conditions
@@ -115,10 +116,16 @@ def joint_conditions(run_dir: Path | str, known: Known) -> dict[str, Any]:
     return JointConditions.fit(drawn, training).as_json()
 
 
-def read_joint(run_dir: Path | str, known: Known) -> JointConditions:
-    """The distribution that is stored with the prior; of older priors, that of the run's codes."""
-    path = RunFolder(run_dir).prior / JOINT
-    if path.is_file():
+def read_joint(run_dir: Path | str, known: Known, weights: str | None = None) -> JointConditions:
+    """The distribution that is stored with the prior; of older priors, that of the run's codes.
+
+    Args:
+        run_dir: the run folder.
+        known: the prior's conditions.
+        weights: the weights that the prior is of, if it is not the run's; see `find_models`.
+    """
+    path = find_models(run_dir, weights).prior / JOINT
+    if path.is_file() or weights is not None:
         joint = JointConditions.from_json(read_json(path, JOINT_FORM))
         if not _fits(joint, {n: list(v) for n, v in known.items() if n not in PLAIN_VIEW}):
             raise VQBrainError(f"{path} does not fit the prior's conditions: train it again")

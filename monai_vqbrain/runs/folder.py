@@ -12,11 +12,12 @@ SLICE_COLUMNS = (
     "participant_id", "session_id", "axis", "index", "position_mm", "position_rel",
     "brain_fraction", "split", "diagnosis", "age", "sex", "mask_source", "source", "stack",
 )  # fmt: skip
+DEFAULT_RUN = "./vqbrain-run"  # of the bundles
 MIN_BRAIN_FRACTION = 0.05  # of a slice's frame; slices below are neither trained on nor scored
 
 
 class RunFolder:
-    """The folders of a run, in pipeline order, and the table of everybody's split.
+    """The folders of a run, in pipeline order, and the table of all participants' splits.
 
     Args:
         path: the run folder; it need not exist.

@@ -16,6 +16,7 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import Described, describe, intact_provenance
 from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.packaged import find_models, find_start
 from monai_vqbrain.runs.sample_sets import sample_sets
 
 BLOCK = 2**20  # bytes read at a time
@@ -99,13 +100,20 @@ def _content(folder: Path, *patterns: str) -> dict[str, Any]:
     return {"bytes": size, "sha256": new_sha256(content.encode()).hexdigest()}
 
 
-def training_inputs(run_dir: Path | str, which: str) -> Described:
-    """Size and hash of what a training depends on."""
+def training_inputs(run_dir: Path | str, which: str, start_from: str | None = None) -> Described:
+    """Size and hash of what a training depends on.
+
+    Args:
+        run_dir: the run folder.
+        which: "vqvae" or "prior".
+        start_from: the weights that it starts from, see `find_start`; None for random ones.
+    """
     run = RunFolder(run_dir)
+    start = {} if start_from is None else {"start_from": find_start(start_from, which)}
     if which == "vqvae":
-        return {"2-slices": slices_content(run)}
+        return {"2-slices": slices_content(run), **describe(start)}
     files = {"4-codes": run.codes / "codes.safetensors", "codes.tsv": run.codes / "codes.tsv"}
-    return describe(files)
+    return describe(files | start)
 
 
 def code_inputs(run: RunFolder) -> Described:
@@ -116,7 +124,8 @@ def code_inputs(run: RunFolder) -> Described:
 def sample_inputs(run: RunFolder, options: Mapping[str, Any]) -> Described:
     """Size and hash of the files that samples depend on."""
     files = {name: Path(options[name]) for name in ("known", "mask") if options[name]}
-    models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+    folders = find_models(run.path, options.get("weights"))
+    models = {"3-vqvae": folders.vqvae / "model.pt", "5-prior": folders.prior / "model.pt"}
     return describe(models | files)
 
 

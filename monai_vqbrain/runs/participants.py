@@ -1,4 +1,4 @@
-"""Find the participant of a run whom an image shows."""
+"""Find the participant of a run that an image shows."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ class RunParticipants:
             for source, entry in files.items()
             if source in participants
         }
+
+    def scans(self, *splits: str) -> set[str]:
+        """The hashes of the scans of all participants in these splits."""
+        return {h for h, participant in self._by_hash.items() if self.splits[participant] in splits}
 
     def find(self, path: Path, sha256: str) -> str | None:
         """The participant whose scan has this hash, else whose id is in the file's name or folders.

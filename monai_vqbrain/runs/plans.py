@@ -17,7 +17,7 @@ from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.networks.plan import LEVELS, PARTICIPANTS
 from monai_vqbrain.runs.conditions import conditions_of_row, position_condition
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.sampling import sample_size
+from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_rows, read_slices_table, with_enough_brain
 from monai_vqbrain.selection import thin_out

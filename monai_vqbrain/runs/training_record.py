@@ -30,6 +30,7 @@ class TrainingRecord:
         made_from: size and hash of what the training depends on, by name.
         options: the options of the training, JSON values.
         files: name -> content, JSON values, of further files that belong to the network.
+        about: further entries of the provenance, on which the result does not depend.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class TrainingRecord:
         made_from: Described,
         options: Mapping[str, Any],
         files: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.work = Path(work)
@@ -47,6 +49,7 @@ class TrainingRecord:
         self.made_from = {name: dict(entry) for name, entry in made_from.items()}
         self.options = dict(options)
         self.files = dict(files or {})
+        self.about = dict(about or {})
 
     def begin(self, engine: Engine) -> None:
         """Write `config.json` when a trainer starts.
@@ -83,6 +86,7 @@ class TrainingRecord:
             device=str(engine.state.device),
             epochs=engine.state.epoch,
             iterations=engine.state.iteration,
+            **self.about,
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 MAX_VIEWS = 31
 MAX_SHIFT = 3  # pixels; the copy check looks as far
 
-# A slice as it lies in its stack. Shifts are in pixels, along the slice's first and second axis.
+# An unshifted slice. Shifts are in pixels, along the slice's first and second axis.
 PLAIN_VIEW: Mapping[str, float] = {"shift_x": 0.0, "shift_y": 0.0}
 
 

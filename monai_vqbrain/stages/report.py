@@ -119,7 +119,7 @@ def _context(
         "stages": _stages(run, work, labels),
         "versions": _versions(run),
         "split": methods.split_table(rows),
-        "methods": _methods(run, rows, metrics),
+        "methods": methods_text(run, rows, metrics),
         "notes": slices.get("notes", []),
         "problems": _count_rows(run.slices / "problems.tsv"),
         "figures": report_figures(run, work, metrics, labels),
@@ -131,7 +131,7 @@ def _context(
     }
 
 
-def _methods(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any]) -> CitedText:
+def methods_text(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any]) -> CitedText:
     """The paragraphs on methods, of what the stages recorded."""
     drawn = run.sample_set(main_set(run)[0])
     folders = (run.slices, run.codes, run.vqvae, run.prior, drawn)
@@ -177,7 +177,7 @@ def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         text = f"The prior needs {verb} bits per code than each position's own histogram"
         answers.append({"good": ours < bar, "text": f"{text}: {ours:.2f} against {bar:.2f}."})
     tables = metrics["split"].get("compared")
-    if tables:  # evaluate raises if anyone is
+    if tables:  # evaluate raises otherwise
         where = " and ".join(filter(None, (", ".join(tables[:-1]), tables[-1])))
         answers.append({"good": True, "text": f"No participant is in two splits of {where}."})
     return answers

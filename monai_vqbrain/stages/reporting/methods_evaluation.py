@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from monai_vqbrain.metrics.bootstrap import REPLICATES
+from monai_vqbrain.runs.packaged import PACKAGED
 from monai_vqbrain.stages.reporting.methods import Versions, software
 
 Record = Mapping[str, Any]
@@ -88,7 +89,10 @@ def _steps(record: Record) -> str:
     if "iterations" not in record:
         return ""
     seed = record.get("options", {}).get("seed", 0)
-    return f", trained for {record['iterations']:,} iterations (seed {seed})"
+    start = record.get("start_from")
+    weights = f"those trained on {start}" if start in PACKAGED else "those of an earlier training"
+    begun = f" from {weights}" if start else ""
+    return f", trained{begun} for {record['iterations']:,} iterations (seed {seed})"
 
 
 def _fidelity(metrics: Record) -> Iterator[str]:

@@ -15,9 +15,9 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.conditions import CATEGORIES, NUMBERS, position_column
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.geometry import slice_positions
 from monai_vqbrain.runs.records import slicing_options
 from monai_vqbrain.runs.sample_sets import current_sets, read_sample
-from monai_vqbrain.runs.sampling import slice_positions
 from monai_vqbrain.runs.stacks import open_stack, to_uint8
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.runs.views import PLAIN_VIEW
@@ -35,7 +35,7 @@ def run_comparison(
 ) -> Comparison:
     """A run's real slices, as its VQ-VAE returns them, and one of its sets of samples.
 
-    Raw slices hold detail that no decoded image has, and would be told from samples by that alone.
+    Raw slices contain detail that decoded images lack, which alone would distinguish them.
 
     Args:
         run: the run folder, with samples.

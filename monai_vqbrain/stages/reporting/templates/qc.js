@@ -19,7 +19,7 @@ function arrange() {
 }
 for (const control of [by, up, named]) control.addEventListener("input", arrange);
 
-// The list of scans to leave out: the content of exclude.txt.
+// The list of scans to exclude: the content of exclude.txt.
 const picked = () => scans.filter(s => s.querySelector(".pick").checked).map(s => s.dataset.scan);
 function showList() {
   for (const s of scans) s.classList.toggle("out", s.querySelector(".pick").checked);

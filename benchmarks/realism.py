@@ -5,9 +5,9 @@
 All learn the same training slices of a run (prepared, VQ-VAE trained, encoded) on one thread and
 are judged on the same held-out participants by the protocol of `vqbrain evaluate` (see
 realism_judge.py); real slices are those that the generator's own VQ-VAE or autoencoder returns, so
-that the decoder makes no difference. Each prior is trained for --cpu-seconds on the codes of the run's VQ-VAE. Latent diffusion trains its autoencoder and its diffusion network
-in --vqvae-seconds + --cpu-seconds: give the seconds that the run's VQ-VAE took. With `_3x` it has
-three times as many.
+that the decoder makes no difference. Each prior is trained for --cpu-seconds on the codes of the
+run's VQ-VAE. Latent diffusion trains its autoencoder and its diffusion network in --vqvae-seconds
++ --cpu-seconds: give the seconds that the run's VQ-VAE took. With `_3x` it has three times as many.
 
 - ours: as shipped.
 - before: as the prior was before it was changed for its samples, but for mirrored views: 112

@@ -329,7 +329,7 @@ def table(found: Mapping[str, float]) -> str:
     facts = (
         f"parameters: ours {found['our_parameters']:,.0f}, without conditions' and neighbour's "
         f"encoders {found['our_parameters_bare']:,.0f}, MONAI's "
-        f"{found['monai_parameters']:,.0f}; ours {found['flop_per_position'] / 1e6:.2f} MFLOP a "
+        f"{found['monai_parameters']:,.0f}; ours {found['flop_per_position'] / 1e6:.2f} MFLOP per "
         f"position; largest logit {found['largest_logit']:.0f}, the forward's own error "
         f"{found['plain_logit_error']:.1e}; matrix products "
         f"{found['gflop_per_second']:.0f} GFLOP/s; guidance costs "

@@ -184,7 +184,7 @@ def test_every_section_with_figures_says_how_they_were_computed(full: str) -> No
         "not measurable: the classifier of real slices is at chance (AUC 0.52, p = 0.31)",
         '<td class="number">0.61 (0.45 to 0.75)</td> <td class="number">0.64 (0.50 to 0.78)</td>',
         "p-value, cross-fitted",
-        "A prior saves 12.3 (2.1 to 22.5) bits per slice on participants that it has seen",
+        "A prior saves 12.3 (2.1 to 22.5) bits per slice on participants that it was trained on",
         "each participant is compared with itself",
         "conditional minus unconditional bits, the larger of 2 scores",
         "smallest p-value, corrected for 2 scores",
@@ -298,7 +298,7 @@ def test_ids_that_are_numbers_do_not_change_the_numbers_of_options() -> None:
         "That samples are anonymous",
         "derived data under its data use agreement",
         "Wang Z, Bovik AC",
-        "They are no scans.",
+        "They are not scans.",
     ],
 )
 def test_it_says(html: str, words: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import made_run
 import numpy as np
@@ -16,9 +17,11 @@ import pytest
 import torch
 from made_run import decode, make_run
 
+from monai_vqbrain import metrics
 from monai_vqbrain.handlers import CollectCodes
 from monai_vqbrain.metrics.images import ImageArray
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.stages.reporting.fidelity import trivial_fidelity
 from monai_vqbrain.stages.reporting.run_images import run_comparison
 from monai_vqbrain.stages.reporting.stored_images import store
 
@@ -45,13 +48,21 @@ def measure(work: Callable[[], object], connection: Connection) -> None:
     connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
-def run_of(path: Path, participants: int, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, RunFolder]:
+    """Runs of 20 and of 200 participants."""
+    folder = tmp_path_factory.mktemp("runs")
+    return run_of(folder / "few", 20), run_of(folder / "many", 200)
+
+
+def run_of(path: Path, participants: int) -> RunFolder:
     """A run with 8 slices of 128x128 pixels of each participant, half of them for testing."""
     half = participants // 2
-    monkeypatch.setattr(made_run, "SIZE", 128)
-    monkeypatch.setattr(made_run, "SLICES", 8)
-    monkeypatch.setattr(made_run, "SPLIT", ["training"] * half + ["test"] * half)
-    run = make_run(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made_run, "SIZE", 128)
+        patch.setattr(made_run, "SLICES", 8)
+        patch.setattr(made_run, "SPLIT", ["training"] * half + ["test"] * half)
+        run = make_run(path)
     drawn = "".join(f"sample-{number:04d}\tnone\n" for number in range(1, 6))
     (run.sample_set("default") / "samples.tsv").write_text("sample\tcondition\n" + drawn)
     return run
@@ -79,9 +90,9 @@ def test_codes_of_a_large_codebook_are_kept_whole() -> None:
 
 @pytest.mark.filterwarnings("ignore:divide by zero")
 def test_the_images_of_an_evaluation_stay_on_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, runs: tuple[RunFolder, RunFolder]
 ) -> None:
-    few, many = (run_of(tmp_path / str(n), n, monkeypatch) for n in (20, 200))
+    few, many = runs
 
     def compare(run: RunFolder) -> None:
         sets = run_comparison(run, decode, "default", tmp_path)
@@ -90,6 +101,22 @@ def test_the_images_of_an_evaluation_stay_on_disk(
     # 1,440 slices more are 23 MB; it was 29 MB, and 4 now
     assert growth(lambda: compare(many)) - growth(lambda: compare(few)) < 15 * MB
     assert not list(tmp_path.glob("tmp*"))  # their file has no name
+
+
+def test_scores_of_trivial_predictors_leave_the_memory_of_images_free(
+    tmp_path: Path, runs: tuple[RunFolder, RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small tables of each batch, if kept, lie between the images of batches."""
+
+    def score(prediction: torch.Tensor, target: torch.Tensor, _: torch.Tensor) -> dict[str, Any]:
+        difference = (prediction - target).square()
+        return {name: difference.mean((1, 2, 3)) for name in metrics.SCORES}
+
+    monkeypatch.setattr(metrics, "slice_scores", score)  # the others take seconds
+    monkeypatch.setattr(metrics, "pooling", lambda images, _: images.astype(np.float32))
+    monkeypatch.setattr(metrics, "nearest", lambda test, _: (np.zeros(len(test), int), None))
+    few, many = (growth(lambda run=run: trivial_fidelity(run, tmp_path)) for run in runs)
+    assert many - few < 12 * MB  # 7 now; it was 18, and 300 with all scores of 1,500 slices
 
 
 def test_stored_images_are_indexed_as_an_array() -> None:

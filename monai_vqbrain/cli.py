@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from monai_vqbrain import __version__
+from monai_vqbrain.bundle_commands import bundle, config
 from monai_vqbrain.errors import ShownElsewhereError, UnexpectedError, UsageError, VQBrainError
 from monai_vqbrain.options import (
     DIRECTORY,
@@ -407,6 +408,9 @@ def report(run: Path, show_ids: bool) -> None:
     page = monai_vqbrain.report(run, show_ids=show_ids)
     click.echo(f"the report: {page.resolve()}")
 
+
+vqbrain.add_command(bundle)
+vqbrain.add_command(config)
 
 if __name__ == "__main__":
     main()

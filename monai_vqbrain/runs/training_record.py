@@ -30,7 +30,7 @@ class TrainingRecord:
         made_from: size and hash of what the training depends on, by name.
         options: the options of the training, JSON values.
         files: name -> content, JSON values, of further files that belong to the network.
-        about: further entries of the provenance, on which the result does not depend.
+        about: further entries of both, on which the result does not depend.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class TrainingRecord:
         """
         self._began = time.monotonic()
         settings = {"_target_": type(self.network).__name__, **self.network.settings}  # type: ignore[dict-item]
-        record = {"network_def": settings, **self.options, "made_from": self.made_from}
+        record = {
+            "network_def": settings, **self.options, **self.about, "made_from": self.made_from,
+        }  # fmt: skip
         path = self.work / "config.json"
         if engine.state.epoch and path.is_file():  # resumed
             _check_same(read_json(path, {}), json.loads(json.dumps(record)))

@@ -28,6 +28,7 @@ from monai_vqbrain.options import (
     training_options,
 )
 from monai_vqbrain.run_command import demo, run
+from monai_vqbrain.setup_commands import completion
 from monai_vqbrain.terminal import configure_logging, is_first_rank, show_error
 
 logger = logging.getLogger(__name__)
@@ -406,6 +407,9 @@ def report(run: Path, show_ids: bool) -> None:
 
     page = monai_vqbrain.report(run, show_ids=show_ids)
     click.echo(f"the report: {page.resolve()}")
+
+
+vqbrain.add_command(completion)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from monai_vqbrain.options import (
     training_options,
 )
 from monai_vqbrain.run_command import demo, run
-from monai_vqbrain.setup_commands import completion
+from monai_vqbrain.setup_commands import completion, doctor
 from monai_vqbrain.terminal import configure_logging, is_first_rank, show_error
 
 logger = logging.getLogger(__name__)
@@ -409,6 +409,7 @@ def report(run: Path, show_ids: bool) -> None:
     click.echo(f"the report: {page.resolve()}")
 
 
+vqbrain.add_command(doctor)
 vqbrain.add_command(completion)
 
 

@@ -27,7 +27,7 @@ NAME = "monai_vqbrain"
 LEVELS = (
     {"cli", "__main__", "options", "run_command", "setup_commands", "terminal"},
     {"stages"},
-    {"runs"},
+    {"doctor", "runs"},
     {"components"},
     {"engines", "inferers", "interop", "cohorts"},
     {"handlers", "losses", "networks", "transforms", "metrics"},

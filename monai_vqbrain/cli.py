@@ -29,6 +29,7 @@ from monai_vqbrain.options import (
     training_options,
 )
 from monai_vqbrain.run_command import demo, run
+from monai_vqbrain.setup_commands import completion, doctor
 from monai_vqbrain.terminal import configure_logging, is_first_rank, show_error
 
 logger = logging.getLogger(__name__)
@@ -411,6 +412,8 @@ def report(run: Path, show_ids: bool) -> None:
 
 vqbrain.add_command(bundle)
 vqbrain.add_command(config)
+vqbrain.add_command(doctor)
+vqbrain.add_command(completion)
 
 if __name__ == "__main__":
     main()

@@ -30,7 +30,7 @@ class TrainingRecord:
         made_from: size and hash of what the training depends on, by name.
         options: the options of the training, JSON values.
         files: name -> content, JSON values, of further files that belong to the network.
-        about: further entries of the provenance, on which the result does not depend: `start_from`,
+        about: further entries of both, on which the result does not depend: `start_from`,
             and `training`, settings that the methods paragraph of the report names.
     """
 

@@ -90,9 +90,9 @@ def _steps(record: Record) -> str:
         return ""
     seed = record.get("options", {}).get("seed", 0)
     start = record.get("start_from")
-    weights = f"those trained on {start}" if start in PACKAGED else "those of an earlier training"
-    begun = f" from {weights}" if start else ""
-    return f", trained{begun} for {record['iterations']:,} iterations (seed {seed})"
+    source = f"weights trained on {start}" if start in PACKAGED else "weights of another training"
+    begun = f"initialised with {source} and " if start else ""
+    return f", {begun}trained for {record['iterations']:,} iterations (seed {seed})"
 
 
 def _fidelity(metrics: Record) -> Iterator[str]:

@@ -178,6 +178,18 @@ def test_the_plan_is_told_and_cited() -> None:
     assert "appearance" not in without
 
 
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("ds002748", "initialised with weights trained on ds002748 and trained for"),
+        ("/home/me/run", "initialised with weights of another training and trained for"),
+    ],
+)
+def test_the_start_of_a_training_is_described(start: str, words: str) -> None:
+    codes = {"quantizer": "CodebookQuantizer", "num_codes": "512", "grid": "32x32"}
+    assert words in models_paragraph(codes, TRAINED | {"start_from": start}, {}, (), VERSIONS)
+
+
 def test_models_of_unknown_codes_are_not_described() -> None:
     assert models_paragraph({}, TRAINED, TRAINED, (), VERSIONS) == ""
 

@@ -38,8 +38,8 @@ from monai_vqbrain.metrics.utility import Labelled, measure_utility
 from monai_vqbrain.runs.codes import code_items, read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
-from monai_vqbrain.runs.sampling import sample_size
 from monai_vqbrain.runs.splits import read_splits
 from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.runs.tables import in_split

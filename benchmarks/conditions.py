@@ -35,9 +35,9 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.inferers import AncestralSampler
 from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.geometry import slice_positions
 from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.runs.phantom import SIZE, SPACING, slice_phantom
-from monai_vqbrain.runs.sampling import slice_positions
 from monai_vqbrain.runs.stacks import read_slices, to_uint8
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.runs.views import PLAIN_VIEW

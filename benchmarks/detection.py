@@ -27,8 +27,8 @@ from monai_vqbrain.metrics import faults
 from monai_vqbrain.metrics.detectability import detectability
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
-from monai_vqbrain.runs.sampling import sample_size
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.evaluate import decoder
 from monai_vqbrain.stages.reporting import ruler

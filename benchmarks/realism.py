@@ -4,10 +4,11 @@
 
 All learn the same training slices of a run (prepared, VQ-VAE trained, encoded) on one thread and
 are judged on the same held-out participants by the protocol of `vqbrain evaluate` (see
-realism_judge.py); real slices are those that the generator's own VQ-VAE or autoencoder returns, so
-that the decoder makes no difference. Each prior is trained for --cpu-seconds on the codes of the
-run's VQ-VAE. Latent diffusion trains its autoencoder and its diffusion network in --vqvae-seconds
-+ --cpu-seconds: give the seconds that the run's VQ-VAE took. With `_3x` it has three times as many.
+realism_judge.py); real slices are those that the generator's own VQ-VAE or autoencoder returns,
+so that the decoder makes no difference. Each prior is trained for --cpu-seconds on the codes of
+the run's VQ-VAE. Latent diffusion trains its autoencoder and its diffusion network in
+--vqvae-seconds + --cpu-seconds: give the seconds that the run's VQ-VAE took. With `_3x` it has
+three times as many.
 
 - ours: as shipped.
 - before: as the prior was before it was changed for its samples, but for mirrored views: 112
@@ -51,8 +52,8 @@ from monai_vqbrain.runs.bundles import bundle_folder
 from monai_vqbrain.runs.codes import code_items, read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
-from monai_vqbrain.runs.sampling import sample_size
 from monai_vqbrain.runs.stacks import read_slices, to_uint8
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.evaluate import decoder
@@ -74,6 +75,7 @@ BEFORE = {  # ids of the bundle's configuration
     "late_parts#_disabled_": True,
     "train#prepare_batch#alone": 0.5,
 }  # fmt: skip
+TEMPERATURE = 0.95  # of samples, as the bundle has it
 FIGURES = {  # name in the JSON file: name in the judgement
     "auc": "detectability", "kid_ratio": "kid_ratio", "coverage": "coverage_ratio",
     "implausible": "implausible", "membership": "membership", "cpu_per_image": "cpu_per_image",
@@ -214,7 +216,8 @@ def of_prior(bench: Bench, run: RunFolder, anybody: bool) -> Generated:
     """What a trained prior makes: its own conditions drawn, or all of them left open."""
     args, prior = bench.args, load_network(run.prior)
     began = time.process_time()
-    codes, _ = drawn(run, prior, AncestralSampler(), args, anybody=anybody)
+    sampler = AncestralSampler(temperature=1 if anybody else TEMPERATURE)
+    codes, _ = drawn(run, prior, sampler, args, anybody=anybody)
     images = decoded(codes, bench.decode)
     seconds = (time.process_time() - began) / args.number
     return Generated(

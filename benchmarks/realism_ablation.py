@@ -31,9 +31,10 @@ from monai_vqbrain.options import json_or_text
 from monai_vqbrain.runs.codes import code_items, read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.runs.plans import plan_residuals
-from monai_vqbrain.runs.sampling import condition_rows, draw_conditions, sample_size
+from monai_vqbrain.runs.sampling import condition_rows, draw_conditions
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.runs.training import kept_epoch
 from monai_vqbrain.stages.evaluate import decoder

@@ -183,7 +183,7 @@ def score_cells(scores: Mapping[str, float], between: str) -> list[str]:
 
 
 def goal_row(goal: Goal, found: Figures) -> list[str]:
-    """One line of the table of goals: ours, each baseline and its ratio, must, aim, verdict."""
+    """One row of the table of goals: ours, each baseline and its ratio, must, aim, verdict."""
     value = found[goal.value]
     row = [goal.words, short(value)]
     for peer in PEERS:

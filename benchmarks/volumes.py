@@ -35,13 +35,9 @@ from monai_vqbrain.metrics.detectability import detectability
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.geometry import sample_size, slice_positions
 from monai_vqbrain.runs.networks import load_network
-from monai_vqbrain.runs.sampling import (
-    condition_rows,
-    draw_conditions,
-    sample_size,
-    slice_positions,
-)
+from monai_vqbrain.runs.sampling import condition_rows, draw_conditions
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.evaluate import decoder
 from monai_vqbrain.stages.reporting.coherence import DISTANCES, slice_ssim
@@ -79,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--split", choices=("validation", "test"), default="test", help="the held-out split")
     add("--number", type=int, default=32, help="volumes to draw")
     add("--seed", type=int, default=0, help="of the volumes")
-    add("--temperature", type=float, default=1.0, help="as of vqbrain sample")
+    add("--temperature", type=float, default=0.95, help="as of vqbrain sample")
     add("--neighbour-guidance", type=float, default=1.3, help="of the sampler, as in the bundle")
     return parser.parse_args(arguments)
 

@@ -20,6 +20,7 @@ from .handlers import (
     CodesUsed as CodesUsed,
     CollectCodes as CollectCodes,
     EngineCallbacks as EngineCallbacks,
+    EngineProgress as EngineProgress,
     ImagePanel as ImagePanel,
     LateParts as LateParts,
     MetricsTable as MetricsTable,
@@ -60,13 +61,20 @@ from .networks import (
     PixelCNN as PixelCNN,
     ScalarQuantizer as ScalarQuantizer,
 )
+from .stages.bundle import (
+    export_bundle as export_bundle,
+    list_bundles as list_bundles,
+    verify_bundle as verify_bundle,
+)
 from .stages.check import check as check
+from .stages.config import copy_config as copy_config, list_configs as list_configs
 from .stages.demo import demo as demo
 from .stages.encode import encode as encode
 from .stages.evaluate import evaluate as evaluate, evaluate_images as evaluate_images
 from .stages.prepare import prepare as prepare
 from .stages.reconstruct import reconstruct as reconstruct
 from .stages.report import report as report
+from .stages.run import run_pipeline as run_pipeline
 from .stages.sample import sample as sample
 from .stages.score import score as score
 from .stages.train import train_prior as train_prior, train_vqvae as train_vqvae

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from monai_vqbrain import __version__
+from monai_vqbrain.bundle_commands import bundle, config
 from monai_vqbrain.errors import ShownElsewhereError, UnexpectedError, UsageError, VQBrainError
 from monai_vqbrain.options import (
     DIRECTORY,
@@ -22,10 +23,13 @@ from monai_vqbrain.options import (
     conditions_option,
     device_option,
     image_options,
+    jobs_option,
     option,
     slicing_options,
     training_options,
 )
+from monai_vqbrain.run_command import demo, run
+from monai_vqbrain.setup_commands import completion, doctor
 from monai_vqbrain.terminal import configure_logging, is_first_rank, show_error
 
 logger = logging.getLogger(__name__)
@@ -102,7 +106,8 @@ def vqbrain() -> None:
     \b
     Try it:            vqbrain demo
     Your own data:     vqbrain check SOURCE
-                       vqbrain prepare SOURCE RUN
+                       vqbrain run SOURCE RUN
+    Step by step:      vqbrain prepare SOURCE RUN
                        vqbrain train vqvae RUN
                        vqbrain encode RUN
                        vqbrain train prior RUN
@@ -111,21 +116,8 @@ def vqbrain() -> None:
     """
 
 
-@vqbrain.command()
-@click.argument("run", type=FOLDER, default="vqbrain-demo")
-@click.option("--quick", is_flag=True, help="Check the installation in under two minutes.")
-@device_option
-@common_options
-def demo(run: Path, quick: bool, device: str) -> None:
-    """Run every stage on simulated data, into RUN (vqbrain-demo).
-
-    \b
-    Example: vqbrain demo
-             vqbrain demo try-out --quick
-    """
-    import monai_vqbrain
-
-    monai_vqbrain.demo(run, quick=quick, device=device)
+vqbrain.add_command(demo)
+vqbrain.add_command(run)
 
 
 @vqbrain.command()
@@ -158,9 +150,7 @@ def check(source: Path, run: Path | None, columns: Any, **options: Any) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("run", type=FOLDER)
 @slicing_options
-@option("--jobs", type=click.IntRange(1), default=1, metavar="N",
-        help="Number of processes. Each first spends 4 s on imports, so that this pays off with "
-        "--align, or with a hundred volumes or more.")  # fmt: skip
+@jobs_option
 @option(
     "--dask",
     metavar="ADDRESS",
@@ -195,6 +185,7 @@ def train(network: str, run: Path, show_command: bool, overrides: Any, **options
     \b
     Example: vqbrain train vqvae my-run
              vqbrain train prior my-run --minutes 30
+             vqbrain train vqvae my-run --start-from ds002748
              vqbrain train vqvae my-run --epochs 40 --set network_def#num_codes=1024
     """
     if options["minutes"] is not None and options["epochs"] is not None:
@@ -228,7 +219,10 @@ def encode(run: Path, device: str, show_command: bool) -> None:
 
 
 @vqbrain.command()
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=FOLDER, metavar="RUN|OUT")
+@click.option("--weights", metavar="NAME",
+              help="Instead of a run's networks: ds002748, which come with the package, or the "
+              "folder of an exported bundle of the prior. Samples go to OUT.")  # fmt: skip
 @click.option("-n", "--number", type=click.IntRange(1), default=16, show_default=True, metavar="N",
               help="Number of images.")  # fmt: skip
 @option(
@@ -243,7 +237,7 @@ def encode(run: Path, device: str, show_command: bool) -> None:
     default=0,
     help="Random seed; the same seed gives the same images.",
 )
-@click.option("--temperature", type=POSITIVE, default=1.0, show_default=True, metavar="T",
+@click.option("--temperature", type=POSITIVE, default=0.95, show_default=True, metavar="T",
               help="Below 1, likely codes are favoured; 1 is the prior itself.")  # fmt: skip
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0,
               show_default=True, metavar="P",
@@ -269,6 +263,7 @@ def sample(run: Path, device: str, show_command: bool, conditions: Any, **option
 
     \b
     Example: vqbrain sample my-run -n 64 --seed 3
+             vqbrain sample --weights ds002748 out
              vqbrain sample my-run --condition diagnosis=AD --condition age=75 --guidance 1.5
              vqbrain sample my-run --name AD75 --condition diagnosis=AD --condition age=75
              vqbrain sample my-run -n 4 --volume --condition sex=F
@@ -414,6 +409,11 @@ def report(run: Path, show_ids: bool) -> None:
     page = monai_vqbrain.report(run, show_ids=show_ids)
     click.echo(f"the report: {page.resolve()}")
 
+
+vqbrain.add_command(bundle)
+vqbrain.add_command(config)
+vqbrain.add_command(doctor)
+vqbrain.add_command(completion)
 
 if __name__ == "__main__":
     main()

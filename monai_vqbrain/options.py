@@ -121,6 +121,16 @@ bundle_command_option = click.option(
     "--print-bundle-command", "show_command", is_flag=True,
     help="Print the MONAI bundle command that does the same, and stop.",
 )  # fmt: skip
+start_from_option = click.option(
+    "--start-from", metavar="NAME|RUN|FILE",
+    help="Start from weights instead of random numbers: ds002748, which come with the package, "
+    "those of another run, or a file. What fits is taken.",
+)  # fmt: skip
+jobs_option = option(
+    "--jobs", type=click.IntRange(1), default=1, metavar="N",
+    help="Number of processes. Each first spends 4 s on imports, so that this pays off with "
+    "--align, or with a hundred volumes or more.",
+)  # fmt: skip
 conditions_option = click.option(
     "--condition", "conditions", multiple=True, type=NameValue("NAME=VALUE", "diagnosis=AD"),
     help="A condition, for example diagnosis=AD, age=75 or position_rel=0.6.",
@@ -139,9 +149,11 @@ def image_options(command: Command) -> Command:
 
 
 def _names(_context: click.Context, _option: click.Parameter, path: Path | None) -> tuple[str, ...]:
+    return () if path is None else names_in(path)
+
+
+def names_in(path: Path) -> tuple[str, ...]:
     """The first cell of each line of a file, but for empty lines and the header of a qc.tsv."""
-    if path is None:
-        return ()
     from monai_vqbrain.cohorts.table_file import decode  # imports pandas, only needed here
 
     lines = decode(path.read_bytes())[0].splitlines()
@@ -202,6 +214,7 @@ def training_options(command: Command) -> Command:
         option("--size", type=click.Choice(["small", "base", "large"]), default="base",
                help="Width, depth, batch size and budget; small is for tests, large for a GPU."),
         click.option("--resume", is_flag=True, help="Continue an interrupted training."),
+        start_from_option,
         option("--seed", type=click.IntRange(0), default=0, help="Seed of weights and order."),
         click.option("--set", "overrides", multiple=True,
                      type=NameValue("ID=VALUE", "optimizer#lr=0.0005", json_or_text),

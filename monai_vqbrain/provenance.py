@@ -50,6 +50,7 @@ FORM: dict[str, Any] = {
     "simulated?": bool,
     "image?": str,
     "kind?": str,
+    "start_from?": (None, str),
     "training?": {
         "optimizer?": str,
         "learning_rates?": [float],

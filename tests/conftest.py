@@ -106,6 +106,17 @@ def trained_run(prepared_run: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return run
 
 
+@pytest.fixture(scope="session")
+def evaluated_run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained run with its evaluation; copy it before you change it."""
+    from monai_vqbrain.stages.evaluate import evaluate
+
+    run = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(trained_run, run)
+    evaluate(run, device="cpu")
+    return run
+
+
 def tiny_vqvae(**options: Any) -> TrainOptions:
     """A few steps of a tiny VQ-VAE."""
     overrides = {

@@ -17,7 +17,8 @@ from monai_vqbrain import cli, cohorts, options
 from monai_vqbrain.errors import UnexpectedError
 
 COMMANDS = (
-    "demo", "check", "prepare", "train", "encode", "sample", "reconstruct", "evaluate", "report",
+    "demo", "run", "check", "prepare", "train", "encode", "sample", "reconstruct", "evaluate",
+    "report",
 )  # fmt: skip
 
 

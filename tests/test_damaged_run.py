@@ -23,11 +23,11 @@ from monai_vqbrain.runs.conditions import joint_conditions, prior_conditions, re
 from monai_vqbrain.runs.datalist import all_items, check_datalist
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models
+from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.runs.participants import RunParticipants
 from monai_vqbrain.runs.records import network_settings, slicing_options
 from monai_vqbrain.runs.sample_sets import current_sets, read_samples
-from monai_vqbrain.runs.sampling import sample_size
 from monai_vqbrain.runs.splits import read_splits
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import read_slices_table

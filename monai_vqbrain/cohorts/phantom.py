@@ -94,7 +94,7 @@ def make_phantom(
     visits = [(participant, visit) for participant in simulated for visit in participant.visits]
     rows: list[dict[str, Any]] = []
     with building(out) as folder:
-        for participant, visit in progress(visits, "simulated brains"):
+        for participant, visit in progress(visits, "simulating brains", unit="brain"):
             phantom = make_scan(participant, visit, seed, resolution_mm, skull)
             _write_scan(folder, participant, visit, phantom)
             rows.append(_row(participant, visit, phantom))

@@ -183,7 +183,7 @@ class AncestralSampler:
         places, draws_here = (
             t.permute(2, 3, 1, 0)[..., None].contiguous() for t in (codes, draws)
         )  # (rows, columns, G, B, 1)
-        for row in progress(range(rows), "sample") if self.progress else range(rows):
+        for row in progress(range(rows), "sample", unit="row") if self.progress else range(rows):
             walk.begin_row(row)
             here, draws_of_row = (t[row].flatten(0, 1) for t in (places, draws_here))
             views = zip(here.unbind(), here[..., 0].unbind(), draws_of_row.unbind(), strict=True)

@@ -15,6 +15,7 @@ from monai_vqbrain.inferers.joint_conditions import JointConditions
 from monai_vqbrain.networks.conditions import Known
 from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.packaged import find_models
 from monai_vqbrain.runs.records import slicing_options
 from monai_vqbrain.runs.tables import in_split, read_rows, with_enough_brain
 from monai_vqbrain.runs.views import PLAIN_VIEW, view_conditions
@@ -31,7 +32,10 @@ RANGE_DIGITS = 5  # decimals of a range's ends, as in slices.tsv
 
 
 def prior_conditions(
-    run_dir: Path | str, wanted: str | Sequence[str] = "auto", views: bool = False
+    run_dir: Path | str,
+    wanted: str | Sequence[str] = "auto",
+    views: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Any]]:
     """The conditions of a run's training slices, as `PixelCNN(conditions=...)` takes them.
 
@@ -40,10 +44,11 @@ def prior_conditions(
         wanted: names of columns; or "auto" for those of diagnosis, sex, age and position that are
             known and vary.
         views: add the conditions that say which view of a slice it is, see `PLAIN_VIEW`.
+        settings: of a PixelCNN; empty or None for none.
 
     Returns:
-        Category -> its values in alphabetical order; number -> its minimum and maximum. Empty if
-        nothing is encoded yet.
+        Category -> its values in alphabetical order; number -> its minimum and maximum. If nothing
+        is encoded yet, those of the settings.
 
     Raises:
         UsageError: if a wanted column is no condition, or is constant over the training slices.
@@ -56,7 +61,7 @@ def prior_conditions(
         there = ", ".join((*CATEGORIES, *NUMBERS))
         raise UsageError(f"condition_on: there is no condition {unknown[0]}; there are {there}")
     if not (run.codes / "codes.tsv").is_file():
-        return {}
+        return dict((settings or {}).get("conditions", {}))
     table = read_rows(run.codes / "codes.tsv")
     rows = table[in_split(table, "training")]
     values_of = {name: _values(rows[name], name) for name in names}
@@ -115,10 +120,16 @@ def joint_conditions(run_dir: Path | str, known: Known) -> dict[str, Any]:
     return JointConditions.fit(drawn, training).as_json()
 
 
-def read_joint(run_dir: Path | str, known: Known) -> JointConditions:
-    """The distribution that is stored with the prior; of older priors, that of the run's codes."""
-    path = RunFolder(run_dir).prior / JOINT
-    if path.is_file():
+def read_joint(run_dir: Path | str, known: Known, weights: str | None = None) -> JointConditions:
+    """The distribution that is stored with the prior; of older priors, that of the run's codes.
+
+    Args:
+        run_dir: the run folder.
+        known: the prior's conditions.
+        weights: the weights that the prior is of, if it is not the run's; see `find_models`.
+    """
+    path = find_models(run_dir, weights).prior / JOINT
+    if path.is_file() or weights is not None:
         joint = JointConditions.from_json(read_json(path, JOINT_FORM))
         if not _fits(joint, {n: list(v) for n, v in known.items() if n not in PLAIN_VIEW}):
             raise VQBrainError(f"{path} does not fit the prior's conditions: train it again")

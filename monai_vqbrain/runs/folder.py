@@ -12,6 +12,7 @@ SLICE_COLUMNS = (
     "participant_id", "session_id", "axis", "index", "position_mm", "position_rel",
     "brain_fraction", "split", "diagnosis", "age", "sex", "mask_source", "source", "stack",
 )  # fmt: skip
+DEFAULT_RUN = "./vqbrain-run"  # of the bundles
 MIN_BRAIN_FRACTION = 0.05  # of a slice's frame; slices below are neither trained on nor scored
 
 

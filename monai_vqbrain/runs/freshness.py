@@ -12,9 +12,11 @@ from typing import Any
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.contents import content_sha256
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import Described, describe, intact_provenance
 from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.packaged import find_models, find_start
 from monai_vqbrain.runs.sample_sets import sample_sets
 
 BLOCK = 2**20  # bytes read at a time
@@ -37,7 +39,9 @@ def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
             files[mask] = (scan.mask_path,)
     try:
         readable = {name: [p for p in paths if _is_readable(p)] for name, paths in files.items()}
-        return {name: _describe_files(paths) for name, paths in readable.items() if paths}
+        there = [(name, paths) for name, paths in readable.items() if paths]
+        hashing = progress(there, "hashing images", unit="file")
+        return {name: _describe_files(paths) for name, paths in hashing}
     except OSError as error:
         raise VQBrainError(
             f"{error.filename} could not be read ({error.strerror}): run the same command again "
@@ -96,13 +100,20 @@ def _content(folder: Path, *patterns: str) -> dict[str, Any]:
     return {"bytes": size, "sha256": new_sha256(content.encode()).hexdigest()}
 
 
-def training_inputs(run_dir: Path | str, which: str) -> Described:
-    """Size and hash of what a training depends on."""
+def training_inputs(run_dir: Path | str, which: str, start_from: str | None = None) -> Described:
+    """Size and hash of what a training depends on.
+
+    Args:
+        run_dir: the run folder.
+        which: "vqvae" or "prior".
+        start_from: the weights that it starts from, see `find_start`; None for random ones.
+    """
     run = RunFolder(run_dir)
+    start = {} if start_from is None else {"start_from": find_start(start_from, which)}
     if which == "vqvae":
-        return {"2-slices": slices_content(run)}
+        return {"2-slices": slices_content(run), **describe(start)}
     files = {"4-codes": run.codes / "codes.safetensors", "codes.tsv": run.codes / "codes.tsv"}
-    return describe(files)
+    return describe(files | start)
 
 
 def code_inputs(run: RunFolder) -> Described:
@@ -113,7 +124,8 @@ def code_inputs(run: RunFolder) -> Described:
 def sample_inputs(run: RunFolder, options: Mapping[str, Any]) -> Described:
     """Size and hash of the files that samples depend on."""
     files = {name: Path(options[name]) for name in ("known", "mask") if options[name]}
-    models = {"3-vqvae": run.vqvae / "model.pt", "5-prior": run.prior / "model.pt"}
+    folders = find_models(run.path, options.get("weights"))
+    models = {"3-vqvae": folders.vqvae / "model.pt", "5-prior": folders.prior / "model.pt"}
     return describe(models | files)
 
 

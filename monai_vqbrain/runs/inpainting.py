@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from monai_vqbrain.errors import UnusableImageError, VQBrainError
 from monai_vqbrain.networks import BrainVQVAE
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.records import slicing_options
+from monai_vqbrain.runs.geometry import slice_frame
 from monai_vqbrain.transforms.input_slice import (
     is_picture,
     is_single_slice,
@@ -20,7 +20,9 @@ from monai_vqbrain.transforms.input_slice import (
 )
 
 
-def inpainting_codes(run: RunFolder, vqvae: BrainVQVAE, image: Path, mask: Path) -> torch.Tensor:
+def inpainting_codes(
+    run: RunFolder, vqvae: BrainVQVAE, image: Path, mask: Path, weights: str | None = None
+) -> torch.Tensor:
     """Encode a slice and set to -1 every code that the masked pixels influence.
 
     The receptive field of a code is larger than its cell, so the cells around the mask are masked
@@ -31,6 +33,7 @@ def inpainting_codes(run: RunFolder, vqvae: BrainVQVAE, image: Path, mask: Path)
         vqvae: the run's VQ-VAE.
         image: a slice of the size of the run's slices, as NIfTI or picture.
         mask: of the same size and kind, non-zero where to inpaint.
+        weights: the weights that the VQ-VAE is of, if it is not the run's; see `find_models`.
 
     Returns:
         (1, h, w) or (1, G, h, w) long, 0..K-1, or -1 where to inpaint.
@@ -38,10 +41,9 @@ def inpainting_codes(run: RunFolder, vqvae: BrainVQVAE, image: Path, mask: Path)
     Raises:
         VQBrainError: if a file cannot be used, or has another size.
     """
-    options = slicing_options(run, "size", "spacing")
-    height, width = options["size"]
-    pixels = _read_slice(image, options["spacing"])
-    masked = _read_slice(mask, options["spacing"]) > 0
+    width, height, spacing = slice_frame(run, weights)
+    pixels = _read_slice(image, spacing)
+    masked = _read_slice(mask, spacing) > 0
     if pixels.shape != (width, height):
         raise VQBrainError(
             f"known image {image}: {pixels.shape[0]}x{pixels.shape[1]} pixels, and the run's "

@@ -16,7 +16,8 @@ from monai_vqbrain.runs.bundles import bundle_config
 
 SET_BY_OPTIONS = (
     "bundle_root", "run_dir", "dataset_dir", "output_dir", "work_dir", "device", "seed", "minutes",
-    "max_epochs", "resume", "overrides", "imports", "initialize", "training", "run", "seeding", "",
+    "max_epochs", "resume", "start_from", "overrides", "imports", "initialize", "training", "run",
+    "seeding", "",
 )  # fmt: skip
 WHOLE = ("train#trainer#train_handlers",)  # expressions that hold together what a training promises
 

@@ -36,6 +36,10 @@ class RunParticipants:
             if source in participants
         }
 
+    def scans(self, *splits: str) -> set[str]:
+        """The hashes of the scans of all participants in these splits."""
+        return {h for h, participant in self._by_hash.items() if self.splits[participant] in splits}
+
     def find(self, path: Path, sha256: str) -> str | None:
         """The participant whose scan has this hash, else whose id is in the file's name or folders.
 

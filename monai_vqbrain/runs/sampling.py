@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from monai_vqbrain.errors import VQBrainError
@@ -18,10 +17,10 @@ from monai_vqbrain.provenance import Described
 from monai_vqbrain.runs.conditions import position_condition, read_joint
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
+from monai_vqbrain.runs.geometry import cohort_affine, slice_positions
 from monai_vqbrain.runs.inpainting import inpainting_codes
-from monai_vqbrain.runs.stacks import open_stack
+from monai_vqbrain.runs.packaged import find_models
 from monai_vqbrain.runs.stage_folder import finish_stage, open_stage, use_inputs
-from monai_vqbrain.runs.tables import in_split, read_rows
 from monai_vqbrain.runs.views import PLAIN_VIEW
 
 
@@ -40,15 +39,16 @@ def begin_samples(run_dir: Path | str, options: Mapping[str, Any]) -> Described:
     """
     run = RunFolder(run_dir)
     folder = run.sample_set(options["name"])
-    use_inputs(folder, run.slices, run.vqvae, run.codes, run.prior)
-    check_models(run)
+    if options.get("weights") is None:
+        use_inputs(folder, run.slices, run.vqvae, run.codes, run.prior)
+        check_models(run)
     open_stage(folder)
     return sample_inputs(run, options)
 
 
 def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata of every sample: sampling options and the hashes of both models."""
-    run = RunFolder(run_dir)
+    models = find_models(run_dir, options.get("weights"))
     files = {n: sha256(Path(options[n])) for n in ("known", "mask") if options[n]}
     return {f"{name}_sha256": value for name, value in files.items()} | {
         "seed": options["seed"],
@@ -56,8 +56,8 @@ def sample_marks(run_dir: Path | str, options: Mapping[str, Any]) -> dict[str, A
         "guidance": options["guidance"],
         "temperature": options["temperature"],
         "top_p": options["top_p"],
-        "vqvae_sha256": sha256(run.vqvae / "model.pt"),
-        "prior_sha256": sha256(run.prior / "model.pt"),
+        "vqvae_sha256": sha256(models.vqvae / "model.pt"),
+        "prior_sha256": sha256(models.prior / "model.pt"),
     }
 
 
@@ -74,7 +74,7 @@ def draw_conditions(
     known, asked = network.settings["conditions"], dict(options["condition"])
     # what augmented the training slices must not show in samples
     view = {n: asked.pop(n, plain) for n, plain in PLAIN_VIEW.items() if n in known}
-    joint = read_joint(run_dir, known)
+    joint = read_joint(run_dir, known, options.get("weights"))
     rng = np.random.default_rng(options["seed"])
     drawn = joint.draw(options["number"], asked, rng)
     for conditions in drawn:
@@ -124,7 +124,9 @@ def condition_rows(
     known = network.settings["conditions"]
     if not known:
         return {}
-    places = _volume_places(RunFolder(run_dir), known) if options["volume"] else None
+    places = None
+    if options["volume"]:
+        places = _volume_places(RunFolder(run_dir), known, options.get("weights"))
     without = [{n: v for n, v in row.items() if n not in options["condition"]} for row in drawn]
     wanted = {"condition": drawn} | ({"base": without} if options["guidance"] != 1 else {})
     return {name: _rows(known, conditions, places) for name, conditions in wanted.items()}
@@ -141,14 +143,16 @@ def _rows(
     )
 
 
-def _volume_places(run: RunFolder, known: Known) -> list[Conditions] | None:
+def _volume_places(run: RunFolder, known: Known, weights: str | None) -> list[Conditions] | None:
     """The position of each slice of a volume; None for a prior without positions."""
     position = position_condition(known)
     if position is None:
         return None
-    positions = slice_positions(run, position)
+    positions = slice_positions(run, position, weights)
     if len(positions) != positions.index[-1] - positions.index[0] + 1:
-        raise VQBrainError(f"{run.codes} lacks slices between others: no volume can be drawn")
+        raise VQBrainError(
+            f"{weights or run.codes} lacks slices between others: no volume can be drawn"
+        )
     return [{position: float(value)} for value in positions]
 
 
@@ -171,17 +175,8 @@ def known_codes(
     if not options["known"]:
         return {}
     image, mask = Path(options["known"]), Path(options["mask"])
-    return {"known": inpainting_codes(RunFolder(run_dir), decoder, image, mask)}
-
-
-def slice_positions(run: RunFolder, position: str) -> pd.Series:
-    """Median position over training participants of each slice index with enough brain."""
-    table = read_rows(run.codes / "codes.tsv")
-    rows = table[in_split(table, "training")]
-    positions = rows.groupby("index")[position].median().sort_index()
-    if positions.empty or positions.isna().any():
-        raise VQBrainError(f"{run.codes / 'codes.tsv'} lacks a {position}: run its stage again")
-    return positions
+    run, weights = RunFolder(run_dir), options.get("weights")
+    return {"known": inpainting_codes(run, decoder, image, mask, weights)}
 
 
 def sample_affines(
@@ -198,42 +193,17 @@ def sample_affines(
         options: the sampling options, named as in SampleOptions.
         drawn: the result of `draw_conditions`.
     """
-    run = RunFolder(run_dir)
-    affines = np.tile(_cohort_affine(run), (len(drawn), 1, 1))
+    run, weights = RunFolder(run_dir), options.get("weights")
+    affines = np.tile(cohort_affine(run, weights), (len(drawn), 1, 1))
     position = position_condition(network.settings["conditions"])
     if position is None:
         return affines
-    positions = slice_positions(run, position)
+    positions = slice_positions(run, position, weights)
     for affine, conditions in zip(affines, drawn, strict=True):
         asked = positions.iloc[0] if options["volume"] else conditions[position]
         if asked is not None:
             affine[:3, 3] += affine[:3, 2] * (positions - float(asked)).abs().idxmin()
     return affines
-
-
-def _cohort_affine(run: RunFolder) -> np.ndarray:
-    """The axes of the first stack at the median origin; the identity without slices."""
-    table = run.slices / "slices.tsv"
-    if not table.is_file():
-        return np.eye(4)
-    stacks = read_rows(table)["stack"].unique()
-    affines = np.stack([open_stack(run.slices / name).affine for name in stacks])
-    affine: np.ndarray = affines[0].copy()
-    affine[:3, 3] = np.median(affines[:, :3, 3], axis=0)
-    return affine
-
-
-def sample_size(run_dir: Path | str) -> tuple[int, int] | None:
-    """Width and height of a run's slices, pixels; None without slices.
-
-    Decoded code grids are larger if these are not multiples of the VQ-VAE's factor.
-    """
-    run = RunFolder(run_dir)
-    table = run.slices / "slices.tsv"
-    if not table.is_file():
-        return None
-    stack = open_stack(run.slices / read_rows(table)["stack"][0])
-    return (stack.shape[0], stack.shape[1])
 
 
 def finish_samples(

@@ -27,7 +27,7 @@ def write_slice_tables(
     run: RunFolder,
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Split the participants; write slices.tsv, participants.tsv and datalist.json.
+    """Split the participants; write slices.tsv, participants.tsv, splits.tsv and datalist.json.
 
     Args:
         cohort: all participants; those without slices are left out.
@@ -63,7 +63,7 @@ def write_slice_tables(
     (folder / "datalist.json").write_text(json.dumps(datalist, indent=1) + "\n")
     write_slices(rows, folder / "slices.tsv")
     write_participants(participants, splits, folder / "participants.tsv")
-    store_splits(run, splits, seed)
+    store_splits(run, splits, seed, folder)
     return rows
 
 

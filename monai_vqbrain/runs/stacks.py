@@ -118,7 +118,7 @@ def open_stack(path: Path) -> Any:
 
 
 def _stored(path: Path) -> np.ndarray:
-    """A stack's stored values, (W, H, S), memory-mapped."""
+    """A stack's stored values, (W, H, S)."""
     try:
         return read_stored(open_stack(path))
     except ValueError as error:

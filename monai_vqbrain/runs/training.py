@@ -11,14 +11,13 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.ranks import this_rank, wait_for_ranks
 from monai_vqbrain.runs.datalist import check_datalist, check_sizes
-from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.folder import DEFAULT_RUN, RunFolder
 from monai_vqbrain.runs.freshness import check_codes
 from monai_vqbrain.runs.phantom import slice_phantom
 from monai_vqbrain.runs.process_group import check_one_process
 from monai_vqbrain.runs.stage_folder import open_stage, use_inputs
 from monai_vqbrain.tables import read_table
 
-DEFAULT_RUN = "./vqbrain-run"  # of the bundles
 KEY_METRICS = ("ssim_brain", "bits", "bits_per_code")
 logger = logging.getLogger(__name__)
 

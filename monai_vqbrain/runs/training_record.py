@@ -30,8 +30,8 @@ class TrainingRecord:
         made_from: size and hash of what the training depends on, by name.
         options: the options of the training, JSON values.
         files: name -> content, JSON values, of further files that belong to the network.
-        training: optimizer, learning rates, batch size and weights of the loss, for the methods
-            paragraph of the report.
+        about: further entries of both, on which the result does not depend: `start_from`,
+            and `training`, settings that the methods paragraph of the report names.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TrainingRecord:
         made_from: Described,
         options: Mapping[str, Any],
         files: Mapping[str, Any] | None = None,
-        training: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.work = Path(work)
@@ -50,7 +50,7 @@ class TrainingRecord:
         self.made_from = {name: dict(entry) for name, entry in made_from.items()}
         self.options = dict(options)
         self.files = dict(files or {})
-        self.training = dict(training or {})
+        self.about = dict(about or {})
 
     def begin(self, engine: Engine) -> None:
         """Write `config.json` when a trainer starts.
@@ -60,7 +60,8 @@ class TrainingRecord:
         """
         self._began = time.monotonic()
         settings = {"_target_": type(self.network).__name__, **self.network.settings}  # type: ignore[dict-item]
-        record = {"network_def": settings, **self.options, "made_from": self.made_from}
+        told = {**self.options, **self.about}
+        record = {"network_def": settings, **told, "made_from": self.made_from}
         path = self.work / "config.json"
         if engine.state.epoch and path.is_file():  # resumed
             _check_same(read_json(path, {}), json.loads(json.dumps(record)))
@@ -87,7 +88,7 @@ class TrainingRecord:
             device=str(engine.state.device),
             epochs=engine.state.epoch,
             iterations=engine.state.iteration,
-            training=self.training,
+            **self.about,
         )
 
 

@@ -36,9 +36,9 @@ from monai_vqbrain.runs.freshness import (
     evaluation_inputs,
     slices_content,
 )
+from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.sample_sets import current_sets, sample_sets
-from monai_vqbrain.runs.sampling import sample_size
 from monai_vqbrain.stages.report import render, render_finished
 from monai_vqbrain.stages.reporting.comparison_report import render_comparison
 from monai_vqbrain.stages.reporting.cross_fitting import measure_cross_fitted, train_folds

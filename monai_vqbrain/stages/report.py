@@ -119,7 +119,7 @@ def _context(
         "stages": _stages(run, work, labels),
         "versions": _versions(run),
         "split": methods.split_table(rows),
-        "methods": _methods(run, rows, metrics),
+        "methods": methods_text(run, rows, metrics),
         "notes": slices.get("notes", []),
         "problems": _count_rows(run.slices / "problems.tsv"),
         "figures": report_figures(run, work, metrics, labels),
@@ -131,7 +131,7 @@ def _context(
     }
 
 
-def _methods(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any]) -> CitedText:
+def methods_text(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any]) -> CitedText:
     """The paragraphs on methods, of what the stages recorded."""
     drawn = run.sample_set(main_set(run)[0])
     folders = (run.slices, run.codes, run.vqvae, run.prior, drawn)

@@ -18,6 +18,7 @@ from monai_vqbrain.runs.bundles import bundle_command, run_bundle
 from monai_vqbrain.runs.conditions import position_condition
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_models, sample_inputs
+from monai_vqbrain.runs.packaged import PACKAGED, find_models
 from monai_vqbrain.runs.participants import RunParticipants
 from monai_vqbrain.runs.records import network_settings
 from monai_vqbrain.runs.sample_sets import DEFAULT_SET, SET_NAME
@@ -31,13 +32,15 @@ logger = logging.getLogger(__name__)
 class SampleOptions:
     """Options of `sample`, checked; `condition` as name -> value, `known` and `mask` as files.
 
+    `weights` is a name in `PACKAGED`, or the folder of an exported bundle of the prior.
+
     Raises:
         UsageError: for a value out of range, or options that exclude each other.
     """
 
     number: int = 16
     seed: int = 0
-    temperature: float = 1.0
+    temperature: float = 0.95
     top_p: float = 1.0
     guidance: float = 1.0
     condition: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +48,7 @@ class SampleOptions:
     known: str | None = None
     mask: str | None = None
     name: str = DEFAULT_SET
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         if not SET_NAME.fullmatch(self.name):
@@ -59,6 +63,8 @@ class SampleOptions:
         # MONAI could take a relative path for code
         files = {name: getattr(self, name) for name in ("known", "mask")}
         absolute = {n: None if f is None else str(Path(f).absolute()) for n, f in files.items()}
+        if self.weights is not None and self.weights not in PACKAGED:
+            absolute["weights"] = str(Path(self.weights).absolute())
         return asdict(self) | {"condition": dict(self.condition)} | absolute
 
 
@@ -67,7 +73,7 @@ def sample(
     *,
     number: int = 16,
     seed: int = 0,
-    temperature: float = 1.0,
+    temperature: float = 0.95,
     top_p: float = 1.0,
     guidance: float = 1.0,
     condition: Mapping[str, str] | None = None,
@@ -75,12 +81,13 @@ def sample(
     known: Path | str | None = None,
     mask: Path | str | None = None,
     name: str = DEFAULT_SET,
+    weights: Path | str | None = None,
     device: str = "auto",
 ) -> Path:
     """Draw synthetic images from the prior of a run, unless the samples are up to date.
 
     Args:
-        run: the run folder, with a trained prior.
+        run: the run folder, with a trained prior; with `weights`, any other folder.
         number: number of images, or of volumes.
         seed: the same seed gives the same images.
         temperature: above 0; 1 draws from the prior itself, values below 1 favour likely codes.
@@ -94,19 +101,22 @@ def sample(
         known: a slice to inpaint; it is kept outside the mask.
         mask: an image that is non-zero where to inpaint.
         name: of the set of samples. Sets with different names are kept side by side.
+        weights: instead of the run's networks "ds002748", which come with the package, or the
+            folder of an exported bundle of the prior.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
         The folder of the samples, `R/6-samples/NAME`.
 
     Raises:
-        UsageError: if a network is missing, an option is out of range, or the prior does not have
-            a condition.
+        UsageError: if a network is missing, an option is out of range, the prior does not have
+            a condition, or weights are given for a run with networks of its own.
         VQBrainError: if the networks are inconsistent, or an image cannot be used.
     """
     options = SampleOptions(
         number, seed, temperature, top_p, guidance, condition or {}, volume,
         None if known is None else str(known), None if mask is None else str(mask), name,
+        None if weights is None else str(weights),
     )  # fmt: skip
     return draw_samples(run, options, device)
 
@@ -115,10 +125,8 @@ def sample(
 def draw_samples(run: Path | str, options: SampleOptions, device: str = "auto") -> Path:
     """Draw samples with checked options; see `sample`."""
     run_folder, ids = RunFolder(run), options.ids()
-    run_folder.need(run_folder.vqvae, "train vqvae")
-    run_folder.need(run_folder.prior, "train prior")
-    check_models(run_folder)
-    _check_conditions(run_folder, options)
+    _check_networks(run_folder, options.weights)
+    _check_conditions(find_models(run_folder.path, options.weights).prior, options)
     folder = run_folder.sample_set(options.name)
     what = f"{run_folder.samples.name}/{options.name}"
     reason = what_changed(folder, sample_inputs(run_folder, ids), ids)
@@ -145,8 +153,20 @@ def _ids(run: RunFolder, options: SampleOptions, device: str) -> dict[str, Any]:
     return {"run_dir": str(run.path.absolute()), "device": device, **options.ids()}
 
 
+def _check_networks(run: RunFolder, weights: str | None) -> None:
+    if weights is None:
+        run.need(run.vqvae, "train vqvae")
+        run.need(run.prior, "train prior")
+        check_models(run)
+    elif run.vqvae.exists() or run.prior.exists():
+        raise UsageError(
+            f"{run.path} is a run with networks of its own, and weights are given: give another "
+            "folder, or leave the weights out"
+        )
+
+
 def _warn_of_participant(run: RunFolder, image: str | None) -> None:
-    if image is None:
+    if image is None or not (run.slices / "slices.tsv").is_file():
         return
     participants = RunParticipants(run)
     warning = participants.warning(participants.find(Path(image), sha256(Path(image))))
@@ -181,9 +201,9 @@ def _check_inpainting(options: SampleOptions) -> None:
             raise UsageError(f"{name} {path}: there is no such file")
 
 
-def _check_conditions(run: RunFolder, options: SampleOptions) -> None:
+def _check_conditions(prior: Path, options: SampleOptions) -> None:
     """Refuse conditions that the prior was not trained with, before any work is done."""
-    settings = network_settings(run.prior)
+    settings = network_settings(prior)
     known = settings.get("conditions", {})
     position = position_condition(known)
     try:

@@ -54,9 +54,10 @@ def train_folds(run: RunFolder, folds: int, device: str = "auto", seed: int = 0)
         dealt = participant_folds(table["participant_id"][training].tolist(), folds, seed)
     except ValueError as error:
         raise UsageError(f"--folds {folds}: {error}") from error
-    options = (read_provenance(run.prior) or {})["options"]
+    record = read_provenance(run.prior) or {}
+    options = record["options"] | {"start_from": record.get("start_from")}
     made = []
-    for fold in progress(range(folds), "folds"):
+    for fold in progress(range(folds), "folds", unit="fold"):
         one = RunFolder(run.path / "5-prior-folds" / f"fold-{fold + 1}-of-{folds}")
         _make_fold(run, one, training, dealt == fold, {"seed": seed})
         train(one.path, "prior", _options(options, one, device))
@@ -73,6 +74,7 @@ def _options(options: dict[str, Any], fold: RunFolder, device: str) -> TrainOpti
         device=device,
         seed=options["seed"],
         overrides=options["overrides"],
+        start_from=options["start_from"],
     )
 
 

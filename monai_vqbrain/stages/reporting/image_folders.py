@@ -103,7 +103,7 @@ def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None)
     _check_named(files, folder, about)
     deep = [file for file in files if not _is_8_bit(file)]
     scale = _largest(deep, folder) if deep else 1.0
-    for file in progress(files, f"read {folder.name}", len(files)):
+    for file in progress(files, f"read {folder.name}", unit="image"):
         slices, places = _slices_of(file, scale)
         size = slices.shape[1:] if size is None else size
         if slices.shape[1:] != tuple(size):
@@ -123,7 +123,7 @@ def _largest(files: Sequence[Path], folder: Path) -> float:
     A scale per image would change the relative brightness of images.
     """
     largest = 0.0
-    for file in progress(files, f"scan {folder.name}", len(files)):
+    for file in progress(files, f"scan {folder.name}", unit="image"):
         stack = _read(file)
         if stack.dtype != np.uint8:
             largest = max(largest, float(stack.max()))

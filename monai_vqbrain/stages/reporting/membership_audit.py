@@ -95,7 +95,7 @@ def bits_of_items(prior: PixelCNN, items: Items, conditions: bool = True) -> np.
     batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
     given = conditions and bool(prior.settings["conditions"])
     found = spread(partial(_bits_of_batch, prior, given), batches)
-    return np.concatenate(list(progress(found, "membership", len(batches))))
+    return np.concatenate(list(progress(found, "membership", len(batches), "batch")))
 
 
 def _bits_of_batch(prior: PixelCNN, given: bool, batch: Items) -> np.ndarray:

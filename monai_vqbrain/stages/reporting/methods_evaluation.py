@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from monai_vqbrain.metrics.bootstrap import REPLICATES
+from monai_vqbrain.runs.packaged import PACKAGED
 from monai_vqbrain.stages.reporting.methods import Versions, software
 
 Record = Mapping[str, Any]
@@ -101,8 +102,11 @@ def _training(record: Record, loss: str = "") -> str:
     """`, trained for ...`, of what the record of a training holds."""
     if "iterations" not in record:
         return ""
+    start = record.get("start_from")
+    weights = f"those trained on {start}" if start in PACKAGED else "those of an earlier training"
+    begun = f" from {weights}" if start else ""
     settings = record.get("training", {})
-    parts = [f", trained for {record['iterations']:,} iterations"]
+    parts = [f", trained{begun} for {record['iterations']:,} iterations"]
     if settings.get("optimizer") in OPTIMIZERS:
         parts.append(f" with {OPTIMIZERS[settings['optimizer']]}")
     rates = " and ".join(f"{rate:g}" for rate in sorted(settings.get("learning_rates", ())))

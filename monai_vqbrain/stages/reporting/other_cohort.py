@@ -128,7 +128,7 @@ def _through_vqvae(
 
     def decoded() -> Iterator[np.ndarray]:
         for grids, scores, images in progress(
-            spread(through, batches), "encode cohort", len(starts)
+            spread(through, batches), "encode cohort", len(starts), "batch"
         ):
             codes.append(grids)
             tables.append(scores)

@@ -83,7 +83,7 @@ def measure(
         "audit": lambda: copies.append(measure_copies(comparison, seed)),
         "utility": lambda: measure_utilities(comparison),
     }
-    for name, step in progress(steps.items(), "measure samples", len(steps)):
+    for name, step in progress(steps.items(), "measure samples", unit="part"):
         found[name] = step()
     found["audit"] = {"copies": copies[0][0]}
     return found, copies[0][1]

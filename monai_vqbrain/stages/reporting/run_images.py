@@ -15,9 +15,9 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.conditions import CATEGORIES, NUMBERS, position_column
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.geometry import slice_positions
 from monai_vqbrain.runs.records import slicing_options
 from monai_vqbrain.runs.sample_sets import current_sets, read_sample
-from monai_vqbrain.runs.sampling import slice_positions
 from monai_vqbrain.runs.stacks import open_stack, to_uint8
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.runs.views import PLAIN_VIEW
@@ -72,7 +72,7 @@ def decode_slices(codes: np.ndarray, decode: Decode, work: Path | None = None) -
     """Decode (N, G, w, h) codes in fixed batches: (N, W, H) uint8, on the disk of `work`."""
     batches = [codes[i : i + BATCH] for i in range(0, len(codes), BATCH)]
     decoded = spread(partial(_decoded, decode), batches)
-    return store(progress(decoded, "decode slices", len(batches)), work)
+    return store(progress(decoded, "decode slices", len(batches), "batch"), work)
 
 
 def _decoded(decode: Decode, codes: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ NAME = "monai_vqbrain"
 # Each level may import the levels below it, and its own neighbours as long as no circle arises.
 LEVELS = (
     {
-        "cli", "__main__", "bundle_commands", "options", "run_command", "setup_commands", "terminal",
+        "cli", "__main__", "bundle_commands", "options", "run_command", "setup_commands",
+        "terminal",
     },
     {"stages"},
     {"doctor", "runs"},

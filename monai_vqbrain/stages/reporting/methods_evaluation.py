@@ -103,10 +103,10 @@ def _training(record: Record, loss: str = "") -> str:
     if "iterations" not in record:
         return ""
     start = record.get("start_from")
-    weights = f"those trained on {start}" if start in PACKAGED else "those of an earlier training"
-    begun = f" from {weights}" if start else ""
+    origin = f"trained on {start}" if start in PACKAGED else "of an earlier training"
+    how = f"fine-tuned from the weights {origin}" if start else "trained"
     settings = record.get("training", {})
-    parts = [f", trained{begun} for {record['iterations']:,} iterations"]
+    parts = [f", {how} for {record['iterations']:,} iterations"]
     if settings.get("optimizer") in OPTIMIZERS:
         parts.append(f" with {OPTIMIZERS[settings['optimizer']]}")
     rates = " and ".join(f"{rate:g}" for rate in sorted(settings.get("learning_rates", ())))

@@ -39,6 +39,7 @@ OWN = {
 }  # fmt: skip
 FILES = {
     "2-slices": ("datalist.json", "slices.tsv", "participants.tsv", "problems.tsv",
+                 "splits.tsv", "qc/qc.tsv",
                  "stacks/*1_ses-01_axial_T1w.nii", "stacks/*2_ses-01_axial_desc-brain_mask.nii",
                  "stacks/*3_ses-01.json"),
     "3-vqvae": ("config.json", "model.pt", "metrics.tsv"),
@@ -134,6 +135,13 @@ def _swap_stacks(run: Path) -> None:
     put(other, contents[0])
 
 
+def _swap_registrations(run: Path) -> None:
+    one, other, *_ = sorted((run / "1-volumes").glob("*_xfm.txt"))
+    contents = one.read_bytes(), other.read_bytes()
+    put(one, contents[1])
+    put(other, contents[0])
+
+
 def _make_black(run: Path) -> None:
     for path in (run / "2-slices" / "stacks").glob("*_T1w.nii"):
         image: Any = nib.load(path)
@@ -178,6 +186,8 @@ def _edit(name: str, old: bytes, new: bytes) -> Spoil:
 
 EXCHANGES = (
     Artefact("stacks of two participants swapped", "2-slices", _swap_stacks),
+    Artefact("registrations of two participants swapped", "1-volumes", _swap_registrations),
+    Artefact("splits.tsv edited", "", _edit("splits.tsv", b"\ttest\t", b"\ttraining\t")),
     Artefact("all stacks black", "2-slices", _make_black),
     Artefact("test participants moved into training", "2-slices", _test_to_training),
     Artefact("slices.tsv edited", "2-slices", _edit("2-slices/slices.tsv", b"\tM\t", b"\tF\t")),
@@ -198,7 +208,7 @@ def damage_all(
     Args:
         finished: the undisturbed runs.
         told: called after every artefact with the figures so far.
-        every: take only every so many of the artefacts.
+        every: take only every this many of the artefacts.
         repairs: also run the damaged stage's own command.
     """
     figures = DamageFigures()

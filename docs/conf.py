@@ -38,7 +38,7 @@ def escape_shapes(_app: Any, _what: str, _name: str, _of: Any, _how: Any, lines:
 
 
 def keep_examples(_app: Any, _command: Any, lines: list[str]) -> None:
-    """Show the examples of a command's help as they stand there, not as lines of prose."""
+    """Show the examples of a command's help with their line breaks, not as prose."""
     kept: list[str] = []
     for number, line in enumerate(lines):
         is_example = line.startswith("| ")

@@ -2,8 +2,8 @@
 
 The stages are functions (`monai_vqbrain.prepare(source, run)`), the components classes
 (`from monai_vqbrain import BrainVQVAE`). Both are imported when they are first used, so that
-neither `import monai_vqbrain` nor the command line's help waits for torch and MONAI; their names
-and types stand in `__init__.pyi`.
+neither `import monai_vqbrain` nor the command line's help imports torch and MONAI; their names
+and types are in `__init__.pyi`.
 """
 
 import lazy_loader

@@ -20,6 +20,7 @@ from .handlers import (
     CodesUsed as CodesUsed,
     CollectCodes as CollectCodes,
     EngineCallbacks as EngineCallbacks,
+    EngineProgress as EngineProgress,
     ImagePanel as ImagePanel,
     LateParts as LateParts,
     MetricsTable as MetricsTable,
@@ -73,6 +74,7 @@ from .stages.evaluate import evaluate as evaluate, evaluate_images as evaluate_i
 from .stages.prepare import prepare as prepare
 from .stages.reconstruct import reconstruct as reconstruct
 from .stages.report import report as report
+from .stages.run import run_pipeline as run_pipeline
 from .stages.sample import sample as sample
 from .stages.score import score as score
 from .stages.train import train_prior as train_prior, train_vqvae as train_vqvae

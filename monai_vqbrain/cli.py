@@ -1,4 +1,4 @@
-"""The command line. Imports nothing heavy until a command runs: help must come at once."""
+"""The command line. Heavy imports are delayed until a command runs, so that help is fast."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ from monai_vqbrain.options import (
     conditions_option,
     device_option,
     image_options,
+    jobs_option,
     option,
     slicing_options,
     training_options,
 )
+from monai_vqbrain.run_command import demo, run
+from monai_vqbrain.setup_commands import completion, doctor
 from monai_vqbrain.terminal import configure_logging, is_first_rank, show_error
 
 logger = logging.getLogger(__name__)
@@ -44,13 +47,13 @@ def main() -> None:
     except click.ClickException as error:
         about = getattr(error, "ctx", None)
         hint = f" (see {about.command_path} --help)" if about else ""
-        if is_first_rank():  # all ranks have the same words to read
+        if is_first_rank():  # all ranks have the same message
             show_error(error.format_message() + hint)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as stop:
         signal_name = stop.__cause__ or stop  # click replaces an interrupt
         if is_first_rank():
-            click.echo(f"\ninterrupted{signal_name}; what was finished is kept", err=True)
+            click.echo(f"\ninterrupted{signal_name}; finished work is kept", err=True)
         sys.exit(1)
     except Exception as error:
         if context["debug"]:
@@ -90,7 +93,7 @@ class InOrder(click.Group):
     """Lists commands in the order of the pipeline, not of the alphabet."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, as they were added."""
+        """The names, in the order in which they were added."""
         return list(self.commands)
 
 
@@ -103,7 +106,8 @@ def vqbrain() -> None:
     \b
     Try it:            vqbrain demo
     Your own data:     vqbrain check SOURCE
-                       vqbrain prepare SOURCE RUN
+                       vqbrain run SOURCE RUN
+    Step by step:      vqbrain prepare SOURCE RUN
                        vqbrain train vqvae RUN
                        vqbrain encode RUN
                        vqbrain train prior RUN
@@ -112,21 +116,8 @@ def vqbrain() -> None:
     """
 
 
-@vqbrain.command()
-@click.argument("run", type=FOLDER, default="vqbrain-demo")
-@click.option("--quick", is_flag=True, help="Under two minutes: only to see that everything works.")
-@device_option
-@common_options
-def demo(run: Path, quick: bool, device: str) -> None:
-    """Run every stage on simulated data, into RUN (vqbrain-demo).
-
-    \b
-    Example: vqbrain demo
-             vqbrain demo try-out --quick
-    """
-    import monai_vqbrain
-
-    monai_vqbrain.demo(run, quick=quick, device=device)
+vqbrain.add_command(demo)
+vqbrain.add_command(run)
 
 
 @vqbrain.command()
@@ -135,9 +126,9 @@ def demo(run: Path, quick: bool, device: str) -> None:
 @slicing_options
 @common_options
 def check(source: Path, run: Path | None, columns: Any, **options: Any) -> None:
-    """Print the plan of `prepare` for SOURCE, and what is wrong with it. Writes nothing.
+    """Print the plan of `prepare` for SOURCE, and problems of SOURCE. Writes nothing.
 
-    With RUN, the plan also says which scans of an earlier run would be kept.
+    With RUN, the plan also lists which scans of an earlier run would be kept.
 
     \b
     Example: vqbrain check ADNI
@@ -150,7 +141,7 @@ def check(source: Path, run: Path | None, columns: Any, **options: Any) -> None:
 
     for link in lost_links():
         where = link.parent / "configs" / "train.json"
-        logger.warning("%s is no link in this checkout: use %s with monai.bundle", link, where)
+        logger.warning("%s is not a link in this checkout: use %s with monai.bundle", link, where)
     plan = monai_vqbrain.check(source, run, columns=dict(columns), **options)
     click.echo("\n".join(plan_lines(plan)))
 
@@ -159,12 +150,14 @@ def check(source: Path, run: Path | None, columns: Any, **options: Any) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("run", type=FOLDER)
 @slicing_options
-@option("--jobs", type=click.IntRange(1), default=1, metavar="N",
-        help="Volumes at a time; each worker first spends 4 s on imports, which pays with --align, "
-        "or from a hundred volumes on.")  # fmt: skip
-@option("--dask", metavar="ADDRESS", help="Instead: all workers of this dask scheduler.")
+@jobs_option
+@option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Address of a dask scheduler, whose workers are used instead of --jobs.",
+)
 @click.option("--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True,
-              help="What to do about a volume that cannot be used.")  # fmt: skip
+              help="What to do with an unusable volume.")  # fmt: skip
 @common_options
 def prepare(source: Path, run: Path, columns: Any, **options: Any) -> None:
     """Turn the T1 volumes of SOURCE into slices in RUN, split by participant.
@@ -196,7 +189,7 @@ def train(network: str, run: Path, show_command: bool, overrides: Any, **options
              vqbrain train vqvae my-run --epochs 40 --set network_def#num_codes=1024
     """
     if options["minutes"] is not None and options["epochs"] is not None:
-        raise click.UsageError("--minutes and --epochs are two budgets: give one of them")
+        raise click.UsageError("--minutes and --epochs exclude each other: give one of them")
     from monai_vqbrain.stages import train as stage
 
     asked = stage.TrainOptions(overrides=dict(overrides), **options)
@@ -231,35 +224,42 @@ def encode(run: Path, device: str, show_command: bool) -> None:
               help="Instead of a run's networks: ds002748, which come with the package, or the "
               "folder of an exported bundle of the prior. Samples go to OUT.")  # fmt: skip
 @click.option("-n", "--number", type=click.IntRange(1), default=16, show_default=True, metavar="N",
-              help="How many images.")  # fmt: skip
+              help="Number of images.")  # fmt: skip
 @option(
     "--name",
     default="default",
     metavar="NAME",
-    help="Of the set of samples; sets with different names are kept side by side.",
+    help="Name of the set of samples; a run can have several sets.",
 )
-@option("--seed", type=click.IntRange(0), default=0, help="The same seed, the same images.")
-@click.option("--temperature", type=POSITIVE, default=1.0, show_default=True, metavar="T",
-              help="Below 1: likelier codes more often; 1: the prior itself.")  # fmt: skip
+@option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    help="Random seed; the same seed gives the same images.",
+)
+@click.option("--temperature", type=POSITIVE, default=0.95, show_default=True, metavar="T",
+              help="Below 1, likely codes are favoured; 1 is the prior itself.")  # fmt: skip
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0,
               show_default=True, metavar="P",
-              help="Draw from the likeliest codes of this total probability.")  # fmt: skip
+              help="Sample among the most likely codes with this total probability.")  # fmt: skip
 @conditions_option
 @click.option("--guidance", type=click.FloatRange(0), default=1.0, show_default=True, metavar="G",
-              help="Above 1: the conditions weigh more, at twice the time.")  # fmt: skip
+              help="Values above 1 strengthen the conditions and double the time.")  # fmt: skip
 @click.option("--volume", is_flag=True,
-              help="Draw whole volumes, slice after slice, each given the one before.")  # fmt: skip
+              help="Sample whole volumes, each slice given the previous one.")  # fmt: skip
 @click.option("--known", type=click.Path(), metavar="IMAGE",
-              help="Keep this slice but for --mask and its surroundings.")  # fmt: skip
-@click.option("--mask", type=click.Path(), metavar="MASK", help="Not 0 where to inpaint.")
+              help="A slice to inpaint, kept except in --mask and around it.")  # fmt: skip
+@click.option(
+    "--mask", type=click.Path(), metavar="MASK", help="An image that is non-zero where to inpaint."
+)
 @device_option
 @bundle_command_option
 @common_options
 def sample(run: Path, device: str, show_command: bool, conditions: Any, **options: Any) -> None:
     """Draw new, synthetic images from the prior of RUN.
 
-    What --condition does not name is drawn for each image from the distribution of the training
-    slices, given what it names; NAME=any leaves a condition out.
+    Conditions without --condition are drawn for each image from their distribution in the training
+    slices, given the others; NAME=any omits a condition.
 
     \b
     Example: vqbrain sample my-run -n 64 --seed 3
@@ -287,7 +287,7 @@ def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device
     """Encode and decode images with the VQ-VAE of RUN, and score the reconstructions.
 
     IMAGE is a volume, or a slice as NIfTI, PNG, JPEG or TIFF. The brain of a volume is found as
-    the run was prepared. The reconstruction and its error lie in the image's own space.
+    in the run. The reconstruction and its error map are in the image's own space.
 
     \b
     Example: vqbrain reconstruct my-run my-bids/sub-02/anat/sub-02_T1w.nii.gz
@@ -308,11 +308,11 @@ def reconstruct(run: Path, images: tuple[Path, ...], output: Path | None, device
 def score(
     run: Path, images: tuple[Path, ...], output: Path | None, conditions: Any, device: str
 ) -> None:
-    """Map how unlikely each place of an image is under the prior of RUN, in bits per code.
+    """Map how unlikely each part of an image is under the prior of RUN, in bits per code.
 
-    IMAGE is a volume (its brain is found as the run was prepared), or a slice of the size of the
-    run's. The map lies in the image's own space: high where the image is unlike those that the
-    prior was trained on.
+    IMAGE is a volume (its brain is found as in the run), or a slice of the size of the run's
+    slices. The map is in the image's own space, with high values where the image differs from
+    those that the prior was trained on.
 
     \b
     Example: vqbrain score my-run patients/*.nii.gz
@@ -325,23 +325,30 @@ def score(
 
 @vqbrain.command()
 @click.argument("folder", type=FOLDER, metavar="RUN|OUT")
-@click.option("--real", type=DIRECTORY, metavar="DIR", help="Instead of a run: real images.")
-@click.option("--synthetic", type=DIRECTORY, metavar="DIR", help="And those of any generator.")
+@click.option(
+    "--real",
+    type=DIRECTORY,
+    metavar="DIR",
+    help="A folder of real images, to compare without a run.",
+)
+@click.option(
+    "--synthetic", type=DIRECTORY, metavar="DIR", help="A folder of images of any generator."
+)
 @click.option("--participants", type=FILE, metavar="TABLE",
-              help="Participant of each real image: columns image and participant_id, and "
+              help="Table of the real images: columns image and participant_id, and "
               "diagnosis, sex and age if known.")  # fmt: skip
 @click.option("--asked", type=FILE, metavar="TABLE",
-              help="What each synthetic image was asked for: columns image and any of diagnosis, "
-              "sex and age.")  # fmt: skip
+              help="Table of the synthetic images: columns image and any of the requested "
+              "diagnosis, sex and age.")  # fmt: skip
 @click.option("--cohort", type=FOLDER, metavar="RUN",
-              help="Also measure networks and samples on the slices of another run.")  # fmt: skip
+              help="Also evaluate networks and samples on the slices of another run.")  # fmt: skip
 @click.option("--folds", type=click.IntRange(2), metavar="K",
-              help="Also train K priors, each without one part of the training participants, to "
-              "measure membership within participants. Takes K times the prior's training.",
+              help="Also train K priors, each without one part of the training participants, for "
+              "cross-fitted membership inference. Takes K times the prior's training.",
               )  # fmt: skip
 @click.option("--weights", type=FILE, metavar="FILE",
-              help="A local ResNet's weights as a further feature space.")  # fmt: skip
-@click.option("--show-ids", is_flag=True, help="Name participants in the report.")
+              help="Local file of ResNet weights, for a further feature space.")  # fmt: skip
+@click.option("--show-ids", is_flag=True, help="Show participant ids in the report.")
 @device_option
 @common_options
 def evaluate(
@@ -354,7 +361,7 @@ def evaluate(
     device: str,
     **options: Any,
 ) -> None:
-    """Score RUN on its test participants, measure its samples, and render the report.
+    """Evaluate RUN on its test participants, evaluate its samples, and render the report.
 
     With --real and --synthetic, compare two folders of PNG, JPEG or NIfTI images of one size, from
     any generator; metrics.json and the report go to OUT.
@@ -365,9 +372,9 @@ def evaluate(
              vqbrain evaluate --real my-slices --synthetic their-samples comparison
     """
     if (real is None) != (synthetic is None):
-        raise click.UsageError("--real and --synthetic go together: give both, and OUT")
+        raise click.UsageError("--real and --synthetic need each other: give both, and OUT")
     if real is None and (participants or asked):
-        raise click.UsageError("--participants and --asked go with --real and --synthetic")
+        raise click.UsageError("--participants and --asked need --real and --synthetic")
     if real is not None and (options["cohort"] or options["folds"]):
         raise click.UsageError("--cohort and --folds need a RUN, not two folders of images")
     import monai_vqbrain
@@ -389,10 +396,10 @@ def evaluate(
 
 @vqbrain.command()
 @click.argument("run", type=FOLDER)
-@click.option("--show-ids", is_flag=True, help="Name participants in the report.")
+@click.option("--show-ids", is_flag=True, help="Show participant ids in the report.")
 @common_options
 def report(run: Path, show_ids: bool) -> None:
-    """Render the report of RUN again, from the figures that `evaluate` left.
+    """Render the report of RUN again, from the figures of `evaluate`.
 
     \b
     Example: vqbrain report my-run --show-ids
@@ -405,6 +412,8 @@ def report(run: Path, show_ids: bool) -> None:
 
 vqbrain.add_command(bundle)
 vqbrain.add_command(config)
+vqbrain.add_command(doctor)
+vqbrain.add_command(completion)
 
 if __name__ == "__main__":
     main()

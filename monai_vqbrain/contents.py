@@ -12,7 +12,7 @@ from typing import Any
 from monai_vqbrain.files import sha256
 
 SEAL = "seal"
-TICK = 0.01  # seconds; file systems may tell times apart no better
+TICK = 0.01  # seconds, the resolution of times on some file systems
 HEADER_LIMIT = 100_000_000  # bytes, of a safetensors file, as in that library
 
 _hashes: dict[tuple[Path, int, int, int, int], str] = {}  # by path and version of a file

@@ -1,4 +1,4 @@
-"""JSON files of a run folder, checked as they are read: a run may come from anybody."""
+"""JSON files of a run folder, checked as they are read: the source of a run is not trusted."""
 
 from __future__ import annotations
 

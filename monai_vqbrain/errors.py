@@ -33,7 +33,7 @@ class ShownElsewhereError(VQBrainError):
     """
 
     def __init__(self, exit_code: int = 1) -> None:
-        super().__init__("rank 0 says what is wrong")
+        super().__init__("rank 0 reports the error")
         self.exit_code = exit_code
 
 
@@ -55,7 +55,7 @@ class UnusableImageError(VQBrainError, ValueError):
 
 
 class UnavailableImageError(UnusableImageError):
-    """An image that the disk or the network does not give, whatever its content is."""
+    """An image that could not be read from the disk or the network, whatever its content is."""
 
 
 class ComponentError(VQBrainError, ValueError):

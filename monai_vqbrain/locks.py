@@ -83,7 +83,7 @@ def reading(folders: Iterable[Path]) -> Iterator[None]:
 
 
 def _open(path: Path) -> int | None:
-    """Open a lock file, made if need be; None where that is not possible."""
+    """Open a lock file, made if needed; None where that is not possible."""
     if fcntl is None or not path.parent.is_dir():
         return None
     with suppress(OSError):
@@ -106,12 +106,12 @@ def _share(number: int, folder: Path) -> None:
 
 def _in_use(folder: Path) -> VQBrainError:
     holders = _holders(lock_file(folder))
-    who = "another process"
+    holder = "another process"
     if holders:
         process, host, command = holders[-1].split("\t", 2)
-        who = f"`{command}` (process {process} on {host})"
+        holder = f"`{command}` (process {process} on {host})"
     return VQBrainError(
-        f"{folder} is in use by {who}: wait until it has ended, or use another run folder"
+        f"{folder} is in use by {holder}: wait until it has ended, or use another run folder"
     )
 
 

@@ -24,9 +24,9 @@ class NameValue(click.ParamType):
     """NAME=VALUE as a pair; the one notation of --column, --condition and --set.
 
     Args:
-        metavar: what the two parts are, such as "ID=VALUE".
+        metavar: names of the two parts, such as "ID=VALUE".
         example: a pair for the error message.
-        parse: what makes a value of its text.
+        parse: converts the text of the value.
     """
 
     name = "pair"
@@ -35,7 +35,7 @@ class NameValue(click.ParamType):
         self.metavar, self.example, self.parse = metavar, example, parse
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """What help shows."""
+        """The placeholder in help."""
         return self.metavar
 
     def convert(
@@ -64,11 +64,11 @@ class Device(click.ParamType):
     name = "device"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what cannot be a device; whether it is there is seen when it is used."""
+        """Refuse invalid device names; availability is checked when the device is used."""
         kind, colon, number = str(value).partition(":")
         numbered = kind == "cuda" and number.isdigit()
         if kind not in ("auto", "cpu", "cuda") or (colon and not numbered):
-            self.fail(f"{value!r} is no device: choose auto, cpu, cuda or cuda:N", param, ctx)
+            self.fail(f"{value!r} is not a device: choose auto, cpu, cuda or cuda:N", param, ctx)
         return str(value)
 
     def shell_complete(
@@ -121,6 +121,16 @@ bundle_command_option = click.option(
     "--print-bundle-command", "show_command", is_flag=True,
     help="Print the MONAI bundle command that does the same, and stop.",
 )  # fmt: skip
+start_from_option = click.option(
+    "--start-from", metavar="NAME|RUN|FILE",
+    help="Start from weights instead of random numbers: ds002748, which come with the package, "
+    "those of another run, or a file. What fits is taken.",
+)  # fmt: skip
+jobs_option = option(
+    "--jobs", type=click.IntRange(1), default=1, metavar="N",
+    help="Number of processes. Each first spends 4 s on imports, so that this pays off with "
+    "--align, or with a hundred volumes or more.",
+)  # fmt: skip
 conditions_option = click.option(
     "--condition", "conditions", multiple=True, type=NameValue("NAME=VALUE", "diagnosis=AD"),
     help="A condition, for example diagnosis=AD, age=75 or position_rel=0.6.",
@@ -131,7 +141,7 @@ def image_options(command: Command) -> Command:
     """Add IMAGE... and --output."""
     output = click.option(
         "--output", type=FOLDER, metavar="DIR",
-        help="One folder for each image goes here, by default in RUN.",
+        help="Parent folder of the results, one folder per image; by default in RUN.",
     )  # fmt: skip
     path = click.Path(path_type=Path)
     images = click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=path)
@@ -139,10 +149,12 @@ def image_options(command: Command) -> Command:
 
 
 def _names(_context: click.Context, _option: click.Parameter, path: Path | None) -> tuple[str, ...]:
+    return () if path is None else names_in(path)
+
+
+def names_in(path: Path) -> tuple[str, ...]:
     """The first cell of each line of a file, but for empty lines and the header of a qc.tsv."""
-    if path is None:
-        return ()
-    from monai_vqbrain.cohorts.table_file import decode  # pandas: only where a list is given
+    from monai_vqbrain.cohorts.table_file import decode  # imports pandas, only needed here
 
     lines = decode(path.read_bytes())[0].splitlines()
     names = (plain_cell(line.split("\t")[0].strip()) for line in lines)
@@ -153,36 +165,36 @@ def slicing_options(command: Command) -> Command:
     """Add the options that `check` and `prepare` share."""
     options: list[Callable[[Command], Command]] = [
         option("--layout", default="auto", type=click.Choice(LAYOUTS),
-               help="How SOURCE is laid out."),
+               help="Layout of SOURCE."),
         option("--axis", type=click.Choice(["axial", "coronal", "sagittal"]), default="axial",
-               help="Which way to slice, in world space."),
+               help="Slice orientation, in world space."),
         click.option("--size", type=(click.IntRange(8), click.IntRange(8)), default=(128, 128),
-                     show_default=True, metavar="H W", help="Pixels of a slice."),
-        option("--spacing", type=POSITIVE, default=1.8, metavar="MM", help="Side of a pixel."),
+                     show_default=True, metavar="H W", help="Size of a slice in pixels."),
+        option("--spacing", type=POSITIVE, default=1.8, metavar="MM", help="Size of a pixel."),
         click.option("--positions", metavar="FROM:TO:STEP",
-                     help="Slice positions in mm, of MNI152 in aligned data; the default is 16 "
+                     help="Slice positions in mm, in MNI152 space for aligned data. Default: 16 "
                      "slices 3.6 mm apart, the first 36 mm below the top of the brain."),
         click.option("--count", type=click.IntRange(1), metavar="N",
-                     help="Instead: a number of slices, evenly spaced over the brain."),
+                     help="Number of evenly spaced slices, instead of --positions."),
         option("--align", type=click.Choice(["auto", "none", "rigid", "affine"]), default="auto",
-               help="Register all brains to MNI152; auto does so (affine) with whole heads."),
+               help="Registration of all brains to MNI152; auto registers whole heads (affine)."),
         click.option("--bias", is_flag=True, help="Correct the bias field (N4)."),
         option("--affine", type=click.Choice(["auto", "sform", "qform"]), default="auto",
-               help="Which one counts where sform and qform of a NIfTI header disagree; auto "
+               help="Which one to use if sform and qform of a NIfTI header disagree; auto "
                "refuses such images."),
         option("--brain", type=click.Choice(["auto", "given", "zero", "deepbet", "template"]),
                default="auto",
                help="How brains are found: by mask files, a zero background, deepbet, or the "
-               "template's mask; auto takes the first that there is."),
+               "template's mask; auto uses the first that is available."),
         click.option("--column", "columns", multiple=True,
                      type=NameValue("NAME=COLUMN", "diagnosis=group"),
-                     help="Which column holds diagnosis, sex or age."),
+                     help="Column of diagnosis, sex or age."),
         click.option("--table", type=FILE, metavar="FILE",
-                     help="The table of participants or files, instead of those in SOURCE."),
+                     help="Table of participants or files, instead of those in SOURCE."),
         click.option("--exclude", type=FILE, callback=_names, metavar="FILE",
-                     help="Leave out the participants or scans that it names, one per line (see "
+                     help="List of participants or scans to exclude, one per line (see "
                      "qc/index.html)."),
-        option("--seed", default=0, type=int, help="Of the split."),
+        option("--seed", default=0, type=int, help="Random seed of the splits."),
     ]  # fmt: skip
     for one in reversed(options):
         command = one(command)
@@ -193,22 +205,21 @@ def training_options(command: Command) -> Command:
     """Add the options of `train`."""
     options: list[Callable[[Command], Command]] = [
         option("--minutes", type=POSITIVE, metavar="M",
-               help="Wall-clock budget, 5 by default; the schedule follows the clock, so a repeat "
-               "gives the same quality, not the same bits."),
+               help="Wall-clock budget, 5 by default. A repeated training has the same quality, "
+               "but is not bit-identical, since the schedule depends on the time."),
         click.option("--epochs", type=click.IntRange(1), metavar="N",
-                     help="Instead: a number of epochs (of 6400 crops of slices, or 800 code "
-                     "grids); repeats bit for bit on one device (not with compile on CUDA)."),
+                     help="Number of epochs (of 6400 crops of slices, or 800 code grids), instead "
+                     "of --minutes. Repeats bit for bit on one device (except with compile on "
+                     "CUDA)."),
         option("--size", type=click.Choice(["small", "base", "large"]), default="base",
-               help="Width, depth, batch and budget: small for a first look, large for a GPU."),
+               help="Width, depth, batch size and budget; small is for tests, large for a GPU."),
         click.option("--resume", is_flag=True, help="Continue an interrupted training."),
-        click.option("--start-from", metavar="NAME|RUN|FILE",
-                     help="Start from weights instead of random numbers: ds002748, which come with "
-                     "the package, those of another run, or a file. What fits is taken."),
-        option("--seed", type=click.IntRange(0), default=0, help="Of weights and order."),
+        start_from_option,
+        option("--seed", type=click.IntRange(0), default=0, help="Seed of weights and order."),
         click.option("--set", "overrides", multiple=True,
                      type=NameValue("ID=VALUE", "optimizer#lr=0.0005", json_or_text),
-                     help="Override an id of the bundle's configuration, or an argument of a "
-                     "component that it names, for example network_def#num_codes=1024."),
+                     help="Override an id of the bundle's configuration, or an argument of one of "
+                     "its components, for example network_def#num_codes=1024."),
     ]  # fmt: skip
     for one in reversed(options):
         command = one(command)

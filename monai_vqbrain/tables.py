@@ -84,12 +84,12 @@ def write_table(table: pd.DataFrame, path: Path, digits: int | None = None) -> N
     """Write a table, whole or not at all; missing values become `n/a`.
 
     Texts that a spreadsheet would run as formulas are written after an apostrophe; the readers of
-    this module take it away.
+    this module remove it.
 
     Args:
         table: what to write, without its index.
         path: where to.
-        digits: significant digits of floats; by default as many as tell them apart.
+        digits: significant digits of floats; by default as many as are needed to distinguish them.
     """
     floats = None if digits is None else f"%.{digits}g"
     with writing(path) as temporary:

@@ -2,8 +2,8 @@
 
 Only rank 0 reads options, takes locks, writes and shows messages. The others wait for work from it:
 a function to call for single batches (`spread`), or one that computes a share of the batches by
-itself (`Team.start`). Results come back in the order of the batches, so that rank 0 goes on as if
-it had computed them all.
+itself (`Team.start`). Results are returned in the order of the batches, so that rank 0 continues
+as if it had computed them all.
 
 The ranks talk over sockets of their own. No process group of torch.distributed is made: metrics and
 handlers on rank 0 see all batches, and must not add up over ranks.
@@ -98,7 +98,7 @@ def current_team() -> Team | None:
 
 
 class Team:
-    """What rank 0 says to the others, and what they answer.
+    """Messages from rank 0 to the others, and their answers.
 
     Args:
         connections: to ranks 1, 2, ...
@@ -111,18 +111,18 @@ class Team:
         self.result: Any = None  # of the stage
 
     def start(self, share: Share) -> None:
-        """Have each rank compute its share by itself; its outputs come by `receive`."""
+        """Have each rank compute its share; its outputs are returned by `receive`."""
         self.tell("share", share)
 
     def ask(self, batches: Sequence[Any]) -> None:
-        """Give one batch to each of the first ranks, for the function that all were told."""
+        """Give one batch to each of the first ranks, for the function that all have received."""
         for connection, batch in zip(self.connections, batches, strict=False):
             _send(connection, "batch", batch)
 
     def tell(self, what: str, content: Any) -> None:
         """Send the same message to all ranks."""
         for connection in self.connections:
-            with suppress(OSError):  # `receive` says that a rank is gone
+            with suppress(OSError):  # `receive` reports that a rank has ended
                 _send(connection, what, content)
 
     def receive(self, rank: int) -> Any:
@@ -178,7 +178,7 @@ def _help() -> Any:
 
     Raises:
         ShownElsewhereError: if the stage has failed, here or on rank 0, which shows why.
-        VQBrainError: if rank 0 has ended without a word.
+        VQBrainError: if rank 0 has ended without a message.
     """
     rank, ranks, local = (int(os.environ[name]) for name in VARIABLES[:3])
     store, host = _rendezvous()
@@ -193,7 +193,7 @@ def _help() -> Any:
             return _follow(connection, rank, ranks)
         except (EOFError, OSError) as error:
             raise VQBrainError(
-                f"rank {rank}: rank 0 has ended without a word: start the command again"
+                f"rank {rank}: rank 0 has ended without a message: start the command again"
             ) from error
 
 
@@ -216,7 +216,7 @@ def _follow(connection: Connection, rank: int, ranks: int) -> Any:
             raise
         except Exception as error:
             _send(connection, "error", _as_line(error, rank))
-            _receive(connection)  # rank 0 shows it before torchrun ends this process's fellows
+            _receive(connection)  # rank 0 shows it before torchrun ends the other processes
             raise ShownElsewhereError(getattr(error, "exit_code", 1)) from error
 
 

@@ -117,7 +117,7 @@ def utility() -> dict[str, Any]:
             "real": score, "synthetic": None, "both": None, "difference": None,
             "difference_low": None, "difference_high": None,
         },
-        "diagnosis": {"measurable": False, "why": "samples were not asked for a diagnosis"},
+        "diagnosis": {"measurable": False, "why": "no sample has a requested diagnosis"},
     }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from monai.bundle import (
     verify_net_in_out,
 )
 
-from monai_vqbrain import components
+from monai_vqbrain import components, progress
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.runs import bundles as bundle
 from monai_vqbrain.runs.folder import RunFolder
@@ -156,8 +156,10 @@ def test_the_publication_is_attached_last_and_nothing_disabled_is(
     ],
 )
 def test_a_bar_shows_what_how_far_and_the_time_left(
-    name: str, config: str, what: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+    name: str, config: str, what: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(progress, "LOG_EVERY", 0.0)
     parser = ConfigParser()
     parser.read_config(config_file(name, config))
     parser["dataset"] = [0, 1]  # the bar over a single batch of samples is the sampler's own
@@ -165,7 +167,7 @@ def test_a_bar_shows_what_how_far_and_the_time_left(
     parser.get_parsed_content("progress").attach(engine)
     engine.run(range(4))
     shown = capsys.readouterr().err
-    assert re.search(rf"{what}: \[4/4\] 100%\|█+ *\[\d\d:\d\d<00:00\]", shown)
+    assert re.search(rf"{what}: 100%\|#+\| 4/4 \[\d\d:\d\d<\d\d:\d\d, .*batch", shown)
 
 
 @pytest.mark.parametrize("name", BUNDLES)

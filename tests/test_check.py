@@ -18,7 +18,7 @@ from monai_vqbrain.stages.slicing.plan_text import plan_lines
 
 @pytest.fixture(name="source")
 def _source(tmp_path: Path) -> Path:
-    """Six people, one of them with a 4D image, one without any."""
+    """Six participants, one of them with a 4D image, one without any."""
     rows = ["participant_id\tgroup\tage"]
     for n in range(6):
         folder = tmp_path / "bids" / f"sub-{n}" / "anat"
@@ -41,7 +41,7 @@ def test_the_plan_is_printed(source: Path, capsys: pytest.CaptureFixture[str]) -
         "(layout bids)",
         "participants 6, volumes 6",
         "column group; known for 6 of 6 volumes",
-        "no column: name one with --column sex=NAME; known for 0",
+        "no column: select one with --column sex=NAME; known for 0",
         "5 of 20 x 20 x 20 voxels of 8 x 8 x 8 mm",
         "0 with a mask file, 6 by their zero background",
         "axial, 128 x 128 at 1.8 mm, 16 per volume, 3.6 mm apart, the first 36 mm below",

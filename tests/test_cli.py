@@ -17,7 +17,8 @@ from monai_vqbrain import cli, cohorts, options
 from monai_vqbrain.errors import UnexpectedError
 
 COMMANDS = (
-    "demo", "check", "prepare", "train", "encode", "sample", "reconstruct", "evaluate", "report",
+    "demo", "run", "check", "prepare", "train", "encode", "sample", "reconstruct", "evaluate",
+    "report",
 )  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def test_an_interrupt_says_what_is_kept(
     monkeypatch.setattr("monai_vqbrain.stages.encode.encode", interrupt)
     assert call("encode", "RUN", monkeypatch=monkeypatch) == 1
     told = capsys.readouterr().err
-    assert "interrupted; what was finished is kept" in told
+    assert "interrupted; finished work is kept" in told
     assert "--resume" not in told  # that is said where there is something to resume
 
 

@@ -1,4 +1,4 @@
-"""BIDS: images, tables of people and visits, masks; also the real ds002748."""
+"""BIDS: images, tables of participants and visits, masks; also the real ds002748."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_visit_goes_before_the_person(tmp_path: Path) -> None:
     ]
     cohort = read_cohort(tmp_path)
     assert cohort.columns["diagnosis"] == "diagnosis, else diagnosis_sc"
-    assert cohort.people()[0].diagnosis == "MCI"
+    assert cohort.participants()[0].diagnosis == "MCI"
 
 
 def test_one_sessions_table_for_all(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_visit_that_no_row_is_about_has_what_all_rows_agree_on(tmp_path: Path)
         "sub-03": ("CN", "F", 40.0),
     }
     assert sorted(problems(tmp_path)) == [
-        ("sub-01", "its rows about 1, 2 belong to no image"),
+        ("sub-01", "its rows about 1, 2 match no image"),
         ("sub-01 ses-3", "its rows differ in age"),
         ("sub-01 ses-3", "no row is about this visit, only about 1, 2"),
         ("sub-02", "its rows differ in age"),
@@ -132,7 +132,7 @@ def test_values_of_the_first_visit_are_not_those_of_a_visit_that_no_row_is_about
         "sub-01_ses-M006": ("", "F", None),
     }
     assert sorted(problems(tmp_path)) == [
-        ("sub-01", "its rows about ses-M12 belong to no image"),
+        ("sub-01", "its rows about ses-M12 match no image"),
         ("sub-01 ses-M006", "its rows differ in diagnosis, age"),
         ("sub-01 ses-M006", "no row is about this visit, only about ses-M00, ses-M12"),
     ]
@@ -168,7 +168,7 @@ def test_labels_of_sessions_may_differ_in_form(tmp_path: Path, first: str, later
         "sub-01_ses-M000": ("MCI", "F", 70.0),
         "sub-01_ses-M012": ("AD", "F", 71.0),
     }
-    assert problems(tmp_path) == [("sub-01", "its rows about ses-M24 belong to no image")]
+    assert problems(tmp_path) == [("sub-01", "its rows about ses-M24 match no image")]
 
 
 def test_each_sessions_table_has_its_own_columns(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_each_sessions_table_has_its_own_columns(tmp_path: Path) -> None:
     write(tmp_path / "sub-2" / "sub-2_sessions.tsv", "session group", "1 CN")
     write(tmp_path / "sub-3" / "sub-3_sessions.tsv", "when dx", "1 CN")
     assert [scan.diagnosis for scan in by_name(tmp_path).values()] == ["AD", "CN", ""]
-    said = ("sub-3_sessions.tsv", "has no column for the session, passed over")
+    said = ("sub-3_sessions.tsv", "has no column for the session, skipped")
     assert problems(tmp_path) == [said]
 
 
@@ -187,7 +187,7 @@ def test_a_label_that_may_mean_two_sessions_means_none(tmp_path: Path) -> None:
     write(tmp_path / "participants.tsv", "participant_id", "sub-01")
     write(tmp_path / "sub-01" / "sub-01_sessions.tsv", "session_id age", "ses-M0 70", "ses-M00 71")
     assert facts(tmp_path) == {"sub-01_ses-M00": ("", "", 71.0), "sub-01_ses-M000": ("", "", None)}
-    assert ("sub-01", "its rows about ses-M0 belong to no image") in problems(tmp_path)
+    assert ("sub-01", "its rows about ses-M0 match no image") in problems(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["NA", "null", "nan", "None"])
@@ -202,9 +202,7 @@ def test_a_table_without_a_header_is_said(tmp_path: Path) -> None:
     dataset(tmp_path, "sub-1_T1w.nii")
     write(tmp_path / "participants.tsv", "sub-1 60 F", "sub-2 50 M")
     assert facts(tmp_path) == {"sub-1": ("", "", None)}
-    assert problems(tmp_path) == [
-        ("participants.tsv", "there is none, or it has no participant_id")
-    ]
+    assert problems(tmp_path) == [("participants.tsv", "does not exist, or has no participant_id")]
 
 
 def test_a_column_may_be_named(tmp_path: Path) -> None:
@@ -287,19 +285,19 @@ def test_people_and_images_that_do_not_meet_are_listed(tmp_path: Path) -> None:
 def test_a_dataset_without_participants_table_is_read(tmp_path: Path) -> None:
     cohort = read_cohort(dataset(tmp_path, "sub-1_T1w.nii"))
     assert len(cohort.scans) == 1
-    assert [p.problem for p in cohort.problems] == ["there is none, or it has no participant_id"]
+    assert [p.problem for p in cohort.problems] == ["does not exist, or has no participant_id"]
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("sub-2_T1W.nii.gz", "ends in T1W and not in T1w, passed over"),
-        ("sub-2_t1w.nii", "ends in t1w and not in T1w, passed over"),
-        ("sub-2_T1w.NII.GZ", "its ending has capitals, passed over"),
-        ("sub-2_acq-mp_rage_T1w.nii", "its name or a label in it is not BIDS', passed over"),
-        ("sub-2_S_0295_T1w.nii", "its name or a label in it is not BIDS', passed over"),
-        ("sub-2_ses-a b_T1w.nii", "its name or a label in it is not BIDS', passed over"),
-        ("T1.nii", "its name or a label in it is not BIDS', passed over"),
+        ("sub-2_T1W.nii.gz", "ends in T1W instead of T1w, skipped"),
+        ("sub-2_t1w.nii", "ends in t1w instead of T1w, skipped"),
+        ("sub-2_T1w.NII.GZ", "its ending has capitals, skipped"),
+        ("sub-2_acq-mp_rage_T1w.nii", "its name or a label in it is not valid in BIDS, skipped"),
+        ("sub-2_S_0295_T1w.nii", "its name or a label in it is not valid in BIDS, skipped"),
+        ("sub-2_ses-a b_T1w.nii", "its name or a label in it is not valid in BIDS, skipped"),
+        ("T1.nii", "its name or a label in it is not valid in BIDS, skipped"),
     ],
 )
 @pytest.mark.parametrize("folder", ["sub-2/anat", "sub-2/ses-1/anat"])
@@ -325,12 +323,12 @@ def test_images_outside_of_anat_are_said(tmp_path: Path) -> None:
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).touch()
     assert problems(tmp_path)[1:] == [
-        ("sub-2/sub-2_T1w.nii", "does not lie in sub-*/[ses-*/]anat, passed over")
+        ("sub-2/sub-2_T1w.nii", "is not in sub-*/[ses-*/]anat, skipped")
     ]
 
 
 def test_a_dataset_of_wrong_names_only_says_the_first(tmp_path: Path) -> None:
-    words = r"\[ses-\*/\]anat; sub-1/anat/sub-1_T1W.nii ends in T1W and not in T1w"
+    words = r"\[ses-\*/\]anat; sub-1/anat/sub-1_T1W.nii ends in T1W instead of T1w"
     with pytest.raises(VQBrainError, match=words):
         read_cohort(dataset(tmp_path, "sub-1_T1W.nii", "sub-2_T1W.nii"))
 

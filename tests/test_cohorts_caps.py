@@ -21,7 +21,7 @@ def image(root: Path, person: str, session: str, what: str = "desc-Crop_res-1x1x
 
 @pytest.fixture
 def caps(tmp_path: Path) -> Path:
-    """Two people, one of them twice, with the tables of the BIDS dataset beside them."""
+    """Two participants, one of them twice, with the tables of the BIDS dataset beside them."""
     root = tmp_path / "caps"
     for person, session in (("sub-A", "ses-M000"), ("sub-A", "ses-M018"), ("sub-B", "ses-M000")):
         image(root, person, session)
@@ -61,11 +61,11 @@ def test_without_tables_people_are_read_and_this_is_said(tmp_path: Path) -> None
     cohort = read_cohort(tmp_path)
     assert [scan.diagnosis for scan in cohort.scans] == [""]
     (problem,) = cohort.problems
-    assert problem.problem == "there is none, or it has no participant_id"
+    assert problem.problem == "does not exist, or has no participant_id"
 
 
 def test_names_that_are_passed_over_are_said(caps: Path) -> None:
     wrong = image(caps, "sub-B", "ses-M000", "desc-Crop_res-1x1x1_x")
     problems = [(p.path, p.problem) for p in read_cohort(caps).problems]
-    said = "its name or a label in it is not BIDS', passed over"
+    said = "its name or a label in it is not valid in BIDS, skipped"
     assert (wrong.relative_to(caps).as_posix(), said) in problems

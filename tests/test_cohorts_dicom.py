@@ -115,7 +115,7 @@ def test_series_of_one_folder_are_parted_and_t1_is_chosen(tmp_path: Path) -> Non
     assert said == [
         (".: t1_mprage_sag (2)", used.format("highest series number")),
         (".: t1_mprage REPEAT (3)", used.format("no repeat")),
-        (".: localizer (1)", "not a T1 series, passed over"),
+        (".: localizer (1)", "not a T1 series, skipped"),
     ]
 
 
@@ -125,7 +125,7 @@ def test_without_an_id_the_folder_names_the_person(tmp_path: Path) -> None:
     (scan,) = cohort.scans
     assert (scan.name, scan.age) == ("p7", None)
     (note,) = cohort.notes
-    assert note.startswith("1 of 1 series count as one participant each")
+    assert note.startswith("1 of 1 series are assumed to be one participant each")
 
 
 def test_no_t1_is_refused_by_what_there_is(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_only_mr_images_count(tmp_path: Path, stored: str) -> None:
     slices(tmp_path, 9, stored=stored)
     cohort = read_cohort(tmp_path)
     assert [scan.files for scan in cohort.scans] == [tuple(files)]
-    assert [p.problem for p in cohort.problems] == ["not an MR image, passed over"]
+    assert [p.problem for p in cohort.problems] == ["not an MR image, skipped"]
 
 
 def test_another_modality_is_no_mr_image(tmp_path: Path) -> None:

@@ -44,13 +44,11 @@ def test_file_names_say_who_it_is(
 def test_without_a_table_each_file_is_a_person_and_this_is_said(tmp_path: Path) -> None:
     cohort = read_cohort(folder(tmp_path, "a.nii", "b.nii", "sub-1_T1w.nii"))
     (problem,) = cohort.problems
-    said = "no table says who is who: 2 of 3 files count as one participant each"
+    said = "no table names participants: 2 of 3 files are assumed to be one participant each"
     assert problem.problem == said
     assert "add a table with filename, participant_id, session_id" in problem.advice
     (note,) = cohort.notes
-    assert note.startswith(
-        "2 of 3 files count as one participant each, since nothing says whom they"
-    )
+    assert note.startswith("2 of 3 files are assumed to be one participant each, since their ")
     assert "may be in two splits" in note
     assert note.endswith("add a table with filename, participant_id, session_id")
 
@@ -73,7 +71,7 @@ def test_a_table_is_joined_on_the_participant(tmp_path: Path) -> None:
     assert [(p.path, p.problem) for p in cohort.problems] == [
         (
             "participants.tsv",
-            "no table says who is who: 1 of 2 files count as one participant each",
+            "no table names participants: 1 of 2 files are assumed to be one participant each",
         ),
         ("b_T1w.nii", "is not in people.csv"),
     ]
@@ -114,13 +112,15 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, files: list[str], words: st
 def test_of_two_files_of_one_person_the_first_is_used_and_the_other_said(tmp_path: Path) -> None:
     cohort = read_cohort(folder(tmp_path, "a.nii", "a.nii.gz", "b.nii"))
     assert [scan.source for scan in cohort.scans] == ["a.nii", "b.nii"]
-    assert ("a.nii.gz", "a already is a.nii") in [(p.path, p.problem) for p in cohort.problems]
+    assert ("a.nii.gz", "another file is used for a: a.nii") in [
+        (p.path, p.problem) for p in cohort.problems
+    ]
 
 
 def test_images_of_other_formats_are_said(tmp_path: Path) -> None:
     others = ["b.mgz", "c.hdr", "c.img", "d.JPG"]
     cohort = read_cohort(folder(tmp_path, "a.nii", *others, "notes.txt"))
-    said = [problem.path for problem in cohort.problems if problem.problem == "is no NIfTI file"]
+    said = [problem.path for problem in cohort.problems if problem.problem == "is not a NIfTI file"]
     assert said == others
 
 
@@ -145,10 +145,13 @@ def test_repeats_leave_names_as_they_are(tmp_path: Path) -> None:
         ("sub-01", "ses-2", "sub-01_ses-2_T1w.nii"),
         ("sub-02", "", "x/sub-02_T1w.nii"),
     ]
-    said = [(p.path, p.problem) for p in cohort.problems if "already is" in p.problem]
+    said = [(p.path, p.problem) for p in cohort.problems if "another file is used" in p.problem]
     assert said == [
-        ("y/sub-02_T1w.nii", "sub-02 already is x/sub-02_T1w.nii"),
-        ("sub-01_ses-1_run-2_T1w.nii", "sub-01_ses-1 already is sub-01_ses-1_T1w.nii"),
+        ("y/sub-02_T1w.nii", "another file is used for sub-02: x/sub-02_T1w.nii"),
+        (
+            "sub-01_ses-1_run-2_T1w.nii",
+            "another file is used for sub-01_ses-1: sub-01_ses-1_T1w.nii",
+        ),
     ]
 
 
@@ -175,7 +178,7 @@ def test_a_repeat_of_two_people_whose_names_join_alike_is_none(tmp_path: Path) -
 def test_masks_and_label_maps_are_no_participants(tmp_path: Path, other: str) -> None:
     cohort = read_cohort(folder(tmp_path, "a.nii", other))
     assert [scan.source for scan in cohort.scans] == ["a.nii"]
-    assert (other, "its name says that it is no T1 image") in [
+    assert (other, "is not a T1 image by its name") in [
         (problem.path, problem.problem) for problem in cohort.problems
     ]
 
@@ -197,7 +200,7 @@ def test_labels_that_bids_forbids_are_said(tmp_path: Path, name: str, who: tuple
     folder(tmp_path, name)
     (scan,) = read_cohort(tmp_path).scans
     assert (scan.participant_id, scan.session_id) == who
-    said = f"has a label with characters that BIDS forbids, taken for {who[0]}"
+    said = f"has a label with characters that BIDS forbids, read as {who[0]}"
     assert [(p.path, p.problem) for p in read_cohort(tmp_path).problems] == [(name, said)]
 
 
@@ -205,7 +208,7 @@ def test_labels_that_bids_forbids_are_said(tmp_path: Path, name: str, who: tuple
 def test_endings_in_capitals_are_said(tmp_path: Path, name: str) -> None:
     cohort = read_cohort(folder(tmp_path, "sub-1_T1w.nii", name))
     assert [(p.path, p.problem) for p in cohort.problems] == [
-        (name, "its ending has capitals, passed over")
+        (name, "its ending has capitals, skipped")
     ]
 
 
@@ -219,7 +222,7 @@ def test_files_of_one_name_are_told_apart_by_the_paths_of_the_table(tmp_path: Pa
     assert found == [
         ("p1/T1.nii", "anna", 60.0), ("p2/T1.nii", "bert", 50.0), ("p3/T1.nii", "p3", None),
     ]  # fmt: skip
-    assert ("p4\\T1.nii", "is in t.csv and is no image here") in [
+    assert ("p4\\T1.nii", "is in t.csv but is no image here") in [
         (problem.path, problem.problem) for problem in cohort.problems
     ]
 
@@ -228,7 +231,7 @@ def test_a_name_that_several_files_have_is_not_guessed(tmp_path: Path) -> None:
     folder(tmp_path, "p1/T1.nii", "p2/T1.nii")
     (tmp_path / "t.csv").write_text("filename,id\nT1.nii,anna\n")
     assert names(tmp_path) == [("p1", ""), ("p2", "")]
-    said = ("T1.nii", "may be any of p1/T1.nii, p2/T1.nii: not used")
+    said = ("T1.nii", "is ambiguous (p1/T1.nii, p2/T1.nii), not used")
     assert said in [(p.path, p.problem) for p in read_cohort(tmp_path).problems]
 
 
@@ -236,7 +239,7 @@ def test_a_file_of_two_participants_is_passed_over(tmp_path: Path) -> None:
     folder(tmp_path, "1.nii", "2.nii")
     (tmp_path / "t.csv").write_text("filename,id\n1.nii,anna\n1.nii,bert\n2.nii,carl\n")
     assert names(tmp_path) == [("carl", "")]
-    said = ("1.nii", "is given to several in t.csv (anna, bert): passed over")
+    said = ("1.nii", "has several participants or sessions in t.csv (anna, bert): skipped")
     assert said in [(p.path, p.problem) for p in read_cohort(tmp_path).problems]
 
 
@@ -264,7 +267,7 @@ def test_rows_of_several_tables_are_merged(tmp_path: Path) -> None:
     assert found == [("a", "AD", "F", 60.0), ("b", "CN", "M", 70.5)]
     said = "has no column that names participants or files (participant_id, filename), its first"
     assert [(p.path, p.problem) for p in cohort.problems] == [
-        ("notes.csv", f"{said} line is word, count: passed over"),
+        ("notes.csv", f"{said} line is word, count: skipped"),
         ("c", "has no T1 image"),
     ]
 
@@ -303,7 +306,7 @@ def test_a_flat_download_of_lonis_archive_is_joined_by_image_id(tmp_path: Path) 
     found = [(s.participant_id, s.session_id, s.diagnosis, s.age) for s in cohort.scans]
     assert found == [("3001", "1", "PD", 60.0), ("3001", "4", "PD", 62.0)]
     assert [(p.path, p.problem) for p in cohort.problems] == [
-        ("I7", "is in PPMI.csv and has no file")
+        ("I7", "is in PPMI.csv but has no file")
     ]
     assert cohort.notes == ()
 
@@ -324,9 +327,9 @@ def test_results_of_this_package_are_no_source(tmp_path: Path) -> None:
     folder(tmp_path, "other/sub-2_T1w.nii", "run/sub-3_T1w.nii", "run/3-vqvae.partial/b.nii")
     cohort = read_cohort(tmp_path)
     assert [scan.participant_id for scan in cohort.scans] == ["sub-1", "sub-2", "sub-3"]
-    said = "holds results of vqbrain, which are no source"
+    said = "contains results of vqbrain, which are not a source"
     assert [(p.path, p.problem) for p in cohort.problems] == [
         ("half", said), ("out/a", said), ("run", said),
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="no NIfTI or DICOM that could be read"):
+    with pytest.raises(UsageError, match="no readable NIfTI or DICOM"):
         read_cohort(tmp_path / "half")

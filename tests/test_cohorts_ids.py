@@ -59,8 +59,8 @@ def test_others_become_one_part_of_a_path_and_stay_distinct() -> None:
 def test_a_replaced_identifier_is_listed_once() -> None:
     found = with_safe_ids(cohort(("a/b", "Month\n12"), ("a/b", "1"), ("c", "Month\n12")))
     assert [(p.path, p.problem.rpartition(" ")[0]) for p in found.problems] == [
-        ("a/b", "is not used in file names as it stands, it became"),
-        ("Month\\n12", "is not used in file names as it stands, it became"),
+        ("a/b", "cannot be used in file names, replaced by"),
+        ("Month\\n12", "cannot be used in file names, replaced by"),
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_path_that_is_not_utf8_is_passed_over_with_a_line(tmp_path: Path) -> N
         (tmp_path / name).touch()
     found = read_cohort(tmp_path)
     assert [scan.source for scan in found.scans] == ["a.nii"]
-    assert (r"b\udc80.nii", "its path is not UTF-8, passed over") in [
+    assert (r"b\udc80.nii", "its path is not UTF-8, skipped") in [
         (problem.path, problem.problem) for problem in found.problems
     ]
 

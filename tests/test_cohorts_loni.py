@@ -95,7 +95,7 @@ def test_visits_of_a_person_are_sessions_in_order_of_date(tmp_path: Path) -> Non
                ("20", "002_S_0295", "AD", "M", "71"))  # fmt: skip
     cohort = read_cohort(tmp_path)
     assert [s.name for s in cohort.scans] == ["002_S_0295_2006-04-18", "002_S_0295_2007-05-02"]
-    (person,) = cohort.people()
+    (person,) = cohort.participants()
     assert (person.diagnosis, person.age) == ("MCI", 70)
 
 
@@ -143,7 +143,7 @@ def test_other_series_are_passed_over_and_listed(tmp_path: Path) -> None:
     assert len(cohort.scans) == 1
     said = [(p.path, p.problem) for p in cohort.problems]
     assert said == [
-        (series, "not a T1 series, passed over (1 images)")
+        (series, "not a T1 series, skipped (1 images)")
         for series in ("3_Plane_Localizer", "Axial_FLAIR", "Field_Mapping")
     ]
 
@@ -160,7 +160,7 @@ def test_an_image_that_is_not_in_the_csv_is_listed(tmp_path: Path) -> None:
     not_listed, without_file = read_cohort(tmp_path).problems
     assert not_listed.problem == "its image id is not in the collection CSV"
     assert without_file.path == "I2"
-    assert without_file.problem == "is in the collection CSV and has no file"
+    assert without_file.problem == "is in the collection CSV but has no file"
 
 
 def test_the_subject_of_the_csv_goes_before_the_folder(tmp_path: Path) -> None:
@@ -258,5 +258,5 @@ def test_a_participant_of_two_studies_is_said(tmp_path: Path) -> None:
     image(tmp_path, "1", "MP-RAGE", LATER, 2, study="PPMI")
     collection(tmp_path, ("I1", "1", "CN", "F", "85"), ("I2", "1", "PD", "F", "60"))
     assert [(p.path, p.problem) for p in read_cohort(tmp_path).problems] == [
-        ("1", "is in several studies (AIBL, PPMI), taken for one participant")
+        ("1", "is in several studies (AIBL, PPMI), treated as one participant")
     ]

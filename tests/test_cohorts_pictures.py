@@ -35,12 +35,12 @@ def test_an_id_is_a_scan_its_slices_in_the_order_of_numbers(tmp_path: Path, plac
     assert (scan.participant_id, scan.diagnosis, scan.split) == ("218013", "AD", "test")
     assert [path.name for path in scan.files] == [f"218013_{i}.jpeg" for i in (99, 100, 101)]
     assert scan.form == "pictures"
-    assert "the ids of AD_NC number images and not people" in cohort.notes[0]
+    assert "the ids of AD_NC number images, not participants" in cohort.notes[0]
 
 
 def test_test_stays_test_and_validation_comes_from_train(tmp_path: Path) -> None:
     cohort = read_cohort(ad_nc(tmp_path))
-    splits = assign_splits(cohort.people(), given=cohort.given_splits())
+    splits = assign_splits(cohort.participants(), given=cohort.given_splits())
     assert {who for who, split in splits.items() if split == "test"} == {
         f"{218000 + number}" for number in range(12, 16)
     }
@@ -53,7 +53,7 @@ def test_an_id_in_both_folders_is_tested_and_not_trained_on(tmp_path: Path) -> N
     assert [scan.split for scan in cohort.scans if scan.participant_id == "218013"] == ["test"]
     (problem,) = cohort.problems
     assert problem.path == "AD_NC/train/AD/218013_5.jpeg"
-    assert problem.problem == "218013 also lies in AD_NC/test/AD, where it was used"
+    assert problem.problem == "218013 is also in AD_NC/test/AD, which was used"
 
 
 def test_oasis_keeps_its_three_splits(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_oasis_keeps_its_three_splits(tmp_path: Path) -> None:
         "case_001_slice_2.nii.png",
         "case_001_slice_10.nii.png",
     ]
-    splits = assign_splits(cohort.people(), given=cohort.given_splits())
+    splits = assign_splits(cohort.participants(), given=cohort.given_splits())
     assert splits == {"1": "training", "402": "validation", "441": "test"}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_vqbrain.cohorts import Cohort, Person, Scan, read_cohort
+from monai_vqbrain.cohorts import Cohort, Participant, Scan, read_cohort
 from monai_vqbrain.cohorts.cohort import natural
 from monai_vqbrain.cohorts.names import parse_name
 from monai_vqbrain.errors import UsageError, VQBrainError
@@ -51,9 +51,13 @@ def test_a_layout_may_be_forced(tmp_path: Path) -> None:
     ("files", "layout", "words"),
     [
         ([], "auto", "is not a source of T1 volumes: it is empty"),
-        (["a.txt", "b.png"], "auto", "it has a.txt, b.png, no NIfTI or DICOM"),
-        ([f"{i}.txt" for i in range(9)], "auto", "it has 0.txt, .*, 4.txt and 4 more, no NIfTI"),
-        (["._a.nii"], "auto", "no NIfTI"),
+        (["a.txt", "b.png"], "auto", "it has a.txt, b.png, no readable NIfTI or DICOM"),
+        (
+            [f"{i}.txt" for i in range(9)],
+            "auto",
+            "it has 0.txt, .*, 4.txt and 4 more, no readable NIfTI",
+        ),
+        (["._a.nii"], "auto", "no readable NIfTI"),
         (["a.nii"], "bids", "is not the layout 'bids': it has a.nii"),
         (
             ["a.nii"],
@@ -83,8 +87,8 @@ def test_people_are_as_first_seen() -> None:
         Scan(participant_id="b", session_id="ses-2", path=Path("y"), diagnosis="MCI", sex="F"),
         Scan(participant_id="a", path=Path("z")),
     ]
-    people = Cohort(Path(), "folder", tuple(scans)).people()
-    assert people == (Person("a"), Person("b", "MCI", "F", 80))
+    people = Cohort(Path(), "folder", tuple(scans)).participants()
+    assert people == (Participant("a"), Participant("b", "MCI", "F", 80))
 
 
 def test_natural_order() -> None:

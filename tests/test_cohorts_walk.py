@@ -38,9 +38,9 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "data" / "gone.nii").symlink_to("nowhere.nii")
     assert names(tmp_path) == ["data/people/a.nii", "store/a.nii"]
     assert [(problem.path, problem.problem) for problem in walk(tmp_path)[1]] == [
-        ("data/gone.nii", "a symbolic link that leads nowhere"),
-        ("data/self.nii", "a symbolic link that leads nowhere"),
-        ("data/up", "a symbolic link that leads back to a folder above it"),
+        ("data/gone.nii", "a broken symbolic link"),
+        ("data/self.nii", "a broken symbolic link"),
+        ("data/up", "a symbolic link to a folder above it"),
     ]
 
 

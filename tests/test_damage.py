@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,17 @@ from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.evaluate import evaluate
 from monai_vqbrain.stages.prepare import prepare_slices
 from monai_vqbrain.stages.report import report
+from monai_vqbrain.stages.slicing.normalisation import Normalisation
+from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationResult
 from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.slicing.volume import Volume
 from monai_vqbrain.stages.train import train
+from monai_vqbrain.transforms.blocks import Blocks
+from monai_vqbrain.transforms.registration import Registration
 
 SMALL = PrepareOptions(size=(16, 16), spacing=12.0, count=2, align="none")
+ALIGNED = replace(SMALL, align="affine", bias=True)
+WITHOUT = replace(SMALL, exclude=("sub-phantom02",))
 STACK = "stacks/sub-secret02_axial_T1w.nii"
 
 
@@ -239,6 +247,132 @@ def test_only_a_damaged_stack_is_sliced_again(tmp_path: Path, capsys: Any) -> No
     shorten_a_mask(run.slices)
     prepare_slices(source, run.path, SMALL)
     assert "1 of 4 volumes to slice" in capsys.readouterr().out
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+WAYS: dict[str, Callable[[Path], None]] = {
+    "deleted": Path.unlink,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:50]) and None,
+    "emptied": lambda path: path.write_bytes(b"") and None,
+    "one bit flipped": flip,
+}
+
+
+@pytest.fixture(scope="module")
+def normalised(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder]:
+    """A source, and a run with estimates of alignment, bias fields and brains in 1-volumes."""
+    folder = tmp_path_factory.mktemp("normalised")
+    source, run = prepare_phantom(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        estimate_quickly(patch)
+        prepare_slices(source, run.path, ALIGNED)
+    return source, run
+
+
+def estimate_quickly(patch: pytest.MonkeyPatch) -> list[int]:
+    """Replace the estimates of a normalisation; one entry is added for each that is made."""
+    made: list[int] = []
+
+    def estimate(volume: Volume, brain: np.ndarray, _: Normalisation) -> NormalisationResult:
+        made.append(1)
+        turned = np.diag([1.0, 1.0, 1.1, 1.0])
+        field = Blocks(np.zeros((3, 3, 3), np.float32), np.diag([80.0, 80.0, 80.0, 1.0]))
+        return NormalisationResult(Registration(turned, 0.5), None, field, brain)
+
+    patch.setattr("monai_vqbrain.stages.slicing.normalisation._estimate", estimate)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("mode-image_xfm.txt", "deleted"),
+        ("mode-image_xfm.txt", "one bit flipped"),
+        ("normalisation_T1w.json", "truncated"),
+        ("logbias_T1w.nii.gz", "emptied"),
+        ("mask.nii.gz", "one bit flipped"),
+    ],
+)
+def test_prepare_mends_its_files_in_1_volumes(
+    normalised: tuple[Path, RunFolder],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    way: str,
+) -> None:
+    source, run = normalised[0], RunFolder(shutil.copytree(normalised[1].path, tmp_path / "run"))
+    made, content = estimate_quickly(monkeypatch), slices_content(run)
+    files = {path.name: content_sha256(path) for path in run.volumes.iterdir()}
+    prepare_slices(source, run.path, ALIGNED)
+    assert made == []
+    WAYS[way](min(run.volumes.glob(f"*{name}")))
+    prepare_slices(source, run.path, ALIGNED)
+    told = capsys.readouterr().out
+    assert "files of 1 volumes in 1-volumes are missing or have changed; 1 of 4 volumes" in told
+    assert len(made) == 1
+    assert {path.name: content_sha256(path) for path in run.volumes.iterdir()} == files
+    assert slices_content(run) == content
+
+
+@pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder]:
+    """A source, and a run in which one participant has splits and no slices."""
+    source, run = prepare_phantom(tmp_path_factory.mktemp("seeds"))
+    prepare_slices(source, run.path, replace(SMALL, seed=1))
+    prepare_slices(source, run.path, WITHOUT)
+    return source, run
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_prepare_mends_the_stored_splits(two_seeds: tuple[Path, RunFolder], way: str) -> None:
+    """Those of another seed and of participants without slices, too."""
+    source, run = two_seeds
+    content, splits = slices_content(run), run.splits.read_bytes()
+    assert splits.count(b"sub-phantom02") == 2
+    WAYS[way](run.splits)
+    prepare_slices(source, run.path, WITHOUT)
+    assert run.splits.read_bytes() == splits
+    assert slices_content(run) == content
+
+
+def test_what_is_wrong_with_the_stored_splits_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, run = prepare_phantom(tmp_path)
+    lines = run.splits.read_text().splitlines(keepends=True)
+    for content, words in ((lines[:-1], "has changed since it was made"), (None, "is missing")):
+        run.splits.unlink()
+        if content is not None:
+            run.splits.write_text("".join(content))
+        prepare_slices(source, run.path, SMALL)
+        assert f"splits.tsv {words}; 0 of 4 volumes to slice" in capsys.readouterr().out
+        assert run.splits.read_text() == "".join(lines)
+
+
+def test_splits_of_a_killed_command_are_no_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, run = prepare_phantom(tmp_path)
+    with run.splits.open("a") as file:
+        file.write("sub-new\ttest\t0\n")
+    prepare_slices(source, run.path, SMALL)
+    assert "2-slices is up to date" in capsys.readouterr().out
+    prepare_slices(source, run.path, replace(SMALL, count=3))
+    assert "sub-new\ttest\t0\n" in run.splits.read_text()
+
+
+def test_splits_are_known_if_the_copy_is_damaged(tmp_path: Path) -> None:
+    source, run = prepare_phantom(tmp_path)
+    splits = run.splits.read_bytes()
+    (run.slices / "splits.tsv").write_bytes(splits.replace(b"training", b"test"))
+    prepare_slices(source, run.path, SMALL)
+    assert (run.slices / "splits.tsv").read_bytes() == run.splits.read_bytes() == splits
 
 
 def test_an_identical_stage_made_again_makes_nothing_stale(

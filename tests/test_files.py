@@ -17,6 +17,7 @@ from filelock import FileLock
 from monai_vqbrain.files import (
     building,
     finish_publication,
+    finish_publications,
     flush,
     partial,
     publish,
@@ -193,6 +194,33 @@ def test_a_kill_while_publishing_loses_neither_folder(
     unpublished = moment < 2  # the folder was not called finished yet
     assert names(folder) == (["earlier"] if unpublished else ["later"])
     assert names(tmp_path) == (["2-slices", "2-slices.partial"] if unpublished else ["2-slices"])
+
+
+def test_all_publications_that_were_killed_between_two_renames_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while the earlier folder has its hidden name and the new one not yet its own."""
+    rename = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if target.name in ("default", "AD.75"):
+            raise Killed
+        return rename(path, target)
+
+    for name in ("default", "AD.75"):
+        with building(tmp_path / name) as work:
+            (work / "earlier").touch()
+        unfinished(tmp_path / name).mkdir()
+        (unfinished(tmp_path / name) / "later").touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            with pytest.raises(Killed):
+                publish(tmp_path / name, unfinished(tmp_path / name))
+        assert not (tmp_path / name).exists()
+    (tmp_path / ".another").mkdir()
+    finish_publications(tmp_path)
+    assert names(tmp_path) == [".another", "AD.75", "default"]
+    assert [names(tmp_path / name) for name in ("AD.75", "default")] == [["later"], ["later"]]
 
 
 def test_what_an_earlier_version_left_between_two_renames_is_found(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
+from monai_vqbrain import progress
 from monai_vqbrain.errors import ComponentError
 from monai_vqbrain.handlers import (
     BitsPerCode,
@@ -50,7 +52,7 @@ from monai_vqbrain.handlers.codebook import CodeCount
 from monai_vqbrain.handlers.samples import tile
 
 SIZE = (16, 24)  # (W, H), unequal so that a transposed picture shows
-PEOPLE = [["a", "a"], ["b"]]  # two batches: the means over slices and over people differ
+PEOPLE = [["a", "a"], ["b"]]  # two batches: the means over slices and over participants differ
 
 
 def evaluator(
@@ -72,7 +74,7 @@ def evaluator(
 
 
 def reconstructions() -> list[dict[str, Any]]:
-    """What a VQVAEEvaluator leaves of three slices of two people, in two batches."""
+    """What a VQVAEEvaluator leaves of three slices of two participants, in two batches."""
     rng = np.random.default_rng(0)
     outputs = []
     for batch, people in enumerate(PEOPLE):
@@ -354,13 +356,25 @@ def test_minutes_are_carried_over(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_budget_shows_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = Engine(Clock(monkeypatch).tick)
+    monkeypatch.setattr(progress, "LOG_EVERY", 0.0)
+    clock = Clock(monkeypatch)
+    engine = Engine(clock.tick)
     TrainingBudget(optimizer(1.0), what="train it").attach(engine)
     engine.run(range(4), max_epochs=1)
     shown = capsys.readouterr().err
-    assert "train it" in shown
-    assert "100 %" in shown
-    assert "loss 0.5000" in shown
+    assert re.search(r"train it: 100%\|#+\| 4/4 \[\d\d:\d\d<00:00, .*, loss=0.5000\]", shown)
+
+
+def test_the_steps_of_a_budget_in_minutes_are_estimated_from_its_share(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LOG_EVERY", 0.0)
+    engine = Engine(Clock(monkeypatch).tick)  # 1 s per step
+    TrainingBudget(optimizer(1.0), minutes=8 / 60, what="train it").attach(engine)
+    engine.run(range(4), max_epochs=100)
+    shown = capsys.readouterr().err
+    assert re.search(r"train it:  50%\|.*\| 4/8 \[", shown)
+    assert re.search(r"train it: 100%\|.*\| 8/8 \[", shown)
 
 
 @pytest.mark.parametrize(

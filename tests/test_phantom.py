@@ -13,7 +13,7 @@ import pytest
 from scipy import ndimage
 
 from monai_vqbrain.cohorts import assign_splits, make_phantom, read_cohort
-from monai_vqbrain.cohorts.phantom import draw_person
+from monai_vqbrain.cohorts.phantom import draw_participant
 from monai_vqbrain.cohorts.phantom_anatomy import EXTENT, MOST, ORIGIN, load_anatomy
 from monai_vqbrain.cohorts.phantom_brain import Body, Phantom, draw_body, phantom_brain
 from monai_vqbrain.errors import UsageError
@@ -109,7 +109,7 @@ def test_a_skull_is_a_bright_ring_around_a_dark_one_and_air_is_noise() -> None:
     depth = ndimage.distance_transform_edt(bare == 0, sampling=2)
     bone, scalp = head[(depth > 6) & (depth < 8)], head[(depth > 11) & (depth < 13)]
     assert np.median(scalp) > 3 * np.median(bone)
-    assert (head[depth > 25] > 0).mean() > 0.5  # nobody can take this for skull-stripped
+    assert (head[depth > 25] > 0).mean() > 0.5  # no participant can take this for skull-stripped
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_is_out_of_range_is_refused(widening: float, mm: float, words: str)
 
 
 def test_group_and_age_say_something_of_the_ventricles_and_sessions_nothing() -> None:
-    people = [draw_person(0, number) for number in range(1, 201)]
+    people = [draw_participant(0, number) for number in range(1, 201)]
     for group in ("CN", "AD"):
         mine = [p for p in people if p.group == group]
         ages, widening = np.array([(p.visits[0].age, p.visits[0].widening_mm) for p in mine]).T
@@ -144,14 +144,14 @@ def test_the_dataset_is_read_as_simulated_bids(dataset: Path) -> None:
     assert cohort.layout == "bids"
     assert cohort.simulated
     assert cohort.problems == ()
-    assert len(cohort.people()) == 8
+    assert len(cohort.participants()) == 8
     assert [s.name for s in cohort.scans if s.session_id == "ses-02"] == [
         "sub-phantom07_ses-02",
         "sub-phantom08_ses-02",
     ]
     assert {scan.diagnosis for scan in cohort.scans} == {"CN", "AD"}
     assert all(scan.sex and scan.age for scan in cohort.scans)
-    assert set(assign_splits(cohort.people()).values()) == {"training", "validation", "test"}
+    assert set(assign_splits(cohort.participants()).values()) == {"training", "validation", "test"}
 
 
 def test_the_tables_hold_the_truth(dataset: Path) -> None:
@@ -169,7 +169,7 @@ def test_images_say_that_they_are_simulated(dataset: Path) -> None:
     assert b"simulated" in image.header["descrip"].item()
     assert np.allclose(image.header.get_zooms(), 6)
     assert image.get_sform(coded=True)[1] == image.get_qform(coded=True)[1] == 1
-    assert "Nobody was scanned" in (dataset / "README").read_text()
+    assert "not valid for real participants" in (dataset / "README").read_text()
 
 
 def test_the_same_seed_gives_the_same_bytes_and_fewer_people_the_first_ones(
@@ -198,7 +198,7 @@ def test_a_cohort_is_not_made_twice_but_made_anew_when_asked_otherwise(tmp_path:
     [
         ({"participants": 0}, "participants is 0: choose 1 or more"),
         ({"resolution_mm": 20}, "resolution_mm is 20: choose 0.5 to 8"),
-        ({"second_sessions": 25}, "second_sessions is 25: choose a share, 0 to 1"),
+        ({"second_sessions": 25}, "second_sessions is 25: choose 0 to 1"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, int], words: str) -> None:
@@ -209,7 +209,7 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, int], word
 def test_nothing_but_a_simulated_cohort_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(
-        UsageError, match="holds something else than a simulated cohort: name a new"
+        UsageError, match="contains something else than a simulated cohort: name a new"
     ):
         make_phantom(tmp_path, participants=1)
     assert (tmp_path / "thesis.txt").exists()

@@ -57,7 +57,7 @@ def test_a_plan_says_what_is_kept_and_why_the_rest_is_made(source: Path, tmp_pat
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 2, image.affine), scan)
     assert states(source, run) == [ScanState.KEPT, ScanState.CHANGED] + [ScanState.KEPT] * 2
     assert to_do(source, run).startswith(
-        "slice 1 changed: its image, its stack or the options; 3 kept ("
+        "slice 1 changed: its image, its stack, its registration or the options; 3 kept ("
     )
     assert states(source, run, count=3) == [ScanState.CHANGED] * 4
 

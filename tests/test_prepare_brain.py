@@ -164,7 +164,7 @@ def test_auto_takes_a_mask_then_a_zero_background_then_deepbet(
     assert normalise(bare, HEAD).mask_source == "zero-background"
     assert extracted == []
     assert normalise(head, HEAD).mask_source == "deepbet"
-    alone = Normalisation(brain=("deepbet",))  # asked for: the mask is passed over
+    alone = Normalisation(brain=("deepbet",))  # asked for: the mask is skipped
     assert normalise(head, alone, tmp_path / "mask.nii.gz").mask_source == "deepbet"
 
 

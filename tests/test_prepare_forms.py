@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +19,20 @@ from test_prepare import brain_image
 
 from monai_vqbrain.cohorts import Scan, make_phantom, read_cohort
 from monai_vqbrain.errors import UnusableImageError, UsageError
+from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.freshness import scan_inputs
+from monai_vqbrain.runs.slicing_code import slicing_code
 from monai_vqbrain.stages.check import check
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.evaluate import evaluate
 from monai_vqbrain.stages.prepare import prepare_slices
 from monai_vqbrain.stages.sample import SampleOptions, draw_samples
 from monai_vqbrain.stages.slicing.dicom import converted_volume
+from monai_vqbrain.stages.slicing.normalisation import Normalisation
 from monai_vqbrain.stages.slicing.options import PrepareOptions
 from monai_vqbrain.stages.slicing.plan_text import plan_lines
+from monai_vqbrain.stages.slicing.source_state import SourceState, file_stats
+from monai_vqbrain.stages.slicing.stack_cache import ScanState, StackCache, scan_state
 from monai_vqbrain.stages.slicing.volume import read_volume
 from monai_vqbrain.stages.train import train
 from monai_vqbrain.transforms.brain_extraction import is_installed
@@ -96,7 +103,7 @@ def test_pictures_go_all_the_way_to_the_report(ad_nc: Path, tmp_path: Path) -> N
     evaluate(run)
     page = (run / "7-report" / "report.html").read_text()
     for words in ("The data were provided as 2D images", "The splits supplied with the data",
-                  "The ids of AD_NC number images and not people"):  # fmt: skip
+                  "The ids of AD_NC number images, not participants"):  # fmt: skip
         assert words in page
     assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", page))
 
@@ -214,6 +221,46 @@ def test_what_dcm2niix_cannot_convert_is_unusable(tmp_path: Path) -> None:
     scan = Scan(participant_id="a", path=tmp_path, form="dicom", files=(tmp_path / "a.dcm",))
     with pytest.raises(UnusableImageError, match="dcm2niix made 0 volumes from 1 files"):
         converted_volume(scan, tmp_path / "volumes")
+
+
+DAMAGES: dict[str, Callable[[Path, Path], object]] = {
+    "deleted volume": lambda volume, _: volume.unlink(),
+    "damaged volume": lambda volume, _: volume.write_bytes(b"x" + volume.read_bytes()[1:]),
+    "deleted record": lambda _, record: record.unlink(),
+    "damaged record": lambda _, record: record.write_text(record.read_text()[:20]),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_conversion_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Also if nothing else has changed since the series was sliced."""
+    (tmp_path / "a.dcm").write_bytes(b"series")
+    files = (tmp_path / "a.dcm",)
+    scan = Scan(participant_id="a", path=tmp_path, source="a", form="dicom", files=files)
+    made: list[int] = []
+
+    def convert(_: object, target: Path) -> None:
+        made.append(1)
+        brain_image().to_filename(target)
+
+    monkeypatch.setattr("monai_vqbrain.stages.slicing.dicom.convert", convert)
+    run = RunFolder(tmp_path / "run")
+    cache = StackCache(
+        FRAME.extract(), Normalisation(), run.slices, run.slices, run.volumes, slicing_code()
+    )  # fmt: skip
+    state = SourceState(file_stats(scan), scan_inputs([scan]))
+    kept = [cache(scan, "x", "y", state) for _ in range(2)]
+    assert made == [1]
+    record, volume = sorted(run.volumes.iterdir())
+    files = volume.read_bytes(), record.read_text()
+    DAMAGES[how](volume, record)
+    assert scan_state(scan, "x", run.slices, run.volumes) is ScanState.CHANGED
+    assert cache(scan, "x", "y", state).slices == kept[0].slices == kept[1].slices
+    assert made == [1, 1]
+    assert (volume.read_bytes(), record.read_text()) == files
+    assert scan_state(scan, "x", run.slices, run.volumes) is ScanState.KEPT
 
 
 def test_without_dcm2niix_it_says_what_to_install(

@@ -468,7 +468,7 @@ def test_the_command_leaves_a_folder_an_image(
     assert f"3 of 5 images reconstructed: {made}" in told.out
     assert f"{trainee} is a training participant of this run: the result is optimistic" in told.out
     assert told.out.count("optimistic") == 1
-    assert "sub-x: SSIM in the brain " in told.out
+    assert "sub-x: in-brain SSIM " in told.out
     for name, files in {"sub-x": 5, "x": 6}.items():
         folder = made / name
         assert len(list(folder.iterdir())) == files

@@ -187,11 +187,11 @@ def test_two_folders_leave_figures_and_a_report(
     for name in NAMES:
         assert at(figures, name) is not None, name
     text = page.read_text()
-    for words in ("Can the samples be told from real ones?", "Privacy audit", "Verdict"):
+    for words in ("Can the samples be distinguished from real slices?", "Privacy audit", "Verdict"):
         assert words in text
     assert "http" not in text.replace("http-equiv", "")
     assert "s0-1" not in text
-    with pytest.raises(VQBrainError, match="exists and holds no evaluation"):
+    with pytest.raises(VQBrainError, match="exists and is not an evaluation"):
         evaluate_images(real, synthetic, real)
 
 
@@ -199,7 +199,7 @@ def test_without_a_table_that_is_said(
     folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     read = folder_comparison(*folders[:2], None)
-    assert "no table says which participant" in read.notes[0]
+    assert "the participants of the real images are unknown" in read.notes[0]
     assert "give --participants TABLE" in capsys.readouterr().err
 
 
@@ -210,10 +210,10 @@ def test_folders_that_cannot_be_used_are_named(
     with pytest.raises(UsageError, match="nowhere is not a folder"):
         read_images(tmp_path / "nowhere", {})
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no PNG, JPEG, TIFF or NIfTI image"):
+    with pytest.raises(UsageError, match="has no PNG, JPEG, TIFF or NIfTI image"):
         read_images(tmp_path / "empty", {})
     table.write_text("file,who\na,b\n")
-    with pytest.raises(UsageError, match="needs the columns image and participant_id; there are"):
+    with pytest.raises(UsageError, match="needs the columns image and participant_id; it has"):
         folder_comparison(real, synthetic, table)
     Image.fromarray(np.zeros((9, 7), np.uint8)).save(synthetic / "z.png")
     with pytest.raises(VQBrainError, match="z.png has 7x9 pixels, the others 48x48: resample"):
@@ -242,7 +242,7 @@ def test_deeper_images_keep_their_brightness_beside_one_another(form: str, tmp_p
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     values = np.full((8, 8, 1), np.nan, np.float32)
     nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
-    with pytest.raises(VQBrainError, match="a.nii holds values that are no finite numbers"):
+    with pytest.raises(VQBrainError, match="a.nii has values that are not finite"):
         read_images(tmp_path, {})
 
 
@@ -268,7 +268,7 @@ def test_a_table_of_other_names_is_refused_and_gaps_are_said(
 def test_folders_that_share_images_are_refused(folders: tuple[Path, Path, Path]) -> None:
     real, synthetic, _ = folders
     for pair in ((real, real), (real.parent, synthetic), (real, real.parent)):
-        with pytest.raises(UsageError, match="one lies in the other: give two apart"):
+        with pytest.raises(UsageError, match="the same or nested folders: give two separate"):
             folder_comparison(*pair, None)
 
 
@@ -316,7 +316,7 @@ def test_utility_needs_samples_of_every_class_and_a_task_above_chance(
     assert "at chance (AUC" in found["sex"]["why"]
     nothing = ImageSet(comparison.synthetic.images, comparison.synthetic.about)
     found = measure_utilities(Comparison(sets[0], sets[1], nothing))
-    assert "fewer than 8 samples were asked for the sex F" in found["sex"]["why"]
+    assert "fewer than 8 samples have the requested sex F" in found["sex"]["why"]
 
 
 def test_tables_of_both_folders_give_ages_and_what_was_asked(
@@ -336,7 +336,7 @@ def test_tables_of_both_folders_give_ages_and_what_was_asked(
     assert by_name.loc["s1.nii.gz", "diagnosis"] == "CN"
     assert by_name["age"].notna().sum() == 1
     asked.write_text("name\nx\n")
-    with pytest.raises(UsageError, match="needs the columns image; there are: name"):
+    with pytest.raises(UsageError, match="needs the columns image; it has: name"):
         folder_comparison(real, synthetic, table, asked)
 
 
@@ -348,13 +348,15 @@ AUDIT = {
 
 def test_the_verdict_claims_no_anonymity() -> None:
     text = privacy_verdict(AUDIT)
-    assert "no more than chance explains" in text
+    assert "no more than expected by chance" in text
     assert "Treat the networks as personal data" in text
     assert "No finding here shows that samples or networks are anonymous" in text
     worse = AUDIT | {"copies": {"share": 0.3, "low": 0.2, "high": 0.4}}
-    assert "more than chance explains: look at the pairs" in privacy_verdict(worse)
+    assert "more than expected by chance: inspect the pairs" in privacy_verdict(worse)
     better = {"auc": 0.5, "low": 0.4, "high": 0.6, "dataset_p_value": 0.5}
-    assert "does not tell training participants" in privacy_verdict(AUDIT | {"membership": better})
+    assert "does not distinguish training participants" in privacy_verdict(
+        AUDIT | {"membership": better}
+    )
 
 
 def test_the_scorecard_asks_in_the_readers_order() -> None:

@@ -116,7 +116,9 @@ def test_a_stopped_training_says_how_to_go_on_and_does(
     with pytest.raises(StoppedError, match="stopped by SIGTERM after epoch 1"):
         train(run, "vqvae", tiny_vqvae())
     monkeypatch.undo()
-    assert f"go on with vqbrain train vqvae {run} --resume and the same" in capsys.readouterr().out
+    assert (
+        f"continue with vqbrain train vqvae {run} --resume and the same" in capsys.readouterr().out
+    )
     saved = torch.load(run / "3-vqvae.partial" / "checkpoint.pt", weights_only=True)
     assert saved["epoch"] == 1
     train(run, "vqvae", tiny_vqvae(resume=True))
@@ -150,4 +152,4 @@ def test_a_command_ends_on_a_signal_as_on_an_interrupt(
     monkeypatch.setattr(sys, "argv", ["vqbrain", "report", "run"])
     with pytest.raises(SystemExit, match="1"):
         cli.main()
-    assert f"interrupted by {name}; what was finished is kept" in capsys.readouterr().err
+    assert f"interrupted by {name}; finished work is kept" in capsys.readouterr().err

@@ -7,18 +7,18 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from monai_vqbrain.cohorts import SPLITS, Person, assign_splits, check_splits
+from monai_vqbrain.cohorts import SPLITS, Participant, assign_splits, check_splits
 from monai_vqbrain.cohorts.splits import QUOTAS
 from monai_vqbrain.errors import VQBrainError
 
 SIZES = [0, 1, 2, 3, 4, 5, 7, 10, 13, 20, 48, 100, 333]
 
 
-def crowd(count: int, seed: int = 0) -> list[Person]:
-    """People with every mixture of diagnosis, sex and age, unknown ones too."""
+def crowd(count: int, seed: int = 0) -> list[Participant]:
+    """Participants with every mixture of diagnosis, sex and age, unknown ones too."""
     rng = np.random.default_rng(seed)
     return [
-        Person(
+        Participant(
             participant_id=f"sub-{seed}-{i}",
             diagnosis=str(rng.choice(["CN", "MCI", "AD", ""])),
             sex=str(rng.choice(["M", "F", ""])),
@@ -74,7 +74,7 @@ def test_people_added_later_move_nobody_and_the_totals_hold(added: int) -> None:
 
 def test_who_is_added_fills_the_split_furthest_below_its_quota() -> None:
     previous = {f"sub-{i}": "training" for i in range(8)} | {"sub-v": "validation"}
-    later = assign_splits([Person("new")], previous=previous)
+    later = assign_splits([Participant("new")], previous=previous)
     assert later["new"] == "test"
 
 
@@ -91,18 +91,22 @@ def test_another_cohort_beside_those_of_before_has_every_split() -> None:
 
 
 def test_the_same_participant_twice_is_refused() -> None:
-    with pytest.raises(VQBrainError, match="the same participant comes twice: sub-1"):
-        assign_splits([Person("sub-1"), Person("sub-2"), Person("sub-1")])
+    with pytest.raises(VQBrainError, match="participants are repeated: sub-1"):
+        assign_splits([Participant("sub-1"), Participant("sub-2"), Participant("sub-1")])
 
 
 def test_an_unknown_split_of_before_is_refused() -> None:
-    with pytest.raises(VQBrainError, match="unknown split 'dev': there are training, validation"):
-        assign_splits([Person("sub-1")], previous={"sub-2": "dev"})
+    with pytest.raises(
+        VQBrainError, match="unknown split 'dev': the splits are training, validation"
+    ):
+        assign_splits([Participant("sub-1")], previous={"sub-2": "dev"})
 
 
 def test_the_guard_names_whoever_is_in_two_splits() -> None:
     check_splits([("a", "training"), ("a", "training"), ("b", "test")])
-    with pytest.raises(VQBrainError, match=r"in two splits: a \(test, training\)\. Results would"):
+    with pytest.raises(
+        VQBrainError, match=r"in two splits: a \(test, training\)\. Test figures would"
+    ):
         check_splits([("a", "training"), ("b", "test"), ("a", "test")])
 
 
@@ -127,14 +131,14 @@ def test_who_joins_a_group_later_goes_where_it_is() -> None:
 
 
 def test_a_group_in_two_given_splits_is_held_out() -> None:
-    people = [Person("a"), Person("b"), Person("c")]
+    people = [Participant("a"), Participant("b"), Participant("c")]
     given = {"a": "training", "b": "test", "c": "training"}
     splits = assign_splits(people, given=given, groups=[("a", "b")])
     assert (splits["a"], splits["b"]) == ("test", "test")
 
 
 def test_a_group_in_two_splits_of_before_is_refused() -> None:
-    people, before = [Person("a"), Person("b")], {"a": "training", "b": "test"}
+    people, before = [Participant("a"), Participant("b")], {"a": "training", "b": "test"}
     words = r"a and b share an image and are in two splits \(test, training\): exclude one of them"
     with pytest.raises(VQBrainError, match=words):
         assign_splits(people, previous=before, groups=[("a", "b")])

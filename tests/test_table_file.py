@@ -1,4 +1,4 @@
-"""Tables as people save them: read rightly, or refused with a line."""
+"""Tables as participants save them: read rightly, or refused with a line."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_semicolons_leave_decimal_commas_alone(tmp_path: Path) -> None:
 def test_a_stray_quotation_mark_takes_no_row_away(tmp_path: Path, content: str) -> None:
     rows, problems = read(tmp_path, content)
     assert [row["age"] for row in rows] == ["70", "71"]
-    assert problems == ["has a stray quotation mark, read as a letter"]
+    assert problems == ["has an unpaired quotation mark, read as a letter"]
 
 
 def test_a_quotation_mark_within_a_cell_is_a_letter(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_quotation_mark_within_a_cell_is_a_letter(tmp_path: Path) -> None:
 def test_short_rows_are_filled_and_said(tmp_path: Path) -> None:
     rows, problems = read(tmp_path, "id,age,dx\na,70\nb,71,CN\n")
     assert rows == [{"id": "a", "age": "70", "dx": ""}, RIGHT[1]]
-    assert problems == ["1 of its rows end before the last column, read as empty cells there"]
+    assert problems == ["1 of its rows end before the last column, filled with empty cells"]
 
 
 def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
         ("id,age,sex,\na,70,5,F\n", "line 2 has 4 cells and the header 3"),
         ('id,name\n1,"a, b"\n2,"c\n3,d\n', "line 2 has 3 cells and the header 2"),
         ("a,b\n1,ä\n1,2,3\n".encode("latin-1"), "line 3 has 3 cells and the header 2"),
-        (b"id,age\na\0,1\n", "it holds null bytes"),
-        (PLAIN.encode("utf-16")[:-1], "it holds null bytes"),
+        (b"id,age\na\0,1\n", "it contains null bytes"),
+        (PLAIN.encode("utf-16")[:-1], "it contains null bytes"),
     ],
 )
 def test_what_would_need_a_guess_is_refused(tmp_path: Path, content: str | bytes, why: str) -> None:

@@ -1,8 +1,8 @@
-"""Who was scanned and where the files are; the splits; a built-in cohort that is simulated."""
+"""Participants, scans and splits of a source, and a built-in simulated cohort."""
 
 from __future__ import annotations
 
-from monai_vqbrain.cohorts.cohort import Cohort, Person, Problem, Scan
+from monai_vqbrain.cohorts.cohort import Cohort, Participant, Problem, Scan
 from monai_vqbrain.cohorts.phantom import make_phantom
 from monai_vqbrain.cohorts.read import LAYOUTS, read_cohort
 from monai_vqbrain.cohorts.splits import SPLITS, assign_splits, check_splits
@@ -11,7 +11,7 @@ __all__ = [
     "LAYOUTS",
     "SPLITS",
     "Cohort",
-    "Person",
+    "Participant",
     "Problem",
     "Scan",
     "assign_splits",

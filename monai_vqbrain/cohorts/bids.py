@@ -9,7 +9,7 @@ from typing import Any
 
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.names import BidsName, is_nifti, parse_name
-from monai_vqbrain.cohorts.people import Key, read_people
+from monai_vqbrain.cohorts.participant_tables import Key, read_participant_tables
 from monai_vqbrain.cohorts.series_choice import Rank, reason
 from monai_vqbrain.errors import VQBrainError
 
@@ -17,7 +17,7 @@ ANAT = ("sub-*/anat", "sub-*/ses-*/anat")
 
 
 def is_bids(source: Path) -> bool:
-    """There is a folder `sub-*` with an `anat` in it."""
+    """Whether there is a folder `sub-*` with an `anat` in it."""
     return any(next(source.glob(pattern), None) for pattern in ANAT)
 
 
@@ -26,22 +26,22 @@ def read_bids(
 ) -> Cohort:
     """Read a BIDS dataset without opening an image.
 
-    An image is a `*_T1w`, or the `*_UNIT1` of MP2RAGE where a session has none.
-    Diagnosis, sex and age of a session's table go before those of participants.tsv. A brain mask
-    is `*_desc-brain_mask.nii[.gz]` beside the image or below derivatives/, of the same
+    An image is a `*_T1w`, or the `*_UNIT1` of MP2RAGE if a session has none.
+    Diagnosis, sex and age of a session's table take precedence over those of participants.tsv. A
+    brain mask is `*_desc-brain_mask.nii[.gz]` beside the image or below derivatives/, of the same
     participant, session and space.
 
     Args:
         source: the dataset's root.
-        columns: role -> column, where the usual names do not do.
+        columns: role -> column, for columns without a usual name.
         table: the table to read instead of participants.tsv.
 
     Returns:
         The cohort, one scan for each participant and session.
 
     Raises:
-        VQBrainError: there is no T1w image.
-        UsageError: a column that was asked for does not exist.
+        VQBrainError: if there is no T1w image.
+        UsageError: if a requested column does not exist.
     """
     images = list(_find(source, ("T1w", "UNIT1")))
     misnamed = wrong_names(
@@ -50,9 +50,9 @@ def read_bids(
     if not images:
         first = f"; {misnamed[0].path} {misnamed[0].problem}" if misnamed else ""
         raise VQBrainError(f"{source} has no *_T1w.nii or .nii.gz below sub-*/[ses-*/]anat{first}")
-    people = read_people(source, source, columns, table)
+    tables = read_participant_tables(source, source, columns, table)
     taken, problems = _one_each(source, images)
-    known, unfit = people.facts((name.participant_id, name.session_id) for _, name in taken)
+    known, unfit = tables.facts((name.participant_id, name.session_id) for _, name in taken)
     masks = _masks(source)
     scans = [
         Scan(
@@ -66,8 +66,8 @@ def read_bids(
         for path, name in taken
     ]
     problems += [
-        *people.problems,
-        *people.unmatched(s.participant_id for s in scans),
+        *tables.problems,
+        *tables.unmatched(s.participant_id for s in scans),
         *unfit,
         *misnamed,
     ]
@@ -76,13 +76,13 @@ def read_bids(
         layout="bids",
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
-        columns=people.columns,
+        columns=tables.columns,
         simulated="Simulated" in description(source),
     )
 
 
 def description(source: Path) -> dict[str, Any]:
-    """What dataset_description.json says; nothing if there is none or it cannot be read."""
+    """The content of dataset_description.json; empty if it is missing or unreadable."""
     try:
         found = json.loads((source / "dataset_description.json").read_text())
     except (OSError, ValueError):
@@ -130,21 +130,21 @@ def _rank(name: BidsName) -> Rank:
 
 
 def another_scan(path: Path, used: Path, why: str = "") -> Problem:
-    """The line for a scan that another one of the same session went before, and why it did."""
+    """The line for a scan of a session of which another scan was used, with the reason."""
     reason = f" ({why})" if why else ""
     return Problem(
         path.as_posix(),
         f"another scan of the same session was used{reason}: {used.name}",
-        "nothing, or take the other file away to use this one",
+        "nothing, or remove the other file to use this one",
     )
 
 
 def wrong_names(source: Path, files: Iterable[Path]) -> list[Problem]:
-    """A line for each file that would be a T1 image if its name were BIDS'.
+    """A line for each file that would be a T1 image if it had a BIDS name.
 
     Args:
         source: the dataset's root.
-        files: those at the places of images.
+        files: the files in the folders of images.
     """
     wrong = {path: _what_is_wrong(path) for path in sorted(files) if path.name[0] != "."}
     advice = "rename it as in sub-01_ses-M000_T1w.nii.gz"
@@ -156,13 +156,13 @@ def wrong_names(source: Path, files: Iterable[Path]) -> list[Problem]:
 
 
 def _what_is_wrong(path: Path) -> str:
-    if not is_nifti(path):  # an ending in capitals is said of every file of the source
+    if not is_nifti(path):  # an ending in capitals is reported for every file of the source
         return ""
     name = parse_name(path)
     if name is None:
-        return "its name or a label in it is not BIDS', passed over"
+        return "its name or a label in it is not valid in BIDS, skipped"
     if name.suffix != "T1w" and name.suffix.lower() in ("t1w", "t1"):
-        return f"ends in {name.suffix} and not in T1w, passed over"
+        return f"ends in {name.suffix} instead of T1w, skipped"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""CAPS: T1 images that Clinica's t1-linear has brought to MNI space."""
+"""CAPS: T1 images that Clinica's t1-linear registered to MNI space."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from monai_vqbrain.cohorts.bids import another_scan, wrong_names
 from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.names import is_nifti
-from monai_vqbrain.cohorts.people import Key, read_people
+from monai_vqbrain.cohorts.participant_tables import Key, read_participant_tables
 
 SPACE = "MNI152NLin2009cSym"
 TOPS = ("subjects", "caps/subjects", "")  # where the participants' folders may be below the source
@@ -17,7 +17,7 @@ CROPPED = "_desc-Crop_"
 
 
 def is_caps(source: Path) -> bool:
-    """There is an image of t1-linear at its place."""
+    """Whether the source has an image of t1-linear."""
     return _top(source) is not None
 
 
@@ -26,26 +26,26 @@ def read_caps(
 ) -> Cohort:
     """Read the T1 images of a CAPS folder without opening one.
 
-    Of a session's images the cropped one is used, which is what t1-linear leaves by default. CAPS
-    itself does not say who was scanned: participants.tsv and the sessions' tables of the BIDS
-    dataset that it was made from are read where they lie beside `subjects` or in it.
+    If a session has several images, the cropped one is used, which t1-linear writes by default.
+    CAPS has no tables of participants: participants.tsv and the sessions' tables of the original
+    BIDS dataset are read if they are beside `subjects` or in it.
 
     Args:
         source: the CAPS folder, the one above it, or its `subjects`.
-        columns: role -> column, where the usual names do not do.
+        columns: role -> column, for columns without a usual name.
         table: the table to read instead of participants.tsv.
 
     Returns:
         The cohort, one scan for each participant and session, in MNI space.
 
     Raises:
-        UsageError: a column that was asked for does not exist.
+        UsageError: if a requested column does not exist.
     """
     top = _top(source) or source
-    tables = top.parent if top.name == "subjects" else top
-    people = read_people(tables, top, columns, table)
+    folder = top.parent if top.name == "subjects" else top
+    tables = read_participant_tables(folder, top, columns, table)
     used, problems = _one_each(source, _images(top))
-    known, unfit = people.facts(used)
+    known, unfit = tables.facts(used)
     scans = [
         Scan(
             participant_id=key[0],
@@ -57,14 +57,14 @@ def read_caps(
         )
         for key, path in used.items()
     ]
-    problems += [*people.problems, *people.unmatched(s.participant_id for s in scans), *unfit]
+    problems += [*tables.problems, *tables.unmatched(s.participant_id for s in scans), *unfit]
     problems += wrong_names(source, top.glob("sub-*/ses-*/t1_linear/*"))
     return Cohort(
         root=source,
         layout="caps",
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
-        columns=people.columns,
+        columns=tables.columns,
     )
 
 

@@ -1,4 +1,4 @@
-"""What is known of a source of images before any of them is opened."""
+"""Participants, scans and problems of a source, known before any image is opened."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from monai_vqbrain.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """One T1 volume of one person on one day.
+    """One T1 volume of one session of a participant.
 
     Args:
-        participant_id: the person, as the source names it (`sub-02`, `002_S_0295`).
-        session_id: the visit; empty where the source has no visits.
-        path: the NIfTI file, or the folder of what `files` lists.
-        form: `nifti`; `dicom`, one series to be converted; or `pictures`, slices as they come.
+        participant_id: as the source names it (`sub-02`, `002_S_0295`).
+        session_id: the visit; empty if the source has no visits.
+        path: the NIfTI file, or the folder of `files`.
+        form: `nifti`; `dicom`, one series to be converted; or `pictures`, 2D slices.
         files: of DICOM and of pictures, in order.
-        mask_path: a brain mask on the same grid, if the source has one.
-        space: the template space that the image was brought to; empty for the scanner's own.
-        split: the one that the source itself has put the person in; empty if it says nothing.
-        diagnosis: at this visit if the source says so, else the person's; empty if unknown.
+        mask_path: a brain mask on the same grid; None if the source has none.
+        space: the template space of the image; empty for the scanner's space.
+        split: the split of the participant in the source; empty if the source has no splits.
+        diagnosis: at this visit if known, else the participant's; empty if unknown.
         sex: `M`, `F`, or empty if unknown.
-        age: in years, at this visit if the source says so; None if unknown.
-        source: the file as seen from the cohort's root, for tables.
+        age: in years, at this visit if known, else the participant's; None if unknown.
+        source: the file relative to the cohort's root, for tables.
     """
 
     participant_id: str
@@ -50,10 +50,10 @@ class Scan:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in the source that a person may want to mend.
+    """A problem of the source that the user may want to fix.
 
     Args:
-        path: what it is about, as seen from the cohort's root.
+        path: the file, relative to the cohort's root, or another subject of the problem.
         problem: what is wrong.
         advice: what to do.
     """
@@ -63,13 +63,13 @@ class Problem:
     advice: str
 
     def __post_init__(self) -> None:
-        for name, text in vars(self).items():  # it stands on one line, whatever a file is called
+        for name, text in vars(self).items():  # one line, whatever characters a file name has
             object.__setattr__(self, name, printable(text))
 
 
 @dataclass(frozen=True)
-class Person:
-    """A participant as first seen: what the split goes by."""
+class Participant:
+    """A participant with the data of the first visit, which the split depends on."""
 
     participant_id: str
     diagnosis: str = ""
@@ -79,17 +79,17 @@ class Person:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Who was scanned, and where the files are.
+    """The scans of a source, with its problems.
 
     Args:
-        root: the folder that was read.
-        layout: how it was read (a key of `LAYOUTS`).
+        root: the source.
+        layout: a key of `LAYOUTS`.
         scans: one for each participant and session, ordered by participant, then session.
-        problems: what was passed over or is missing.
-        columns: which column of the source became diagnosis, sex and age.
-        simulated: the images are made, not taken.
-        notes: what everybody who uses it should know.
-        groups: participants who share an image, and so a split.
+        problems: what was skipped or is missing.
+        columns: role (diagnosis, sex, age) -> column of the source.
+        simulated: whether the images are simulated.
+        notes: warnings for all users of the cohort.
+        groups: participants that share an image, and therefore a split.
     """
 
     root: Path
@@ -102,7 +102,7 @@ class Cohort:
     groups: tuple[tuple[str, ...], ...] = ()
 
     def without(self, names: Collection[str]) -> Cohort:
-        """The cohort without some participants or scans, a line for each scan that is left out.
+        """The cohort without some participants or scans, with a problem for each excluded scan.
 
         Args:
             names: of participants, or of scans (`Scan.name`).
@@ -118,21 +118,21 @@ class Cohort:
                 "qc/qc.tsv"
             )
         out = [s for s in self.scans if s.name in names or s.participant_id in names]
-        said = [Problem(s.source, "was excluded", "take its line away to use it") for s in out]
+        excluded = [Problem(s.source, "was excluded", "remove its line to use it") for s in out]
         kept = tuple(scan for scan in self.scans if scan not in out)
-        return replace(self, scans=kept, problems=(*self.problems, *said))
+        return replace(self, scans=kept, problems=(*self.problems, *excluded))
 
     def given_splits(self) -> dict[str, str]:
-        """participant -> the split that the source itself has put the person in."""
+        """participant -> split, for the splits that the source itself has."""
         return {scan.participant_id: scan.split for scan in self.scans if scan.split}
 
-    def people(self) -> tuple[Person, ...]:
+    def participants(self) -> tuple[Participant, ...]:
         """Each participant once, with the first known diagnosis, sex and age, in visit order."""
         visits: dict[str, list[Scan]] = {}
         for scan in sorted(self.scans, key=visit_order):
             visits.setdefault(scan.participant_id, []).append(scan)
         return tuple(
-            Person(
+            Participant(
                 participant_id=participant,
                 diagnosis=next((s.diagnosis for s in scans if s.diagnosis), ""),
                 sex=next((s.sex for s in scans if s.sex), ""),

@@ -1,4 +1,4 @@
-"""The collection CSV of LONI's archive: what it says of each image, by image id."""
+"""The collection CSV of LONI's archive: its data on each image, by image id."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Collection:
     """The rows of all collection CSVs.
 
     Args:
-        facts: what is known of an image, by image id without its I.
+        facts: what is known of an image, by image id without the letter I.
         subjects: the participant of an image, likewise.
-        columns: which column became what, see Cohort.
+        columns: role -> column, see Cohort.
         problems: what is wrong with the tables.
     """
 
@@ -44,11 +44,11 @@ def read_collection(paths: Iterable[Path], columns: Mapping[str, str] | None) ->
     """Read the tables that have a column of image ids, and merge their rows.
 
     Args:
-        paths: tables; those without image ids are passed over.
-        columns: role -> column, where the usual names do not do.
+        paths: tables; those without image ids are skipped.
+        columns: role -> column, for columns without a usual name.
 
     Raises:
-        UsageError: a column that was asked for does not exist.
+        UsageError: if a requested column does not exist.
     """
     tables, problems = [], []
     for path in paths:
@@ -60,19 +60,19 @@ def read_collection(paths: Iterable[Path], columns: Mapping[str, str] | None) ->
     found: dict[str, list[Facts]] = defaultdict(list)
     subjects: dict[str, dict[str, None]] = defaultdict(dict)
     for table in tables:
-        image, person = find_column(table, "image id"), find_column(table, "participant")
+        image, participant = find_column(table, "image id"), find_column(table, "participant")
         chosen = choose_columns(table, columns)
         for row in records(table):
             number = image_id(cell(row, image))
             if number:
                 found[number].append(facts(row, chosen))
-                subjects[number].update(dict.fromkeys(filter(None, [cell(row, person)])))
+                subjects[number].update(dict.fromkeys(filter(None, [cell(row, participant)])))
     settled = {number: settle([rows]) for number, rows in found.items()}
     for number, (_, differ) in settled.items():
         several = ["subject"] if len(subjects[number]) > 1 else []
         if differ or several:
             problem = f"its rows differ in {', '.join(several + differ)}"
-            advice = "mend the CSV, or name the right one with --table; until then this is missing"
+            advice = "fix the CSV, or name the right one with --table; until then this is missing"
             problems.append(Problem(f"I{number}", problem, advice))
     return Collection(
         facts={number: known for number, (known, _) in settled.items()},

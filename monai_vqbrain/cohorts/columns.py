@@ -1,4 +1,4 @@
-"""Which column of a table says what, and what its values mean."""
+"""Which column of a table holds diagnosis, sex or age, and what its values mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monai_vqbrain.errors import UsageError
 
 ROLES = ("diagnosis", "sex", "age")
 
-USUAL_NAMES: dict[str, tuple[str, ...]] = {  # the first that a table has is taken
+USUAL_NAMES: dict[str, tuple[str, ...]] = {  # the first that a table has is used
     "diagnosis": ("diagnosis", "diagnosis_sc", "group", "dx"),
     "sex": ("sex", "gender"),
     "age": ("age", "age_bl"),
@@ -44,7 +44,7 @@ MISSING = {"", "n/a", "na", "nan", "none", "null", "-4", "."}  # -4 is ADNI's
 
 @dataclass(frozen=True)
 class Facts:
-    """What one row says of a person at a visit; empty or None where it is silent."""
+    """The data of one row on a participant at a visit; empty or None if missing."""
 
     diagnosis: str = ""
     sex: str = ""
@@ -60,11 +60,11 @@ class Facts:
 
 
 def settle(layers: Iterable[Iterable[Facts]]) -> tuple[Facts, list[str]]:
-    """What several rows say together, and the roles in which they differ, which stay missing.
+    """Merge several rows; also return the roles in which they differ, which stay missing.
 
     Args:
-        layers: rows of equal standing in each; the first layer that says something of a role
-            decides it, and empty cells never replace full ones.
+        layers: rows of the same precedence in each; a role is taken from the first layer that has
+            a value for it, and empty cells never replace values.
 
     Example:
         >>> settle([[Facts(age=60, sex="F"), Facts(age=65)], [Facts(diagnosis="AD", age=70)]])
@@ -84,7 +84,7 @@ def settle(layers: Iterable[Iterable[Facts]]) -> tuple[Facts, list[str]]:
 
 
 def cell(row: Mapping[str, str], column: str | None) -> str:
-    """A cell that names something; empty where there is no such column, or it holds n/a.
+    """A cell with a name; empty if there is no such column or the cell is n/a.
 
     Unlike in `facts`, NA, null and nan are names.
     """
@@ -104,14 +104,14 @@ def find_column(table: pd.DataFrame, role: str) -> str | None:
 
 
 def choose_columns(table: pd.DataFrame, asked: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Say which column of a table becomes diagnosis, sex and age.
+    """Select the columns of a table for diagnosis, sex and age.
 
     Args:
         table: any table.
-        asked: role -> column; names in any case. Columns that this table lacks are passed over.
+        asked: role -> column; names in any case. Columns that this table lacks are ignored.
 
     Returns:
-        role -> column, without the roles that have none.
+        role -> column, for the roles that have one.
 
     Example:
         >>> choose_columns(pd.DataFrame(columns=["ID", "Gender", "Group"]))
@@ -127,10 +127,10 @@ def choose_columns(table: pd.DataFrame, asked: Mapping[str, str] | None = None) 
 
 
 def check_asked(asked: Mapping[str, str] | None, tables: Iterable[pd.DataFrame]) -> None:
-    """Refuse a role that there is not, and a column that no table has.
+    """Refuse unknown roles, and columns that no table has.
 
     Raises:
-        UsageError: naming what there is.
+        UsageError: with the known names.
     """
     tables = list(tables)
     for role, column in (asked or {}).items():
@@ -143,7 +143,7 @@ def check_asked(asked: Mapping[str, str] | None, tables: Iterable[pd.DataFrame])
 
 
 def describe_columns(chosen: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Role -> column, over tables of which the first goes before the next."""
+    """Role -> column, over tables in the order of their precedence."""
     found = {
         role: list(dict.fromkeys(c[role] for c in chosen if role in c))  # once each, in order
         for role in ROLES
@@ -152,7 +152,7 @@ def describe_columns(chosen: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def facts(row: Mapping[str, str], chosen: Mapping[str, str]) -> Facts:
-    """What a row says, its values in the project's own words.
+    """The data of a row, with normalised values.
 
     Example:
         >>> facts({"dx": "Dementia", "sex": "female", "age": "89+"},
@@ -168,12 +168,12 @@ def facts(row: Mapping[str, str], chosen: Mapping[str, str]) -> Facts:
 
 
 def read_diagnosis(text: str) -> str:
-    """CN, MCI, AD and ADNI's finer ones in capitals, dementia as AD, anything else as it stands."""
+    """CN, MCI, AD and ADNI's finer ones in capitals, dementia as AD, others unchanged."""
     return "" if text.lower() in MISSING else DIAGNOSES.get(text.lower(), text)
 
 
 def read_age(text: str) -> float | None:
-    """Years; `89+` (BIDS' way to hide great age) is 89, `70,5` is 70.5; None for what is no age."""
+    """Years; `89+` (as BIDS hides great age) is 89, `70,5` is 70.5; None if it is no age."""
     match = re.fullmatch(r"(\d+(?:[.,]\d*)?)\+?", text)
     age = float(match.group(1).replace(",", ".")) if match else None
     return age if age is not None and age <= 120 else None

@@ -1,4 +1,4 @@
-"""Folders of DICOM series, by what their headers say."""
+"""Folders of DICOM series, read by their headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monai_vqbrain.cohorts.dicom_series import Series, missing_slices, read_head
 from monai_vqbrain.cohorts.folder import assumed_note
 from monai_vqbrain.cohorts.folder_tables import read_folder_tables
 from monai_vqbrain.cohorts.names import is_dicom_name
-from monai_vqbrain.cohorts.people import bare
+from monai_vqbrain.cohorts.participant_tables import bare
 from monai_vqbrain.cohorts.series_choice import reason
 from monai_vqbrain.cohorts.walk import walk
 from monai_vqbrain.errors import VQBrainError
@@ -24,59 +24,59 @@ INCOMPLETE = "slices are missing between the others"
 
 
 def is_dicom(source: Path) -> bool:
-    """There is a DICOM file somewhere below."""
+    """Whether there is a DICOM file at any depth."""
     return any(_is_dicom_file(path) for path in walk(source)[0])
 
 
 def read_dicom(
     source: Path, columns: Mapping[str, str] | None = None, table: Path | None = None
 ) -> Cohort:
-    """Read the headers of all DICOM files below a folder, and group them to series.
+    """Read the headers of all DICOM files below a folder, and group them into series.
 
-    T1 series are known by their descriptions; one without a description counts as T1 unless its
-    echo time is long. The others, and what is no MR image, are passed over and listed; of several
-    the first by `Series.rank` is used. A series with gaps between its slices is refused.
-    Participant, date, sex and age are the headers', unless a table in the folder says otherwise; a
-    diagnosis is only there.
+    T1 series are recognised by their descriptions; one without a description counts as T1 unless
+    its echo time is long. Other series, and files that are no MR images, are skipped and listed.
+    Of several T1 series the first by `Series.rank` is used. A series with gaps between its slices
+    is refused. Participant, date, sex and age are read from the headers unless a table in the
+    folder has them; the diagnosis is read from a table only.
 
     Args:
         source: the folder.
-        columns: role -> column, where the usual names do not do.
+        columns: role -> column, for columns without a usual name.
         table: the only table to read; by default all in the folder.
 
     Returns:
         The cohort, one scan for each participant and date, to be converted.
 
     Raises:
-        VQBrainError: there is no T1 series, or none is complete.
-        UsageError: pydicom is missing, or a column that was asked for does not exist.
+        VQBrainError: if there is no T1 series, or none is complete.
+        UsageError: if pydicom is missing or a requested column does not exist.
     """
     below, unread = walk(source)
     found = series_of(read_heads(path for path in below if _is_dicom_file(path)))
     t1, others = _complete(found, source)
     if not t1:
         raise VQBrainError(_nothing(source, found, others))
-    people = read_folder_tables(source, columns, table).people
-    used, passed_over = _one_per_day(t1, source)
-    known, unfit = people.facts((series.participant, series.date) for series in used)
+    tables = read_folder_tables(source, columns, table).participants
+    used, skipped = _one_per_day(t1, source)
+    known, unfit = tables.facts((series.participant, series.date) for series in used)
     scans = [_scan(s, known[s.participant, s.date].or_else(s.facts), source) for s in used]
     participants = dict.fromkeys(series.participant for series in used)
     advice = "add a row for diagnosis, sex and age"
     problems = [
-        *people.problems,
+        *tables.problems,
         *unread,
-        *passed_over,
+        *skipped,
         *others,
-        *(Problem(name, f"is not in {people.where}", advice) for name in participants
-          if people.rows and bare(name) not in people.rows),
+        *(Problem(name, f"is not in {tables.where}", advice) for name in participants
+          if tables.rows and bare(name) not in tables.rows),
         *unfit,
     ]  # fmt: skip
     return Cohort(
         root=source,
         layout="dicom",
-        scans=tuple(sorted(_named_apart(scans), key=visit_order)),
+        scans=tuple(sorted(_with_unique_sources(scans), key=visit_order)),
         problems=tuple(problems),
-        columns=people.columns,
+        columns=tables.columns,
         notes=assumed_note([not series.has_id for series in used], "series", NO_ID),
     )
 
@@ -95,7 +95,7 @@ def _complete(found: Iterable[Series], source: Path) -> tuple[list[Series], list
     for series in found:
         name, why = series.name(source), series.not_t1()
         if why:
-            problems.append(Problem(name, f"{why}, passed over", "nothing"))
+            problems.append(Problem(name, f"{why}, skipped", "nothing"))
         elif missing := missing_slices(series.heads):
             whole = len(series.files) + missing
             problem = f"{missing} of {whole} {INCOMPLETE}"
@@ -104,7 +104,7 @@ def _complete(found: Iterable[Series], source: Path) -> tuple[list[Series], list
             used.append(series)
         if series.copies and not why:
             problem = f"{series.copies} files are copies of its images and were left out"
-            problems.append(Problem(name, problem, "nothing, or take the copies away"))
+            problems.append(Problem(name, problem, "nothing, or remove the copies"))
     return used, problems
 
 
@@ -117,7 +117,7 @@ def _one_per_day(t1: Iterable[Series], source: Path) -> tuple[list[Series], list
         if first is not series:
             why = reason(first.rank(), series.rank(), "the first found")
             problem = f"another series of the same day was used ({why}): {first.name(source)}"
-            advice = "nothing, or take the other series away to use this one"
+            advice = "nothing, or remove the other series to use this one"
             problems.append(Problem(series.name(source), problem, advice))
     return list(used.values()), problems
 
@@ -134,7 +134,7 @@ def _scan(series: Series, fact: Facts, source: Path) -> Scan:
     )
 
 
-def _named_apart(scans: Sequence[Scan]) -> list[Scan]:
+def _with_unique_sources(scans: Sequence[Scan]) -> list[Scan]:
     """The scans; sources of the same name (participants in one folder) get the scan's name."""
     count = Counter(scan.source for scan in scans)
     return [
@@ -144,7 +144,7 @@ def _named_apart(scans: Sequence[Scan]) -> list[Scan]:
 
 
 def _is_dicom_file(path: Path) -> bool:
-    """By its name, or by its first bytes where its ending is none of a format (`MR.1.2.840.7`)."""
+    """By its name, or by its first bytes if its ending is no format's (`MR.1.2.840.7`)."""
     ending = path.suffix.lower()
     doubtful = ending in ("", ".mr") or ending[1:].isdigit()
     return is_dicom_name(path) or (doubtful and _has_magic(path))

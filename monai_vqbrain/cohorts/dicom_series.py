@@ -1,4 +1,4 @@
-"""One DICOM series: what its headers say, and whether its slices are complete."""
+"""One DICOM series: the data of its headers, and whether its slices are complete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAGS = [
     "PatientAge", "PatientBirthDate", "MRAcquisitionType", "EchoTime", "ContrastBolusAgent",
     "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices",
 ]  # fmt: skip
-DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax of data sets that are compressed whole
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax of compressed data sets
 MR_CLASSES = {  # storage classes of MR images: single, enhanced and legacy converted
     f"1.2.840.10008.5.1.4.1.1.4{part}" for part in ("", ".1", ".4")
 }
@@ -29,10 +29,10 @@ NO_AGENT = {"", "NONE", "NO", "N/A", "NA"}
 REFORMATTED = {"SECONDARY", "MPR", "REFORMATTED", "PROJECTION IMAGE"}
 NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
 DAYS_PER_UNIT = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
-OLDEST = 120  # years; a greater age is an invented birth date
-NO_BIRTH_DATE = date(1900, 1, 1)  # what anonymisation puts in its place
+OLDEST = 120  # years; greater ages come from invented birth dates
+NO_BIRTH_DATE = date(1900, 1, 1)  # written by anonymisation
 LONGEST_T1_ECHO = 30.0  # ms; longer echo times are of T2
-GAP = 1.5  # times the usual distance of slices: one is missing in between
+GAP = 1.5  # times the usual distance of slices: wider gaps miss slices
 SAME_PLACE_MM = 0.01
 
 
@@ -42,7 +42,7 @@ class Series:
 
     Args:
         files: its slices.
-        heads: their headers: what TAGS name.
+        heads: their headers, restricted to TAGS.
         copies: the number of further files with the same images.
     """
 
@@ -57,33 +57,33 @@ class Series:
 
     @property
     def description(self) -> str:
-        """`t1_mprage_sag`; the protocol's name where there is none."""
+        """`t1_mprage_sag`; or the protocol's name if there is none."""
         return _text(self.head, "SeriesDescription") or _text(self.head, "ProtocolName")
 
     @property
     def participant(self) -> str:
-        """PatientID; the folder's name where there is none."""
+        """PatientID; or the folder's name if there is none."""
         return _text(self.head, "PatientID") or self.files[0].parent.name
 
     @property
     def has_id(self) -> bool:
-        """The header names the participant."""
+        """Whether the header names the participant."""
         return bool(_text(self.head, "PatientID"))
 
     @property
     def date(self) -> str:
-        """Of the study, `YYYY-MM-DD`; empty where there is none."""
+        """Date of the study, `YYYY-MM-DD`; empty if there is none."""
         found = _date(self.head, "StudyDate")
         return found.isoformat() if found else ""
 
     @property
     def facts(self) -> Facts:
-        """Sex and age of the header."""
+        """Sex and age from the header."""
         sex = SEXES.get(_text(self.head, "PatientSex").lower(), "")
         return Facts(sex=sex, age=age_in_years(self.head))
 
     def name(self, source: Path) -> str:
-        """Where it lies and what it is: `scans/anna: t1_mprage_sag (4)`."""
+        """Folder, description and number: `scans/anna: t1_mprage_sag (4)`."""
         place = self.files[0].parent.relative_to(source).as_posix()
         return f"{place}: {self.description} ({_text(self.head, 'SeriesNumber')})"
 
@@ -102,7 +102,7 @@ class Series:
         return f"an echo time of {echo:g} ms" if echo >= LONGEST_T1_ECHO else ""
 
     def rank(self) -> Rank:
-        """As `rank_of_series`, with what the header says; the newest series last."""
+        """As `rank_of_series`, with the data of the header; then by the highest series number."""
         kinds = {str(kind).upper() for kind in self.head.get("ImageType") or []}
         acquisition = _text(self.head, "MRAcquisitionType").upper()
         ranked = rank_of_series(
@@ -140,8 +140,9 @@ def age_in_years(head: Any) -> float | None:
 def missing_slices(heads: Sequence[Any]) -> int:
     """The number of slices that are missing between those of a series, by their positions.
 
-    It is 0 where most headers do not say, as in files of many frames, or where the orientations
-    differ; a slice whose header is damaged is missing. None is noticed at the ends.
+    It is 0 if most headers have no positions, as in multi-frame files, or if the orientations
+    differ; a slice with a damaged header counts as missing. Slices missing at the ends are not
+    detected.
     """
     stated = [
         (
@@ -171,10 +172,10 @@ def missing_slices(heads: Sequence[Any]) -> int:
 
 
 def read_heads(paths: Iterable[Path]) -> dict[Path, Any]:
-    """The headers of the files that are DICOM, without their pixels: what TAGS name.
+    """The headers of the files that are DICOM, restricted to TAGS, without their pixels.
 
     Raises:
-        UsageError: pydicom is missing.
+        UsageError: if pydicom is missing.
     """
     try:
         import pydicom
@@ -192,7 +193,7 @@ def read_heads(paths: Iterable[Path]) -> dict[Path, Any]:
 
 
 def _read_head(pydicom: Any, path: Path) -> Any:
-    """The tags of a file; ValueError if it cannot be read, or would have to be inflated whole."""
+    """The tags of a file; ValueError if it is unreadable or deflated as a whole."""
     try:
         with path.open("rb") as file:
             if DEFLATED in file.read(1024):
@@ -206,7 +207,7 @@ def _read_head(pydicom: Any, path: Path) -> Any:
 
 
 def _forget_damaged(part: Any) -> None:
-    """Remove values that cannot be decoded, which pydicom does when they are first asked for."""
+    """Remove values that cannot be decoded; pydicom decodes a value on its first access."""
     for tag in list(part.keys()):
         try:
             part[tag]
@@ -215,10 +216,10 @@ def _forget_damaged(part: Any) -> None:
 
 
 def series_of(heads: dict[Path, Any]) -> list[Series]:
-    """Group files to series by participant and series id, wherever they lie.
+    """Group files into series by participant and series id, in any folder.
 
     Images and other objects of one series are kept apart. Files without a series id belong to one
-    series if they lie in one folder. Of several copies of an image the first counts.
+    series if they are in one folder. Of several copies of an image the first is used.
     """
     groups: dict[tuple[str, str, bool], dict[str, Path]] = {}
     copies: dict[tuple[str, str, bool], int] = {}
@@ -247,7 +248,7 @@ def _number(head: Any, name: str) -> float:
 
 
 def _numbers(value: Any, count: int) -> list[float] | None:
-    """The numbers of a value that has so many finite ones; else None."""
+    """The value as `count` finite numbers; None if it is something else."""
     try:
         numbers = [float(number) for number in value]
     except (TypeError, ValueError):

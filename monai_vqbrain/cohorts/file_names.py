@@ -1,4 +1,4 @@
-"""What the names of files in a plain folder say: whom an image shows, and whether it is a T1."""
+"""Participant, session and kind of image from the names of files in a plain folder."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SPM_TISSUE = re.compile(r"(m?w|r|u)?c[1-6](?=.)")  # SPM writes c1NAME beside NA
 
 
 def is_brain_mask(path: Path) -> bool:
-    """The name is that of a brain mask of another file."""
+    """Whether the name is that of a brain mask of another file."""
     return stem(path).endswith(MASK_ENDING)
 
 
 def is_other_kind(path: Path, files: Iterable[Path] = ()) -> bool:
-    """The name is that of a mask, a label map, a segmentation or an image of another contrast.
+    """Whether a file is a mask, label map, segmentation or another contrast, by its name.
 
     Args:
         path: a file.
-        files: all files, to know SPM's tissue maps by the names of their images.
+        files: all files, to recognise SPM's tissue maps by the names of their images.
 
     Example:
         >>> names = ("p1.nii", "p1_mask.nii", "p1_T1_dseg.nii", "p1_FLAIR.nii", "p1_T1_to_T2.nii")
@@ -58,19 +58,19 @@ def plain(path: Path) -> str:
 
 
 def image_number(path: Path) -> str:
-    """The image id at the end of a name that LONI's archive gave, `..._I45108.nii`: 45108."""
+    """The image id at the end of a file name of LONI's archive, `..._I45108.nii`: 45108."""
     found = re.search(r"_I(\d+)$", stem(path))
     return image_id(found.group(1)) if found else ""
 
 
 def image_id(text: str) -> str:
-    """An image id of LONI's archive without its letter: `I45108` and 45108 alike; else empty."""
+    """An image id of LONI's archive without its letter: 45108 for `I45108` and 45108."""
     found = re.fullmatch(r"[ID]?(\d+)", text.strip(), re.IGNORECASE)
     return str(int(found.group(1))) if found else ""
 
 
 def loose_name(path: Path) -> BidsName | None:
-    """A name of BIDS' kind, whatever is in its labels; None if it is not one.
+    """Parse a name like those of BIDS, with any characters in its labels; None if it is not one.
 
     Example:
         >>> loose_name(Path("sub-002_S_0295_ses-M00_T1w.nii"))
@@ -83,25 +83,25 @@ def loose_name(path: Path) -> BidsName | None:
         key, dash, label = part.partition("-")
         if dash and key.isalpha() and key.islower():
             entities[key], last = label, key
-        elif last:  # the label goes on
+        elif last:  # the label continues
             entities[last] += f"_{part}"
         else:
             return None
     return BidsName(entities, suffix) if next(iter(entities), "") == "sub" and suffix else None
 
 
-def people_by_name(images: Sequence[Path]) -> tuple[dict[Path, tuple[str, str]], list[Path]]:
+def participants_by_name(images: Sequence[Path]) -> tuple[dict[Path, tuple[str, str]], list[Path]]:
     """Participant and session of each file by its name.
 
-    Other names than BIDS' go by their folders where they repeat, as in `p1/T1.nii`, `p2/T1.nii`,
-    unless there are more names than folders.
+    Names that are not BIDS names and repeat, as in `p1/T1.nii`, `p2/T1.nii`, are replaced by the
+    names of their folders, unless there are more names than folders.
 
     Args:
         images: the files, relative to the source.
 
     Returns:
-        (participant, session) of each file, and the files whose participant is only known by a
-        name that might as well be that of a visit: they count as one participant each.
+        (participant, session) of each file, and the files that are assumed to be one participant
+        each, since their names could also be those of visits.
     """
     found: dict[Path, tuple[str, str]] = {}
     unnamed: list[Path] = []
@@ -115,13 +115,15 @@ def people_by_name(images: Sequence[Path]) -> tuple[dict[Path, tuple[str, str]],
             folders[plain(path)].add(path.parent)
     repeat = any(len(places) > 1 for places in folders.values())
     places = {path.parent for path in unnamed if path.parent.parts}
-    by_folder = repeat and len(places) >= len(folders)  # else folders tell fewer people apart
+    by_folder = repeat and len(places) >= len(
+        folders
+    )  # else folders distinguish fewer participants
     for path in unnamed:
         found[path] = ("_".join(path.parent.parts) * by_folder or plain(path)), ""
     return found, unnamed
 
 
 def preference(path: Path) -> tuple[int, str]:
-    """Sorts the file of a session to use first: the plainest name, then the first one."""
+    """A key that sorts the file of a session to use first: the plainest name, then the first."""
     name = parse_name(path) or loose_name(path)
     return (len(name.entities) if name else 0), path.as_posix()

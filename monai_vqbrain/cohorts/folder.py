@@ -1,4 +1,4 @@
-"""A plain folder of NIfTI files, with or without tables beside them."""
+"""A plain folder of NIfTI files, with or without tables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from monai_vqbrain.cohorts.file_names import (
     is_brain_mask,
     is_other_kind,
     loose_name,
-    people_by_name,
+    participants_by_name,
     plain,
     preference,
 )
 from monai_vqbrain.cohorts.folder_tables import FolderTables, read_folder_tables
 from monai_vqbrain.cohorts.names import is_nifti, parse_name, stem
-from monai_vqbrain.cohorts.people import Key, Row, bare
+from monai_vqbrain.cohorts.participant_tables import Key, Row, bare
 from monai_vqbrain.cohorts.walk import walk
 from monai_vqbrain.errors import VQBrainError
 
@@ -31,13 +31,13 @@ NEEDED = "add a table with filename, participant_id, session_id"
 
 @dataclass(frozen=True)
 class File:
-    """An image and whom it shows.
+    """An image and its participant.
 
     Args:
         path: relative to the source.
         key: participant and session.
         rows: of tables that name the file.
-        assumed: only its name says who it is, and it might as well be that of a visit.
+        assumed: the participant is known only from a name that could also be that of a visit.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class File:
 
 
 def is_folder(source: Path) -> bool:
-    """There is a NIfTI file somewhere below."""
+    """Whether there is a NIfTI file at any depth."""
     return any(is_nifti(path) for path in walk(source)[0])
 
 
@@ -56,23 +56,23 @@ def read_folder(
 ) -> Cohort:
     """Read every NIfTI file below a folder as one T1 volume.
 
-    Rows of the tables in the folder belong to files by a column of file names, by LONI's image id,
-    or by participant and session, of which a BIDS name tells. Where neither a table nor such a
-    name says who it is, a file counts as a participant, and the cohort has a note. Masks, label
-    maps and other contrasts are known by their names. A brain mask is
+    Rows of the tables in the folder are matched to files by a column of file names, by LONI's image
+    id, or by participant and session if the file has a BIDS name. If neither a table nor such a
+    name gives the participant, each file counts as one participant, and the cohort has a note.
+    Masks, label maps and other contrasts are recognised by their names. A brain mask is
     `<image's name>_desc-brain_mask.nii[.gz]`, with or without the image's `_T1w`.
 
     Args:
         source: the folder.
-        columns: role -> column, where the usual names do not do.
+        columns: role -> column, for columns without a usual name.
         table: the only table to read; by default all in the folder.
 
     Returns:
-        The cohort, one scan for each participant and session: that of the plainest name.
+        The cohort, one scan for each participant and session: the one with the plainest name.
 
     Raises:
-        VQBrainError: no image.
-        UsageError: a column that was asked for does not exist.
+        VQBrainError: if there is no image.
+        UsageError: if a requested column does not exist.
     """
     below, unread = walk(source)
     files = [path.relative_to(source) for path in below]
@@ -85,8 +85,8 @@ def read_folder(
     found, problems = _files(images, tables)
     used, repeats = _one_each(found)
     rows = [Row(*one.key, row.facts, of_session_table=True) for one in used for row in one.rows]
-    people = tables.people.with_rows(rows)
-    known, unfit = people.facts(one.key for one in used)
+    participants = tables.participants.with_rows(rows)
+    known, unfit = participants.facts(one.key for one in used)
     masks = {path.parent / stem(path).removesuffix(MASK_ENDING): path
              for path in nifti if is_brain_mask(path)}  # fmt: skip
     scans = [
@@ -101,7 +101,7 @@ def read_folder(
         for one in used
     ]
     problems = [
-        *people.problems, *_not_told(used, tables), *problems, *_other_kinds(nifti),
+        *participants.problems, *_without_rows(used, tables), *problems, *_other_kinds(nifti),
         *_other_formats(files), *unread, *repeats, *unfit,
     ]  # fmt: skip
     return Cohort(
@@ -109,27 +109,27 @@ def read_folder(
         layout="folder",
         scans=tuple(sorted(scans, key=visit_order)),
         problems=tuple(problems),
-        columns=people.columns,
+        columns=participants.columns,
         notes=assumed_note([one.assumed for one in used], "files", NEEDED),
     )
 
 
 def assumed_note(assumed: Sequence[bool], what: str, advice: str) -> tuple[str, ...]:
-    """The note that images count as participants, if any do."""
+    """The note that images are assumed to be one participant each, if any are."""
     if not any(assumed):
         return ()
     share = f"{sum(assumed)} of {len(assumed)} {what}"
     note = (
-        f"{share} count as one participant each, since nothing says whom they show: a participant "
-        "scanned twice may be in two splits, so that test figures look better than they are; "
+        f"{share} are assumed to be one participant each, since their participants are unknown: a "
+        "participant scanned twice may be in two splits, which makes test figures too optimistic; "
         f"{advice}"
     )
     return (note,)
 
 
 def _files(images: Sequence[Path], tables: FolderTables) -> tuple[list[File], list[Problem]]:
-    """Whom each image shows, by the tables, else by its name; a line for what is in doubt."""
-    by_name, unnamed = people_by_name(images)
+    """The participant of each image, by the tables, else by its name; problems if ambiguous."""
+    by_name, unnamed = participants_by_name(images)
     by_table, problems = tables.rows_of_files(images)
     found = []
     for path in images:
@@ -138,50 +138,51 @@ def _files(images: Sequence[Path], tables: FolderTables) -> tuple[list[File], li
         sessions = dict.fromkeys(row.session for row in rows if row.session)
         if len(participants) > 1 or len(sessions) > 1:
             several = ", ".join(participants if len(participants) > 1 else sessions)
-            problem = f"is given to several in {tables.people.where} ({several}): passed over"
-            problems.append(Problem(path.as_posix(), problem, "mend the table"))
+            where = tables.participants.where
+            problem = f"has several participants or sessions in {where} ({several}): skipped"
+            problems.append(Problem(path.as_posix(), problem, "fix the table"))
             continue
         participant, session = by_name[path]
         key = (next(iter(participants), participant), next(iter(sessions), session))
-        told = participants or bare(key[0]) in tables.people.rows
-        found.append(File(path, key, rows, assumed=path in unnamed and not told))
+        known = participants or bare(key[0]) in tables.participants.rows
+        found.append(File(path, key, rows, assumed=path in unnamed and not known))
         if parse_name(path) is None and loose_name(path) is not None and not participants:
-            problem = f"has a label with characters that BIDS forbids, taken for {key[0]}"
+            problem = f"has a label with characters that BIDS forbids, read as {key[0]}"
             problems.append(Problem(path.as_posix(), problem, "rename it"))
     return found, problems
 
 
 def _one_each(files: Iterable[File]) -> tuple[list[File], list[Problem]]:
-    """The plainest name of each participant and session, and a line for each of the others."""
+    """The plainest name of each participant and session, and a problem for each other."""
     used: dict[Key, File] = {}
     problems = []
     for one in sorted(files, key=lambda file: preference(file.path)):
         first = used.setdefault(one.key, one)
         if first is not one:
             name = "_".join(filter(None, one.key))
-            problem = f"{name} already is {first.path.as_posix()}"
+            problem = f"another file is used for {name}: {first.path.as_posix()}"
             problems.append(Problem(one.path.as_posix(), problem, f"nothing, or {NEEDED}"))
     return list(used.values()), problems
 
 
-def _not_told(files: Sequence[File], tables: FolderTables) -> list[Problem]:
-    """A line for what the tables do not say of files, and for rows without one."""
+def _without_rows(files: Sequence[File], tables: FolderTables) -> list[Problem]:
+    """A problem for files without rows in the tables, and for rows without a file."""
     problems = []
     assumed = sum(one.assumed for one in files)
     if assumed:
         share = f"{assumed} of {len(files)} files"
-        problem = f"no table says who is who: {share} count as one participant each"
+        problem = f"no table names participants: {share} are assumed to be one participant each"
         problems.append(Problem("participants.tsv", problem, NEEDED))
     if tables.empty:
         return problems
-    people = tables.people
+    listed = tables.participants
     problems += [
-        Problem(one.path.name, f"is not in {people.where}", "add a row for diagnosis, sex and age")
+        Problem(one.path.name, f"is not in {listed.where}", "add a row for diagnosis, sex and age")
         for one in files
-        if not one.rows and bare(one.key[0]) not in people.rows
+        if not one.rows and bare(one.key[0]) not in listed.rows
     ]
     scanned = {bare(one.key[0]) for one in files}
-    without_image = dict.fromkeys(name for name in people.listed if bare(name) not in scanned)
+    without_image = dict.fromkeys(name for name in listed.listed if bare(name) not in scanned)
     return problems + [
         Problem(name, "has no T1 image", "nothing, or add the image") for name in without_image
     ]
@@ -197,7 +198,7 @@ def _other_kinds(nifti: Sequence[Path]) -> list[Problem]:
     return [
         Problem(
             path.as_posix(),
-            "its name says that it is no T1 image",
+            "is not a T1 image by its name",
             f"nothing; a brain mask is named <image>{MASK_ENDING}",
         )
         for path in nifti
@@ -206,9 +207,9 @@ def _other_kinds(nifti: Sequence[Path]) -> list[Problem]:
 
 
 def _other_formats(files: Sequence[Path]) -> list[Problem]:
-    """A line for each image that is none of NIfTI's."""
+    """A problem for each image in another format than NIfTI."""
     return [
-        Problem(path.as_posix(), "is no NIfTI file", "convert it to .nii or .nii.gz")
+        Problem(path.as_posix(), "is not a NIfTI file", "convert it to .nii or .nii.gz")
         for path in files
         if path.suffix.lower() in OTHER_FORMATS
     ]

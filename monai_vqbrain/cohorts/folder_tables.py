@@ -1,4 +1,4 @@
-"""The tables in a plain folder: whom each file shows, and what is known of participants."""
+"""The tables in a plain folder: the participant of each file, and data on participants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from monai_vqbrain.cohorts.columns import (
 )
 from monai_vqbrain.cohorts.file_names import image_id, image_number, plain
 from monai_vqbrain.cohorts.names import stem
-from monai_vqbrain.cohorts.people import People, Row, by_participant
+from monai_vqbrain.cohorts.participant_tables import ParticipantTables, Row, by_participant
 from monai_vqbrain.cohorts.table_file import read_table
 
 ENDINGS = (".tsv", ".csv")
@@ -30,25 +30,25 @@ NEEDED = "column that names participants or files (participant_id, filename)"
 
 @dataclass(frozen=True)
 class FolderTables:
-    """What the tables of a folder say.
+    """The content of the tables of a folder.
 
     Args:
-        people: the rows that name a participant and no file.
-        files: cell and row of those that name a file.
-        images: image id and row of those that name an image of LONI's archive.
+        participants: the rows that name a participant and no file.
+        files: cell and row of the rows that name a file.
+        images: image id and row of the rows that name an image of LONI's archive.
     """
 
-    people: People
+    participants: ParticipantTables
     files: Sequence[tuple[str, Row]]
     images: Sequence[tuple[str, Row]]
 
     @property
     def empty(self) -> bool:
-        """No row names a file or a participant."""
-        return not (self.people.rows or self.files or self.images)
+        """Whether no row names a file or a participant."""
+        return not (self.participants.rows or self.files or self.images)
 
     def rows_of_files(self, images: Sequence[Path]) -> tuple[dict[Path, list[Row]], list[Problem]]:
-        """The rows that name each file, and a line for each that names none or may name several.
+        """The rows that name each file, and a problem for each that matches no file or several.
 
         Args:
             images: the files, relative to the source.
@@ -57,20 +57,24 @@ class FolderTables:
         problems = []
         names = _by_name(images)
         for name, row in self.files:
-            meant = _meant(name, names)
+            meant = _matching(name, names)
             if len({path.with_name(stem(path)) for path in meant}) == 1:
                 for path in meant:
                     found[path].append(row)
             elif meant:
                 several = ", ".join(path.as_posix() for path in meant[:3])
-                advice = "give their paths from the folder on"
-                problems.append(Problem(name, f"may be any of {several}: not used", advice))
+                advice = "write the paths relative to the folder"
+                problems.append(Problem(name, f"is ambiguous ({several}), not used", advice))
             else:
-                problem = f"is in {self.people.where} and is no image here"
+                problem = f"is in {self.participants.where} but is no image here"
                 problems.append(Problem(name, problem, "nothing, or add the image"))
         numbers = {image_number(path) for path in images}
         problems += [
-            Problem(f"I{number}", f"is in {self.people.where} and has no file", "download it again")
+            Problem(
+                f"I{number}",
+                f"is in {self.participants.where} but has no file",
+                "download it again",
+            )
             for number, _ in self.images
             if number not in numbers
         ]
@@ -82,15 +86,15 @@ class FolderTables:
 def read_folder_tables(
     source: Path, columns: Mapping[str, str] | None, table: Path | None = None
 ) -> FolderTables:
-    """Read the tables in a folder, those below it not.
+    """Read the tables in a folder, without its sub-folders.
 
     Args:
         source: the folder.
-        columns: role -> column, where the usual names do not do.
+        columns: role -> column, for columns without a usual name.
         table: the only table to read; by default all in the folder, whose rows are merged.
 
     Raises:
-        UsageError: a column that was asked for does not exist.
+        UsageError: if a requested column does not exist.
     """
     paths = [table] if table else sorted(p for p in source.iterdir() if _is_table(p))
     paths.sort(key=lambda path: path.stem != "participants")
@@ -101,23 +105,23 @@ def read_folder_tables(
         roles = ("participant", "file", "image id")
         if not wrong and not any(find_column(found, role) for role in roles):
             first = ", ".join(map(str, found.columns[:3]))
-            problem = f"has no {NEEDED}, its first line is {first}: passed over"
-            wrong = [Problem(path.name, problem, "give it a header with such a name")]
+            problem = f"has no {NEEDED}, its first line is {first}: skipped"
+            wrong = [Problem(path.name, problem, "add a header with such a column")]
         problems += wrong
         tables.append(found)
     check_asked(columns, tables)
     rows = [row for found in tables for row in _rows(found, columns)]
-    about_people = [row for file, image, row in rows if not file and not image]
-    people = People(
+    about_participants = [row for file, image, row in rows if not file and not image]
+    participants = ParticipantTables(
         where=" or ".join(path.name for path in paths),
-        rows=by_participant(about_people),
-        listed=[row.participant for row in about_people],
+        rows=by_participant(about_participants),
+        listed=[row.participant for row in about_participants],
         columns=describe_columns([choose_columns(found, columns) for found in tables]),
         problems=tuple(problems),
     )
     files = [(file, row) for file, _, row in rows if file]
     images = [(image, row) for file, image, row in rows if image and not file]
-    return FolderTables(people, files, images)
+    return FolderTables(participants, files, images)
 
 
 def _is_table(path: Path) -> bool:
@@ -136,7 +140,7 @@ def _rows(table: pd.DataFrame, columns: Mapping[str, str] | None) -> Iterator[tu
 
 
 def _by_name(images: Iterable[Path]) -> list[dict[str, list[Path]]]:
-    """The files by their names, by these without ending, and without `_T1w`."""
+    """The files by their names, by names without ending, and without `_T1w`."""
     ways: list[dict[str, list[Path]]] = []
     for name in (lambda path: path.name, stem, plain):
         ways.append(defaultdict(list))
@@ -145,8 +149,8 @@ def _by_name(images: Iterable[Path]) -> list[dict[str, list[Path]]]:
     return ways
 
 
-def _meant(text: str, ways: Iterable[Mapping[str, Sequence[Path]]]) -> list[Path]:
-    """The files whose path ends like that of a cell, or the other way round."""
+def _matching(text: str, ways: Iterable[Mapping[str, Sequence[Path]]]) -> list[Path]:
+    """The files whose path ends with that of a cell, or the reverse."""
     named = PurePosixPath(text.replace("\\", "/"))
     for files in ways:
         meant = [path for path in files.get(named.name, ()) if _same_end(path, named)]

@@ -1,4 +1,4 @@
-"""Identifiers of participants and sessions that may stand in file names."""
+"""Identifiers of participants and sessions that are safe in file names."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 
 SAFE = re.compile(r"\w([\w.+ -]*[\w.+-])?")
 MARK = "~"  # before a hash; no safe identifier contains it
-MAX_BYTES = 80  # a file name holds 255: two identifiers and what else it says
+MAX_BYTES = 80  # a file name has up to 255: two identifiers and other parts
 READABLE_BYTES = 60  # of an identifier that is replaced
 
 
 def with_safe_ids(cohort: Cohort) -> Cohort:
-    """The cohort with identifiers that can be parts of file names, and a line for each replaced.
+    """The cohort with identifiers that are safe in file names, and a problem for each replaced.
 
-    This is the one place where identifiers of tables, headers and file names become those of a
-    run. Two different pairs of participant and session have different names (`Scan.name`).
+    All identifiers from tables, headers and file names are converted here. Different pairs of
+    participant and session have different names (`Scan.name`).
     """
     scans = [
         replace(s, participant_id=safe_id(s.participant_id), session_id=safe_id(s.session_id))
@@ -28,7 +28,7 @@ def with_safe_ids(cohort: Cohort) -> Cohort:
     ids = dict.fromkeys(text for s in cohort.scans for text in (s.participant_id, s.session_id))
     replaced = {text: safe_id(text) for text in ids if safe_id(text) != text}
     problems = [
-        Problem(text, f"is not used in file names as it stands, it became {name}", "nothing")
+        Problem(text, f"cannot be used in file names, replaced by {name}", "nothing")
         for text, name in replaced.items()
     ]
     return replace(
@@ -41,8 +41,8 @@ def with_safe_ids(cohort: Cohort) -> Cohort:
 def safe_id(text: str) -> str:
     """The identifier itself if a file name may contain it, else its letters and a hash of it.
 
-    The result depends on the identifier alone, so that participants who are added later rename
-    no other one, and different identifiers have different results.
+    The result depends on the identifier alone, so that adding participants renames no other, and
+    different identifiers have different results.
 
     Example:
         >>> safe_id("002_S_0295"), safe_id("ADNI1/GO Month 12"), safe_id("../X")

@@ -1,4 +1,4 @@
-"""Studies as LONI's archive delivers them: a deep tree of NIfTI or DICOM, a collection CSV."""
+"""Studies downloaded from LONI's archive: nested folders of NIfTI or DICOM, a collection CSV."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = ("gradwarp", "b1_correction", "n3", "scaled")  # ADNI's own preprocessin
 
 @dataclass(frozen=True)
 class Image:
-    """One NIfTI file of the tree, or one folder of DICOM, by its place in it.
+    """One NIfTI file, or one folder of DICOM, with the data from its path.
 
     Args:
         path: the file, or the folder.
@@ -49,7 +49,7 @@ class Image:
         return folder.parents[3]
 
     def rank(self) -> Rank:
-        """As `rank_of_series`, but the most processed before a repeat; the newest image id last."""
+        """As `rank_of_series`, the most processed before repeats; then by the highest image id."""
         *first, repeat, corrected = rank_of_series(self.series)
         steps = sum(step in self.series.lower() for step in STEPS)
         number = int(self.image_id or 0)
@@ -58,7 +58,7 @@ class Image:
 
 
 def is_loni(source: Path) -> bool:
-    """There are folders of participants, in each series and in each of these dates and times."""
+    """Whether the source has the folders <participant>/<series>/<date and time>."""
     return any(next(source.glob(f"{top}*/*/{DATE}"), None) for top in TREE)
 
 
@@ -67,21 +67,21 @@ def read_loni(
 ) -> Cohort:
     """Read a download from LONI's archive (ADNI, PPMI, AIBL ...) without opening an image.
 
-    Rows of the collection CSV belong to files by image id, with or without its leading I. T1
-    series are known by their names, the others are passed over and listed. Of the scans of one day
-    the first by `Image.rank` is used.
+    Rows of the collection CSV are matched to files by image id, with or without its leading I. T1
+    series are recognised by their names; others are skipped and listed. Of several scans of one
+    day the first by `Image.rank` is used.
 
     Args:
-        source: the folder that holds the study's folder (`ADNI/`) and the CSV; the former will do.
-        columns: role -> column, where the usual names do not do.
+        source: the folder with the study's folder (`ADNI/`) and the CSV, or the study's folder.
+        columns: role -> column, for columns without a usual name.
         table: the collection CSV to read instead of those beside the images.
 
     Returns:
         The cohort; a session is named by its date.
 
     Raises:
-        VQBrainError: no T1 series.
-        UsageError: a column that was asked for does not exist.
+        VQBrainError: if there is no T1 series.
+        UsageError: if a requested column does not exist.
     """
     images = list(_images(source))
     t1 = [image for image in images if is_t1(image.series)]
@@ -92,7 +92,7 @@ def read_loni(
     problems = [
         *collection.problems,
         *others,
-        *_passed_over(images),
+        *_other_series(images),
         *_not_joined([image for _, image in used], collection, source),
         *_without_file(images, collection),
         *_in_several_studies(used),
@@ -119,7 +119,7 @@ def read_loni(
 
 
 def _images(source: Path) -> Iterable[Image]:
-    """<participant>/<series>/<date>/<leaf>/<file>: whatever lies at this depth."""
+    """The images in <participant>/<series>/<date>/<leaf>/<file>."""
     for top in TREE:
         for leaf in sorted(source.glob(f"{top}*/*/{DATE}/*")):
             files = entries(leaf)
@@ -164,10 +164,10 @@ def _one_each(
     return [(subject, image) for (subject, _), image in used.items()], problems
 
 
-def _passed_over(images: list[Image]) -> list[Problem]:
+def _other_series(images: list[Image]) -> list[Problem]:
     series = Counter(image.series for image in images if not is_t1(image.series))
     return [
-        Problem(name, f"not a T1 series, passed over ({count} images)", "nothing")
+        Problem(name, f"not a T1 series, skipped ({count} images)", "nothing")
         for name, count in sorted(series.items())
     ]
 
@@ -177,7 +177,7 @@ def _not_joined(images: list[Image], collection: Collection, source: Path) -> li
         return [
             Problem(
                 "*.csv",
-                "no collection CSV (Image Data ID, Subject, Group, Sex, Age) lies beside the study",
+                "no collection CSV (Image Data ID, Subject, Group, Sex, Age) beside the study",
                 "download it with the images; until then diagnosis, sex and age are missing",
             )
         ]
@@ -195,7 +195,7 @@ def _not_joined(images: list[Image], collection: Collection, source: Path) -> li
 def _without_file(images: list[Image], collection: Collection) -> list[Problem]:
     here = {image.image_id for image in images}
     return [
-        Problem(f"I{number}", "is in the collection CSV and has no file", "download it again")
+        Problem(f"I{number}", "is in the collection CSV but has no file", "download it again")
         for number in sorted(collection.facts.keys() - here, key=int)
     ]
 
@@ -207,8 +207,8 @@ def _in_several_studies(used: Iterable[tuple[str, Image]]) -> list[Problem]:
     return [
         Problem(
             subject,
-            f"is in several studies ({', '.join(sorted(names))}), taken for one participant",
-            "prepare each study by itself if these are two",
+            f"is in several studies ({', '.join(sorted(names))}), treated as one participant",
+            "prepare the studies separately if they are two participants",
         )
         for subject, names in studies.items()
         if len(names) > 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class BidsName:
-    """A BIDS file name, taken apart.
+    """A parsed BIDS file name.
 
     Args:
         entities: key -> value in the order of the name, without prefixes (`sub` -> `02`).
@@ -31,7 +31,7 @@ class BidsName:
 
 
 def parse_name(path: Path) -> BidsName | None:
-    """Take a BIDS file name apart; None if it is not one.
+    """Parse a BIDS file name; None if it is not one.
 
     Example:
         >>> parse_name(Path("sub-02_ses-M000_T1w.nii.gz"))
@@ -51,15 +51,15 @@ def stem(path: Path) -> str:
 
 
 def is_nifti(path: Path) -> bool:
-    """The name ends like NIfTI's, and it is no hidden file (as macOS leaves on foreign disks)."""
+    """Whether the name has a NIfTI ending and is not hidden (macOS writes hidden copies)."""
     return path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
 
 
 def is_nearly_nifti(path: Path) -> bool:
-    """The name ends like NIfTI's but for capitals, as in `a.NII.GZ`."""
+    """Whether the name has a NIfTI ending in capitals, as in `a.NII.GZ`."""
     return not is_nifti(path) and is_nifti(path.with_name(path.name.lower()))
 
 
 def is_dicom_name(path: Path) -> bool:
-    """The name ends like DICOM's."""
+    """Whether the name has a DICOM ending."""
     return path.suffix.lower() in (".dcm", ".ima") and not path.name.startswith(".")

@@ -1,6 +1,6 @@
 """The anatomy that simulated brains are made from: nilearn's MNI152 T1 and its ventricles.
 
-Space of everything here: MNI152 2009a as nilearn packages it, skull-stripped, RAS, mm.
+All coordinates: MNI152 2009a as packaged by nilearn, skull-stripped, RAS, mm.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ Floats = NDArray[np.float32]
 ORIGIN = (-98.0, -134.0, -72.0)  # mm, of the template's first voxel
 EXTENT = (197.0, 233.0, 189.0)  # mm, of the template's field of view
 BRAIN = ((-88.0, 88.0), (-124.0, 90.0), (-72.0, 96.0))  # mm: the largest brain that is drawn
-NEAR_VENTRICLES = ((-40.0, 40.0), (-55.0, 40.0), (-6.0, 32.0))  # mm: nothing else of CSF so large
-REACH = 14.0  # mm from the ventricles over which tissue gives way
-MOST = 6  # mm, the widest push that is kept
-STEP = 2  # mm, spacing of the kept push
+NEAR_VENTRICLES = (
+    (-40.0, 40.0),
+    (-55.0, 40.0),
+    (-6.0, 32.0),
+)  # mm: a box with no other large CSF region
+REACH = 14.0  # mm from the ventricles over which tissue is displaced
+MOST = 6  # mm, the largest stored displacement
+STEP = 2  # mm, spacing of the stored displacements
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class Anatomy:
 
 @functools.cache
 def load_anatomy() -> Anatomy:
-    """Read the template that comes with nilearn, and find its ventricles; once per process."""
-    from nilearn import datasets  # a second to import, and only simulation needs it
+    """Read nilearn's template and find its ventricles; once per process."""
+    from nilearn import datasets  # takes a second to import, only needed here
 
     t1 = datasets.load_mni152_template(resolution=1).get_fdata(dtype=np.float32)
     grey = datasets.load_mni152_gm_template(resolution=1).get_fdata(dtype=np.float32)
@@ -83,10 +87,10 @@ def find_ventricles(t1: Floats, tissue: Floats) -> NDArray[np.bool_]:
 
 
 def _push(ventricles: NDArray[np.bool_]) -> tuple[Floats, tuple[float, ...]]:
-    """Follow a flow away from the ventricles backwards, and keep where it is after each mm.
+    """Integrate a flow away from the ventricles backwards, and store its position after each mm.
 
-    A flow never folds, however far it goes; a displacement along the normals would fold where the
-    two ventricles, or two walls of one, are close to each other.
+    A flow never folds; a displacement along the normals would fold where the two ventricles, or two
+    walls of one, are close to each other.
     """
     margin = round(2.2 * REACH)
     where = np.argwhere(ventricles)
@@ -114,7 +118,7 @@ def sample(fields: Floats, at: Floats, mode: str = "constant") -> Floats:
     Args:
         fields: (C, X, Y, Z).
         at: (3, ...) voxels.
-        mode: beyond the border, as scipy.ndimage says; 0 by default.
+        mode: beyond the border, as in scipy.ndimage; 0 by default.
 
     Returns:
         (C, ...) float32.

@@ -27,10 +27,10 @@ TISSUES = (0.0, 0.34, 0.65, 0.87, 1.0)  # the template's air, CSF, grey and whit
 
 @dataclass(frozen=True)
 class Body:
-    """What makes a person's brain this person's: the same at every visit.
+    """The shape of a participant's brain, the same at every visit.
 
     Args:
-        matrix: (3, 3), from the person's mm to the template's, about the template's origin.
+        matrix: (3, 3), from the participant's mm to the template's, about the template's origin.
         bends: for each of BENDS, (3, knots, knots, knots) mm.
     """
 
@@ -40,10 +40,10 @@ class Body:
 
 @dataclass(frozen=True)
 class Phantom:
-    """A simulated T1 volume and the truth about it.
+    """A simulated T1 volume and its ground truth.
 
     Args:
-        volume: uint8; without skull 0 is background and nothing else is.
+        volume: uint8; without skull 0 is the background, and only the background.
         affine: (4, 4), voxels to mm, RAS.
         ventricle_volume_ml: the lateral ventricles' volume.
     """
@@ -54,10 +54,10 @@ class Phantom:
 
 
 def draw_body(rng: Generator, size: float = 1.0) -> Body:
-    """Draw a person's global shape (scale, shear) and smooth deformation.
+    """Draw a participant's global shape (scale, shear) and smooth deformation.
 
     Args:
-        rng: the person's own generator.
+        rng: the participant's generator.
         size: mean size of the head along an axis, relative to the template's.
     """
     scale = size * rng.normal(1, 0.02) * rng.normal(1, 0.015, 3)
@@ -72,12 +72,12 @@ def draw_body(rng: Generator, size: float = 1.0) -> Body:
 def phantom_brain(
     body: Body, widening_mm: float, rng: Generator, resolution_mm: float = 2.0, skull: bool = False
 ) -> Phantom:
-    """Make one simulated scan of a body.
+    """Simulate one scan of a body.
 
     Args:
-        body: whose brain.
-        widening_mm: how far the walls of the lateral ventricles are pushed outwards, 0..6 mm.
-        rng: of this scan alone: contrast, bias field, noise.
+        body: of the participant.
+        widening_mm: displacement of the walls of the lateral ventricles, outwards, 0..6 mm.
+        rng: of this scan: contrast, bias field, noise.
         resolution_mm: edge of a voxel.
         skull: simulate skull and scalp, and noise in the air around.
 
@@ -85,7 +85,7 @@ def phantom_brain(
         The volume, in RAS, its affine, and the true volume of the ventricles.
 
     Raises:
-        ValueError: widening_mm or resolution_mm is out of range.
+        ValueError: if widening_mm or resolution_mm is out of range.
     """
     if not 0 <= widening_mm <= MOST:
         raise ValueError(f"widening_mm is {widening_mm}: choose 0 to {MOST}")
@@ -125,7 +125,7 @@ def smooth_field(knots: Floats, positions: Sequence[Floats]) -> Floats:
     for axis, (mm, start, extent) in enumerate(zip(positions, ORIGIN, EXTENT, strict=True), 1):
         count = knots.shape[axis]
         at = (mm - start) / extent * (count - 1)
-        weights = np.stack(  # (points, knots): what each knot gives to each point
+        weights = np.stack(  # (points, knots): the weight of each knot at each point
             [ndimage.map_coordinates(one, [at], order=3, mode="mirror") for one in np.eye(count)], 1
         ).astype(np.float32)
         field = np.moveaxis(np.tensordot(field, weights, (axis, 1)), -1, axis)
@@ -137,7 +137,7 @@ def _knots(distance_mm: float) -> tuple[int, ...]:
 
 
 def _box(shape: Sequence[int], resolution_mm: float) -> tuple[slice, ...]:
-    """The part of the grid that can hold brain: everything else need not be computed."""
+    """The part of the grid that can contain brain, which limits the computation."""
     return tuple(
         slice(
             max(0, int((low - start) / resolution_mm)), min(n, int((high - start) / resolution_mm))
@@ -147,9 +147,9 @@ def _box(shape: Sequence[int], resolution_mm: float) -> tuple[slice, ...]:
 
 
 def _look_up(body: Body, widening_mm: float, axes: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """The template's T1 and ventricles at the points where each voxel comes from."""
+    """The template's T1 and ventricles at the origin of each voxel."""
     anatomy = load_anatomy()
-    points = np.stack(np.meshgrid(*axes, indexing="ij"))  # (3, X, Y, Z), the person's mm
+    points = np.stack(np.meshgrid(*axes, indexing="ij"))  # (3, X, Y, Z), the participant's mm
     points = np.tensordot(body.matrix, points, 1)
     for bend in body.bends:
         points += smooth_field(bend, axes)  # the template's mm, ventricles widened
@@ -194,7 +194,7 @@ def _add_skull(
 def _acquire(
     head: Floats, brain: NDArray[np.bool_] | None, axes: Sequence[Floats], rng: Generator
 ) -> NDArray[np.uint8]:
-    """Bias field, noise, eight bits; outside a given brain all is 0 and inside nothing is."""
+    """Bias field, noise, 8 bits; 0 outside a given brain and only there."""
     bias = smooth_field(rng.normal(0, 0.08, (1, 4, 4, 4)).astype(np.float32), axes)[0]
     noise = rng.standard_normal(head.shape, dtype=np.float32)
     noise *= np.float32(rng.uniform(0.012, 0.025))

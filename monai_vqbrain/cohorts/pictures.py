@@ -1,4 +1,4 @@
-"""Sets that come as pictures of slices: AD_NC's JPEGs and OASIS' PNGs."""
+"""Data sets that consist of pictures of slices: AD_NC (JPEG) and OASIS (PNG)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ OASIS_FOLDERS = {
     "keras_png_slices_test": "test",
 }
 IDS_ARE_IMAGES = (
-    "the ids of AD_NC number images and not people: somebody scanned several times has several, "
-    "which may lie in different splits, so that test figures look better than they are"
+    "the ids of AD_NC number images, not participants: a participant scanned several times has "
+    "several, which may be in different splits, so that test figures are too optimistic"
 )
 
 CASES_ARE_SCANS = (
-    "the ids of the OASIS pictures number scans: each counts as one participant, and no table says "
-    "which show the same one"
+    "the ids of the OASIS pictures number scans: each is assumed to be one participant, since no "
+    "table says which scans are of the same participant"
 )
 
 
@@ -38,8 +38,8 @@ class Picture:
 
     Args:
         path: the file.
-        split: `training`, `validation` or `test`, as the set has it.
-        diagnosis: of its folder; empty where folders have none.
+        split: `training`, `validation` or `test`, by the data set.
+        diagnosis: by its folder; empty if folders have none.
         number: of the scan.
         slice: of the slice within the scan.
     """
@@ -52,7 +52,7 @@ class Picture:
 
 
 def is_ad_nc(source: Path) -> bool:
-    """There is a folder train/AD or the like with a JPEG in it that is named as AD_NC's are."""
+    """Whether there is a folder such as train/AD with a JPEG named as in AD_NC."""
     return next(_ad_nc(source), None) is not None
 
 
@@ -61,24 +61,24 @@ def read_ad_nc(
 ) -> Cohort:
     """Read the AD_NC set: `{train,test}/{AD,NC}/<id>_<slice>.jpeg`.
 
-    Its test folder stays the test split; validation is to be taken from its training folder.
+    Its test folder is the test split; the validation split is drawn from its training folder.
 
     Args:
         source: the folder AD_NC, or the one above it.
-        columns: there are none: a set of pictures has no table.
-        table: as columns.
+        columns: must be empty: a set of pictures has no table.
+        table: must be None.
 
     Returns:
-        The cohort, one scan an id, its pictures in the order of their slices.
+        The cohort, one scan per id, its pictures in the order of their slices.
 
     Raises:
-        UsageError: a column or a table was asked for.
+        UsageError: if a column or a table is given.
     """
     return _read(source, "ad_nc", list(_ad_nc(source)), columns, table, (IDS_ARE_IMAGES,))
 
 
 def is_oasis(source: Path) -> bool:
-    """There is a folder keras_png_slices_train or the like with a picture in it."""
+    """Whether there is a folder such as keras_png_slices_train with a picture in it."""
     return next(_oasis(source), None) is not None
 
 
@@ -87,18 +87,18 @@ def read_oasis(
 ) -> Cohort:
     """Read the OASIS PNGs: `keras_png_slices_{train,validate,test}/case_NNN_slice_K.nii.png`.
 
-    Its three splits stay as they are.
+    Its three splits are used.
 
     Args:
-        source: the folder that holds the three, or the one above it.
-        columns: there are none: a set of pictures has no table.
-        table: as columns.
+        source: the folder that contains the three, or the one above it.
+        columns: must be empty: a set of pictures has no table.
+        table: must be None.
 
     Returns:
-        The cohort, one scan a case, its pictures in the order of their slices.
+        The cohort, one scan per case, its pictures in the order of their slices.
 
     Raises:
-        UsageError: a column or a table was asked for.
+        UsageError: if a column or a table is given.
     """
     return _read(source, "oasis", list(_oasis(source)), columns, table, (CASES_ARE_SCANS,))
 
@@ -132,21 +132,21 @@ def _read(
 ) -> Cohort:
     check_asked(columns, [])
     if table is not None:
-        raise UsageError(f"--table {table}: a set of pictures has no table, leave it out")
+        raise UsageError(f"--table {table}: a set of pictures has no table: omit the option")
     scans: dict[int, list[Picture]] = {}
     for picture in sorted(pictures, key=lambda one: (one.number, one.slice)):
         scans.setdefault(picture.number, []).append(picture)
     problems: list[Problem] = []
     found = []
     for number, of_scan in scans.items():
-        # Somebody in two folders is kept where fewest are hurt: the held-out one goes first.
+        # A scan in two folders is kept in the held-out one, so that no test data are trained on.
         home = min(of_scan, key=lambda one: ("test", "validation", "training").index(one.split))
         used = [one for one in of_scan if one.path.parent == home.path.parent]
         problems += [
             Problem(
                 one.path.relative_to(source).as_posix(),
-                f"{number} also lies in {home.path.parent.relative_to(source)}, where it was used",
-                "nothing, or take one of them away",
+                f"{number} is also in {home.path.parent.relative_to(source)}, which was used",
+                "nothing, or remove one of them",
             )
             for one in of_scan
             if one not in used

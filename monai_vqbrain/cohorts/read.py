@@ -1,4 +1,4 @@
-"""One door to every kind of source."""
+"""Reading a source of any known layout."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from monai_vqbrain.cohorts.loni import is_loni, read_loni
 from monai_vqbrain.cohorts.names import is_nearly_nifti, is_nifti, stem
 from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
 from monai_vqbrain.cohorts.series_choice import names_t1
-from monai_vqbrain.cohorts.walk import NOWHERE, walk
+from monai_vqbrain.cohorts.walk import BROKEN_LINK, walk
 from monai_vqbrain.errors import UsageError
 
-BESIDE = ("derivatives/", "sourcedata/", "code/")  # of BIDS: what lies there is no raw image
+BESIDE = ("derivatives/", "sourcedata/", "code/")  # of BIDS: files there are no raw images
 
 
 class Layout(NamedTuple):
-    """A way in which people keep images: how it is recognised, how it is read."""
+    """A layout of a source: how it is recognised, how it is read."""
 
     recognise: Callable[[Path], bool]
     read: Callable[[Path, Mapping[str, str] | None, Path | None], Cohort]
@@ -48,21 +48,21 @@ def read_cohort(
     columns: Mapping[str, str] | None = None,
     table: Path | str | None = None,
 ) -> Cohort:
-    """Find out who was scanned and where the files are, without opening an image.
+    """Read participants, sessions and file paths of a source, without opening an image.
 
     Args:
         source: the folder with the images.
         layout: `auto`, or one of `LAYOUTS`.
-        columns: role (diagnosis, sex, age) -> column, where the usual names do not do.
+        columns: role (diagnosis, sex, age) -> column, for columns without a usual name.
         table: the table of participants or files to read instead of those in the source.
 
     Returns:
         The cohort, one scan for each participant and session.
 
     Raises:
-        UsageError: no such folder or table, nothing in it that can be read, an unknown layout or
-            column.
-        VQBrainError: the source is of a known layout but cannot be read.
+        UsageError: if the folder or table does not exist, has nothing readable, or the layout or
+            column is unknown.
+        VQBrainError: if the source has a known layout but cannot be read.
     """
     source = Path(source)
     if layout not in ("auto", *LAYOUTS):
@@ -79,17 +79,15 @@ def read_cohort(
             cohort = _without_unwritable(LAYOUTS[name].read(source, columns, table))
             return _with_unread(with_safe_ids(cohort))
     as_what = "a source of T1 volumes" if layout == "auto" else f"the layout {layout!r}"
-    raise UsageError(
-        f"{source} is not {as_what}: {_there_is(source)}, no NIfTI or DICOM that could be read"
-    )
+    raise UsageError(f"{source} is not {as_what}: {_there_is(source)}, no readable NIfTI or DICOM")
 
 
 def _without_unwritable(cohort: Cohort) -> Cohort:
-    """The cohort without scans whose paths are not text, and a line for each of them."""
+    """The cohort without scans whose paths are not text, and a problem for each of them."""
     scans = [scan for scan in cohort.scans if not re.search("[\ud800-\udfff]", scan.source)]
     advice = "rename the file or folder in UTF-8"
     problems = [
-        Problem(scan.source, "its path is not UTF-8, passed over", advice)
+        Problem(scan.source, "its path is not UTF-8, skipped", advice)
         for scan in cohort.scans
         if scan not in scans
     ]
@@ -97,32 +95,33 @@ def _without_unwritable(cohort: Cohort) -> Cohort:
 
 
 def _with_unread(cohort: Cohort) -> Cohort:
-    """The cohort with a line for every folder, T1 link and file that no reader sees."""
-    said = {problem.path for problem in cohort.problems}
+    """The cohort with a problem for every folder, T1 link and image that was not read."""
+    reported = {problem.path for problem in cohort.problems}
     files, problems = walk(cohort.root)
     unread = [
         problem
         for problem in problems
-        if problem.path not in said and (problem.problem != NOWHERE or names_t1(problem.path))
+        if problem.path not in reported
+        and (problem.problem != BROKEN_LINK or names_t1(problem.path))
     ]
     seen = {scan.path for scan in cohort.scans}
     unread += [
         Problem(place, problem, advice)
         for path in files
-        if (place := path.relative_to(cohort.root).as_posix()) not in said and path not in seen
+        if (place := path.relative_to(cohort.root).as_posix()) not in reported and path not in seen
         for problem, advice in _why_unread(path, place, cohort.layout)
     ]
     return replace(cohort, problems=(*cohort.problems, *unread))
 
 
 def _why_unread(path: Path, place: str, layout: str) -> list[tuple[str, str]]:
-    """What is wrong with a file that no reader has seen, if it looks like an image."""
+    """The problem of a file that was not read although its name is that of an image."""
     if is_nearly_nifti(path):
         advice = "rename it to end in .nii or .nii.gz"
-        return [("its ending has capitals, passed over", advice)]
+        return [("its ending has capitals, skipped", advice)]
     elsewhere = layout == "bids" and not place.startswith(BESIDE)
     if elsewhere and is_nifti(path) and stem(path).lower().endswith("_t1w"):
-        return [("does not lie in sub-*/[ses-*/]anat, passed over", "move it there")]
+        return [("is not in sub-*/[ses-*/]anat, skipped", "move it there")]
     return []
 
 

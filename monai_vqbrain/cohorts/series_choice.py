@@ -1,15 +1,15 @@
-"""Which series of a visit is used: T1 series by their names, and a ranking of these."""
+"""The series of a visit to use: T1 series by their names, and a ranking of these."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-Rank = tuple[tuple[str, int], ...]  # criteria in order, each with 0 for the series to prefer
+Rank = tuple[tuple[str, int], ...]  # criteria in order, each 0 for the preferred series
 
 T1 = re.compile(r"mp2? ?rage|spgr|bravo|tfl ?3d|3d ?tfe|(?<![a-ce-ln-rt-z0-9])t1(?![0-9])|mpr")
 NOT_T1 = re.compile(
-    r"locali[sz]er|scout|survey|\bloc\b|calib|phoenix|"  # pictures to plan the scan with
+    r"locali[sz]er|scout|survey|\bloc\b|calib|phoenix|"  # images for planning the scan
     r"(?<![a-ce-z])t2(?![0-9])|\bpd\b|proton|\b(dwi|dti|adc|asl|swi|bold|perf\w*)\b|"
     r"\b(tof|mra|angio\w*|mip|subtr\w*)\b|"
     r"\bmaps?\b|t1 ?map|t1 ?images?|\bt1 ?rho|\binv(ersion)? ?[12]\b|\bdiv\b|mp2rage.* t1$"
@@ -29,7 +29,7 @@ REPEAT = re.compile(r"mpr r\b|repe")
 def is_t1(series: str) -> bool:
     """Whether a series' name or description is one of T1-weighted images.
 
-    Localizers, maps of T1, the inversions of MP2RAGE and images of another weighting are none.
+    Localizers, maps of T1, the inversions of MP2RAGE and images of another weighting are not.
 
     Example:
         >>> is_t1("MPR__GradWarp__B1_Correction__N3__Scaled"), is_t1("MPR AX FLAIR")
@@ -43,7 +43,7 @@ def is_t1(series: str) -> bool:
 
 
 def names_t1(name: str) -> bool:
-    """Whether T1 is in the name of a file, whatever else is: `T1_to_T2` is a registered T1.
+    """Whether T1 is in the name of a file, among others: `T1_to_T2` is a registered T1.
 
     Example:
         >>> names_t1("p1_T1_to_T2"), names_t1("p1_T2")
@@ -62,12 +62,12 @@ def rank_of_series(
 
     Args:
         series: its name or description.
-        reformatted: whether its header says so; None: by its name.
+        reformatted: whether it is, by its header; None: by its name.
         acquisition: `3D` or `2D`; empty: by its name.
-        contrast: its header names a contrast agent.
+        contrast: whether its header names a contrast agent.
 
     Returns:
-        The criteria in order, in words, each with a number.
+        The criteria in order, each with a description and a number.
     """
     words = _words(series)
     if reformatted is None:
@@ -87,7 +87,7 @@ def rank_of_series(
 
 
 def reason(used: Sequence[tuple[str, int]], other: Sequence[tuple[str, int]], last: str) -> str:
-    """The criterion that decided between two series; `last` where all are the same.
+    """The criterion that decided between two series; `last` if all are equal.
 
     Example:
         >>> reason(rank_of_series("t1_mprage"), rank_of_series("AX T1 SE"), "newest")

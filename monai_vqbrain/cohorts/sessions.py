@@ -1,4 +1,4 @@
-"""Labels of sessions that mean the same visit in another form."""
+"""Different spellings of the label of a session."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ BASELINE = {"bl": "m-0", "baseline": "m-0"}
 
 
 def find_session(label: str, sessions: Collection[str]) -> str | None:
-    """The one of some sessions that a label names, in the same form or in another.
+    """The session that a label names, possibly in another spelling.
 
     Args:
         label: a cell of a table.
         sessions: of one participant, with or without `ses-`.
 
     Returns:
-        The session; None where none is meant, or several may be.
+        The session; None if none matches or several do.
 
     Example:
         >>> find_session("M12", ["ses-M000", "ses-M012"])
@@ -29,7 +29,7 @@ def find_session(label: str, sessions: Collection[str]) -> str | None:
 
 
 def session_key(label: str) -> str:
-    """What labels of one visit share: case, separators and leading zeros do not count.
+    """A key that is equal for labels of the same visit: without case, separators, leading zeros.
 
     Example:
         >>> [session_key(label) for label in ("ses-M000", "m00", "Month 0", "bl")]

@@ -11,7 +11,7 @@ from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan
 
 
 def with_shared_images(cohort: Cohort, described: Mapping[str, Mapping[str, Any]]) -> Cohort:
-    """The cohort with the groups of participants who share an image, and a line for each but one.
+    """The cohort with groups of participants that share an image, and problems for all but one.
 
     Args:
         cohort: any cohort.

@@ -1,4 +1,4 @@
-"""Who goes to training, validation and test: a rule, not a list."""
+"""Assignment of participants to training, validation and test by a rule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from monai_vqbrain.cohorts.cohort import Person
+from monai_vqbrain.cohorts.cohort import Participant
 from monai_vqbrain.errors import VQBrainError
 
 QUOTAS = {"training": 70, "validation": 15, "test": 15}  # per cent
@@ -15,72 +15,72 @@ HELD_OUT_FIRST = ("test", "validation", "training")
 
 
 def assign_splits(
-    people: Sequence[Person],
+    participants: Sequence[Participant],
     seed: int = 0,
     previous: Mapping[str, str] | None = None,
     given: Mapping[str, str] | None = None,
     groups: Iterable[Sequence[str]] = (),
 ) -> dict[str, str]:
-    """Deal participants to the splits.
+    """Assign participants to the splits.
 
-    The people stand in one line, ordered by baseline diagnosis, sex and decade of age, and within
-    these by a hash of seed and participant. Along the line each goes to the split that is
-    furthest below its quota (70/15/15), so that every stretch of the line, hence every stratum, is
-    shared out alike and the totals hold; the last ones go to splits that would be empty. Whoever
-    has a split already keeps it.
+    Participants are ordered by baseline diagnosis, sex and decade of age, and within these by a
+    hash of seed and participant. In this order each is assigned to the split that is furthest
+    below its quota (70/15/15), so that every stratum and the whole cohort have these proportions.
+    The last participants are assigned to splits that would be empty. Participants that already
+    have a split keep it.
 
     Args:
-        people: each participant once, as first seen.
+        participants: each participant once, with the data of the first visit.
         seed: another seed, another order within the strata.
-        previous: participant -> split of an earlier call; people in it who are not in `people`
+        previous: participant -> split of an earlier call; participants that are only in `previous`
             still count in the quotas.
-        given: participant -> split, where the source has splits of its own. They are kept; but if
-            none is given to validation, those given to training are shared out to both.
-        groups: participants who share an image; each group has one split, of those given to it the
-            one that is held out.
+        given: participant -> split, if the source has splits. They are kept, but if the source has
+            no validation split, its training participants are assigned to both.
+        groups: participants that share an image. Each group has one split; if its participants
+            have several given splits, the held-out one.
 
     Returns:
-        participant -> `training`, `validation` or `test`: `previous` and everybody in `people`.
-        From three people on, no split is empty that the source does not leave so; beside
-        `previous`, no split is without any of `people`, as far as the new ones suffice.
+        participant -> `training`, `validation` or `test`, for `previous` and `participants`. With
+        three or more participants no split is empty, unless the source has left it empty; with
+        `previous`, every split has some of `participants` if there are enough new ones.
 
     Raises:
-        VQBrainError: a participant comes twice, or `previous` has an unknown split or a group in
-            two.
+        VQBrainError: if a participant is repeated, or `previous` has an unknown split or a group
+            in two splits.
 
     Example:
-        >>> Counter(assign_splits([Person(f"sub-{i}") for i in range(48)]).values())
+        >>> Counter(assign_splits([Participant(f"sub-{i}") for i in range(48)]).values())
         Counter({'training': 34, 'validation': 7, 'test': 7})
     """
     given = given or {}
     no_validation = "validation" not in given.values()
-    shared = {who for who, split in given.items() if split == "training" and no_validation}
-    kept = {who: split for who, split in given.items() if who not in shared}
+    divided = {name for name, split in given.items() if split == "training" and no_validation}
+    kept = {name: split for name, split in given.items() if name not in divided}
     assigned = dict(previous or {}) | kept
-    _check(people, assigned)
-    followers = _join_groups(groups, people, assigned, previous or {})
-    line = [p for p in people if p.participant_id not in assigned.keys() | followers.keys()]
-    line.sort(key=lambda person: _place(person, seed))
+    _check(participants, assigned)
+    followers = _join_groups(groups, participants, assigned, previous or {})
+    queue = [p for p in participants if p.participant_id not in assigned.keys() | followers.keys()]
+    queue.sort(key=lambda participant: _sort_key(participant, seed))
     counts = Counter(assigned.values())
-    filled = {assigned[p.participant_id] for p in people if p.participant_id in assigned}
-    for done, person in enumerate(line):
-        among = ("training", "validation") if person.participant_id in shared else SPLITS
+    filled = {assigned[p.participant_id] for p in participants if p.participant_id in assigned}
+    for done, participant in enumerate(queue):
+        among = ("training", "validation") if participant.participant_id in divided else SPLITS
         empty = [split for split in among if split not in filled]
-        split = _next_split(counts, empty if len(line) - done <= len(empty) else among)
-        assigned[person.participant_id] = split
+        split = _next_split(counts, empty if len(queue) - done <= len(empty) else among)
+        assigned[participant.participant_id] = split
         counts[split] += 1
         filled.add(split)
     return assigned | {follower: assigned[first] for follower, first in followers.items()}
 
 
 def check_splits(pairs: Iterable[tuple[str, str]]) -> None:
-    """Make sure that no participant is in two splits.
+    """Check that no participant is in two splits.
 
     Args:
-        pairs: (participant, split), of every slice if need be.
+        pairs: (participant, split), for example of every slice.
 
     Raises:
-        VQBrainError: naming the participants who are in two.
+        VQBrainError: with the names of participants that are in two splits.
     """
     found: dict[str, set[str]] = {}
     for participant, split in pairs:
@@ -88,19 +88,19 @@ def check_splits(pairs: Iterable[tuple[str, str]]) -> None:
     both = [f"{p} ({', '.join(sorted(s))})" for p, s in sorted(found.items()) if len(s) > 1]
     if both:
         raise VQBrainError(
-            f"in two splits: {'; '.join(both)}. Results would look better than they are: "
+            f"in two splits: {'; '.join(both)}. Test figures would be too optimistic: "
             "prepare the run again"
         )
 
 
 def _join_groups(
     groups: Iterable[Sequence[str]],
-    people: Sequence[Person],
+    participants: Sequence[Participant],
     assigned: dict[str, str],
     previous: Mapping[str, str],
 ) -> dict[str, str]:
-    """Put groups together in `assigned`; return those who follow another -> whom they follow."""
-    present = {person.participant_id for person in people} | assigned.keys()
+    """Join groups in `assigned`; return follower -> the participant whose split it gets."""
+    present = {participant.participant_id for participant in participants} | assigned.keys()
     followers: dict[str, str] = {}
     for group in groups:
         members = [member for member in group if member in present]
@@ -118,26 +118,26 @@ def _join_groups(
     return followers
 
 
-def _place(person: Person, seed: int) -> tuple[str, str, int, str]:
-    decade = -1 if person.age is None else int(person.age // 10)
-    digest = hashlib.sha256(f"{seed}:{person.participant_id}".encode()).hexdigest()
-    return person.diagnosis, person.sex, decade, digest
+def _sort_key(participant: Participant, seed: int) -> tuple[str, str, int, str]:
+    decade = -1 if participant.age is None else int(participant.age // 10)
+    digest = hashlib.sha256(f"{seed}:{participant.participant_id}".encode()).hexdigest()
+    return participant.diagnosis, participant.sex, decade, digest
 
 
 def _next_split(counts: Mapping[str, int], among: Sequence[str]) -> str:
-    """The split of these that is furthest below its quota."""
+    """The split in `among` that is furthest below its quota."""
     total = sum(counts.values()) + 1
 
     def shortage(split: str) -> int:
-        return QUOTAS[split] * total - 100 * counts.get(split, 0)  # whole numbers: ties are exact
+        return QUOTAS[split] * total - 100 * counts.get(split, 0)  # integers: ties are exact
 
     return max(among, key=shortage)  # ties: the first
 
 
-def _check(people: Sequence[Person], previous: Mapping[str, str]) -> None:
-    twice = [name for name, n in Counter(p.participant_id for p in people).items() if n > 1]
+def _check(participants: Sequence[Participant], previous: Mapping[str, str]) -> None:
+    twice = [name for name, n in Counter(p.participant_id for p in participants).items() if n > 1]
     if twice:
-        raise VQBrainError(f"the same participant comes twice: {', '.join(sorted(twice))}")
+        raise VQBrainError(f"participants are repeated: {', '.join(sorted(twice))}")
     unknown = sorted(set(previous.values()) - set(SPLITS))
     if unknown:
-        raise VQBrainError(f"unknown split {unknown[0]!r}: there are {', '.join(SPLITS)}")
+        raise VQBrainError(f"unknown split {unknown[0]!r}: the splits are {', '.join(SPLITS)}")

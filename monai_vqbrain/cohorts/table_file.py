@@ -1,4 +1,4 @@
-"""A table from a file as people save it: delimiters, encodings, quotation marks, uneven rows."""
+"""Tables as users save them: delimiters, encodings, quotation marks, rows of unequal length."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from monai_vqbrain.tables import check_table_size
 
 DELIMITERS = "\t,;"
 KEYS = re.compile(r"(participant|subject|image|image[ _]data)[ _]?(id)?|ptid|id|file(name)?")
-UNTIL_THEN = "mend it; until then what it says of participants is missing"
+UNTIL_THEN = "fix it; until then its data on participants are missing"
 
 Rows = list[list[str]]
 
 
 class NotATableError(ValueError):
-    """A file that is no table that can be read without a guess; the message says why."""
+    """A file that cannot be read as a table unambiguously; the message gives the reason."""
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """Read a CSV or TSV as text: every cell a string, the header as it stands.
+    """Read a CSV or TSV as text: every cell is a string, the header is unchanged.
 
-    The delimiter is a tab, a comma or a semicolon, whichever gives no row more cells than the
-    header; the encoding UTF-8, UTF-16 or, where it is neither, Latin-1, in which every byte is a
-    letter. Empty cells beyond the header are dropped, rows that end early are filled with them.
+    The delimiter is the tab, comma or semicolon with which no row has more cells than the header.
+    The encoding is UTF-8, UTF-16 or otherwise Latin-1, in which every byte is a letter. Empty cells
+    beyond the header are dropped, short rows are filled with empty cells.
 
     Returns:
-        The table, empty if the file is none; and what is wrong with the file.
+        The table, empty if the file is not one; and the problems of the file.
     """
     try:
         check_table_size(path, DELIMITERS)
@@ -51,10 +51,10 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
 
 
 def decode(content: bytes) -> tuple[str, str]:
-    """The text of a file, and its encoding; a byte-order mark is no part of it.
+    """The text of a file, and its encoding; without a byte-order mark.
 
     Args:
-        content: the bytes of the file, in UTF-8, in UTF-16, or else taken as Latin-1.
+        content: the bytes of the file, in UTF-8, UTF-16 or otherwise Latin-1.
     """
     encoding = "utf-8-sig"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -68,22 +68,22 @@ def decode(content: bytes) -> tuple[str, str]:
 
 
 def parse(text: str, usual: str) -> tuple[Rows, list[tuple[str, str]]]:
-    """Take the text of a table apart.
+    """Parse the text of a table.
 
     Args:
         text: the text.
-        usual: the delimiter by the file's name, preferred to others that fit as well.
+        usual: the delimiter by the file's name, preferred if several fit.
 
     Returns:
         The header and the rows, all of one length; remarks, each a problem and an advice.
 
     Raises:
-        NotATableError: no delimiter fits, or there is nothing to read.
+        NotATableError: if no delimiter fits or the text is empty.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
-        raise NotATableError("it holds null bytes")
-    named = re.match(r"sep=(.)\n", text)  # as Excel writes it
+        raise NotATableError("it contains null bytes")
+    named = re.match(r"sep=(.)\n", text)  # written by Excel
     text = text[named.end() :] if named else text
     found = []
     for delimiter in named.group(1) if named else usual + DELIMITERS.replace(usual, ""):
@@ -97,15 +97,15 @@ def parse(text: str, usual: str) -> tuple[Rows, list[tuple[str, str]]]:
     _, _, rows, quotes = max(found, key=lambda one: one[:2])  # the usual one, if they are equal
     width = _width(rows[0])
     short = sum(len(row) < width for row in rows)
-    remarks = [] if quotes else [("has a stray quotation mark, read as a letter", "take it out")]
+    remarks = [] if quotes else [("has an unpaired quotation mark, read as a letter", "remove it")]
     if short:
-        problem = f"{short} of its rows end before the last column, read as empty cells there"
-        remarks.append((problem, "nothing, or fill them in"))
+        problem = f"{short} of its rows end before the last column, filled with empty cells"
+        remarks.append((problem, "nothing, or complete them"))
     return [row[:width] + [""] * (width - len(row)) for row in rows], remarks
 
 
 def _split(text: str, delimiter: str, quotes: bool) -> Rows | None:
-    """The cells of each line that has any; None where quotation marks do not come in pairs."""
+    """The cells of each non-empty line; None if quotation marks are not paired."""
     lines = csv.reader(
         io.StringIO(text),
         delimiter=delimiter,
@@ -125,9 +125,9 @@ def _split(text: str, delimiter: str, quotes: bool) -> Rows | None:
 
 
 def _fits(rows: Rows) -> bool:
-    """There is a header, and no row has a cell beyond it; empty ones do not count.
+    """Whether there is a header, and no row has a non-empty cell beyond it.
 
-    A single column whose name holds a delimiter is a row that was not taken apart.
+    A single column whose name contains a delimiter is a row that was not split.
     """
     width = _width(rows[0]) if rows else 0
     if width == 1 and any(delimiter in rows[0][0] for delimiter in DELIMITERS):
@@ -151,7 +151,7 @@ def _why_not(text: str, delimiter: str) -> str:
     for number, row in enumerate(rows, start=1):
         if _width(row) > _width(rows[0]):
             return f"line {number} has {_width(row)} cells and the header {_width(rows[0])}"
-    return "its quotation marks do not come in pairs"
+    return "its quotation marks are not paired"
 
 
 def _unique(header: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every file below a folder, and what could not be entered."""
+"""All files below a folder, and the folders that could not be read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from monai_vqbrain.cohorts.cohort import Problem
 
-NOWHERE = "a symbolic link that leads nowhere"
+BROKEN_LINK = "a broken symbolic link"
 STAGES = {
     "0-phantom", "1-volumes", "2-slices", "3-vqvae", "4-codes", "5-prior", "6-samples", "7-report",
 }  # fmt: skip
 SPLITS = "splits.tsv"  # of a run, beside its stages
-RESULT = "holds results of vqbrain, which are no source"
+RESULT = "contains results of vqbrain, which are not a source"
 
 
 def walk(source: Path) -> tuple[list[Path], list[Problem]]:
@@ -22,9 +22,9 @@ def walk(source: Path) -> tuple[list[Path], list[Problem]]:
         source: the folder.
 
     Returns:
-        The files in order, and a line for each folder that cannot be read, each that holds the
-        stages of a run or is another result of this package, which are left out, and each link that
-        leads nowhere or back to a folder above it.
+        The files in order, and a problem for each folder that is unreadable, contains the stages of
+        a run or is another result of this package (these are skipped), and for each link that is
+        broken or points to a folder above it.
     """
     seen = _Walk(source)
     seen.enter(source, frozenset())
@@ -32,7 +32,7 @@ def walk(source: Path) -> tuple[list[Path], list[Problem]]:
 
 
 class _Walk:
-    """What was found on the way through a folder."""
+    """The files and problems found in a folder and below it."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
@@ -40,17 +40,17 @@ class _Walk:
         self.problems: list[Problem] = []
 
     def enter(self, folder: Path, above: frozenset[Path]) -> None:
-        """Look at all that lies in a folder; `above` are the folders that hold it."""
+        """Add the entries of a folder; `above` are the folders that contain it."""
         try:
             found = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            self._say(folder, f"cannot be read ({error.strerror})", "allow yourself to read it")
+            self._report(folder, f"cannot be read ({error.strerror})", "change its permissions")
             return
         names = {entry.name for entry in found}
         stages = [entry for entry in found if entry.name.removesuffix(".partial") in STAGES]
         result = folder != self.source and "provenance.json" in names and is_result(folder)
         if stages or result:
-            self._say(folder, RESULT, "nothing, or put them elsewhere")
+            self._report(folder, RESULT, "nothing, or move them elsewhere")
         if result:
             return
         here = above | {folder.resolve()}
@@ -60,18 +60,18 @@ class _Walk:
                 self._add(folder / entry.name, entry, here)
 
     def _add(self, path: Path, entry: os.DirEntry[str], here: frozenset[Path]) -> None:
-        if not entry.is_symlink():  # known without another look at the disk
+        if not entry.is_symlink():  # known without another access to the disk
             self.enter(path, here) if entry.is_dir() else self.files.append(path)
         elif not path.exists():
-            self._say(path, NOWHERE, "get the file, or take it away")
+            self._report(path, BROKEN_LINK, "restore the file, or remove the link")
         elif not path.is_dir():
             self.files.append(path)
         elif path.resolve() in here:
-            self._say(path, "a symbolic link that leads back to a folder above it", "take it away")
+            self._report(path, "a symbolic link to a folder above it", "remove it")
         else:
             self.enter(path, here)
 
-    def _say(self, path: Path, problem: str, advice: str) -> None:
+    def _report(self, path: Path, problem: str, advice: str) -> None:
         self.problems.append(Problem(path.relative_to(self.source).as_posix(), problem, advice))
 
 
@@ -85,7 +85,7 @@ def is_result(folder: Path) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, in order; nothing where it is none or cannot be read."""
+    """The entries of a folder, sorted; none if it is no folder or unreadable."""
     try:
         return sorted(folder / entry.name for entry in os.scandir(folder))
     except OSError:

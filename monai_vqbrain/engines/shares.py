@@ -19,7 +19,7 @@ class ShareOfBatch:
     """Prepares this rank's share of each batch, and weights its loss by its number of items.
 
     The mean of the losses over ranks is then the loss of the whole batch.
-    All ranks load the same batches, because their generators of random numbers are alike, and each
+    All ranks load the same batches, because their generators of random numbers are equal, and each
     keeps consecutive items of it. What is drawn for a batch (order, crops, exchanged codes, dropped
     conditions) is then what a single process would have drawn. A loss must be a mean over items of
     the batch. It is both the trainer's `prepare_batch` and one of its handlers, the last.

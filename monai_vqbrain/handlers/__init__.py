@@ -6,6 +6,7 @@ from monai_vqbrain.handlers.budget import TrainingBudget
 from monai_vqbrain.handlers.callbacks import EngineCallbacks
 from monai_vqbrain.handlers.checkpoint import ResumableCheckpoint, SeedEpochs, StopWithoutProgress
 from monai_vqbrain.handlers.codebook import CodebookPerplexity, CodesRedrawn, CodesUsed
+from monai_vqbrain.handlers.engine_progress import EngineProgress
 from monai_vqbrain.handlers.late_parts import LateParts
 from monai_vqbrain.handlers.metrics_table import MetricsTable, loss_values
 from monai_vqbrain.handlers.outputs import CodeBits, CollectCodes, ImagePanel, SliceScores
@@ -24,6 +25,7 @@ __all__ = [
     "CodesUsed",
     "CollectCodes",
     "EngineCallbacks",
+    "EngineProgress",
     "ImagePanel",
     "LateParts",
     "MLflowRun",

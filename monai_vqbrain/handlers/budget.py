@@ -9,11 +9,8 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from tqdm import tqdm
 
-from monai_vqbrain.progress import BAR
-
-SHOW_EVERY = 0.5  # seconds, as for all bars
+from monai_vqbrain.progress import SHOW_EVERY, Bar
 
 
 class TrainingBudget:
@@ -56,10 +53,10 @@ class TrainingBudget:
         self.what = what
         self.seconds = 0.0  # spent before this process
         self.skipped = 0.0  # share of the budget that was given up
-        self.restarted = False  # whether the part after the restart has begun
+        self.restarted = False  # whether the part after the restart has started
         self._started = 0.0
         self._rates = [group["lr"] for group in optimizer.param_groups]
-        self._bar: tqdm[Any] | None = None
+        self._bar: Bar | None = None
         self._shown = 0.0  # time of the last update of the bar
 
     def attach(self, engine: Engine) -> None:
@@ -104,7 +101,8 @@ class TrainingBudget:
     def _start(self, engine: Engine) -> None:
         self._started = time.monotonic()
         if self.what and idist.get_rank() == 0:
-            self._bar = tqdm(desc=self.what, total=1.0, **BAR)
+            steps = engine.state.iteration  # of a training that is resumed
+            self._bar = Bar(desc=self.what, unit="step", initial=steps, smoothing=0, miniters=1)
 
     def _set_rate(self, engine: Engine) -> None:
         done = self.fraction(engine)
@@ -121,13 +119,19 @@ class TrainingBudget:
     def _end_in_time(self, engine: Engine) -> None:
         done = self.fraction(engine)
         if self._bar is not None and (done >= 1 or time.monotonic() - self._shown >= SHOW_EVERY):
-            loss = float(engine.state.output["loss"].detach())  # waits for a GPU
-            self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
-            self._bar.update(done - self._bar.n)
-            self._shown = time.monotonic()
+            self._show(self._bar, engine, done)
         if done >= 1 and (self.minutes is not None or self.skipped):
             engine.state.max_epochs = engine.state.epoch
             engine.terminate_epoch()
+
+    def _show(self, bar: Bar, engine: Engine, done: float) -> None:
+        """Update the bar; the number of steps in a budget of minutes is an estimate."""
+        steps = engine.state.iteration
+        loss = float(engine.state.output["loss"].detach())  # waits for a GPU
+        bar.set_postfix_str(f"loss={loss:.4f}", refresh=False)
+        bar.total = round(steps / done) if done else None
+        bar.update(steps - bar.n)
+        self._shown = time.monotonic()
 
     def _close(self, engine: Engine) -> None:
         if self._bar is not None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
@@ -15,6 +14,7 @@ from monai.engines import Evaluator
 from monai_vqbrain.errors import ComponentError
 from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.budget import TrainingBudget
+from monai_vqbrain.ranks import this_rank, wait_for_ranks
 from monai_vqbrain.weights import read_weights
 
 PROGRESS = ("epoch", "iteration", "best_metric", "best_epoch")  # entries besides the objects
@@ -47,7 +47,7 @@ class ResumableCheckpoint:
 
     `checkpoint.pt` contains the state for resuming, `model.pt` the network's weights of the epoch
     with the best key metric. Attach after the validation handler. With several ranks, rank 0
-    writes, every rank loads, and none goes on before both files are there.
+    writes, every rank loads, and none continues before both files are there.
 
     Args:
         folder: the folder of both files.
@@ -118,9 +118,9 @@ class ResumableCheckpoint:
             thing.load_state_dict(saved[name])
 
     def _save(self, engine: Engine) -> None:
-        if idist.get_rank() == 0:
+        if this_rank() == 0:
             self._write(engine)
-        idist.barrier()
+        wait_for_ranks()
 
     def _write(self, engine: Engine) -> None:
         best = self.validator.state
@@ -136,7 +136,7 @@ class ResumableCheckpoint:
         A training that is killed between the two writes model.pt when it resumes. In the other
         order it would resume at the epoch before with the best weights of this one.
         """
-        if idist.get_rank() == 0 and self.validator.state.best_metric_epoch == engine.state.epoch:
+        if this_rank() == 0 and self.validator.state.best_metric_epoch == engine.state.epoch:
             _save(self.best.state_dict(), self.folder / "model.pt")
 
 

@@ -9,15 +9,15 @@ from ignite.engine import Engine, Events
 from monai_vqbrain.handlers.budget import TrainingBudget
 from monai_vqbrain.handlers.checkpoint import ResumableCheckpoint
 
-ALONE = 0.5  # share of slices without the one before, while the late parts are trained
+ALONE = 0.5  # share of slices without the previous one, while the late parts are trained
 
 
 class LateParts:
     """Trains a prior without its late parts first, and then these with all other weights frozen.
 
-    The late parts are what reads the slice before, and the conditions that describe participants.
-    Slices by themselves are learnt as if there were none: they cost no time in the first steps, and
-    change nothing in the last ones. These start from the best epoch of the first steps, and the
+    The late parts are those that read the previous slice, and the conditions that describe
+    participants. Independent slices are learnt without them: they cost no time in the first steps,
+    and do not change in the last ones. These start from the best epoch of the first steps, and the
     best epoch of the training is one of the last.
 
     Args:

@@ -15,6 +15,7 @@ from monai.engines import Evaluator
 
 from monai_vqbrain.handlers.budget import TrainingBudget
 from monai_vqbrain.logs import ROUTINE
+from monai_vqbrain.ranks import rank_count, this_rank
 from monai_vqbrain.tables import read_table, write_table
 
 logger = logging.getLogger(__name__)
@@ -76,14 +77,14 @@ class MetricsTable:
         row |= self._mean_losses() | self.validator.state.metrics
         self._rows = [*self._rows_before(engine.state.epoch), row]
         self._sums, self._steps = {}, 0
-        if idist.get_rank() == 0:
+        if this_rank() == 0:
             write_table(pd.DataFrame(self._rows), self.path, digits=6)
             shown = (f"{name} {value:.4g}" for name, value in row.items())
             logger.info("%s", ", ".join(shown), extra=ROUTINE)
 
     def _mean_losses(self) -> dict[str, float]:
         """Name -> mean over the epoch's iterations on all ranks."""
-        steps = self._steps * idist.get_world_size()
+        steps = self._steps * rank_count()
         return {name: float(idist.all_reduce(total)) / steps for name, total in self._sums.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 from monai_vqbrain.files import writing
 from monai_vqbrain.handlers.batch import as_batch
 from monai_vqbrain.metrics.fidelity import slice_scores
+from monai_vqbrain.ranks import this_rank
 from monai_vqbrain.tables import SLICE_KEYS, write_table
 
 
@@ -43,20 +44,21 @@ class SliceTable:
         raise NotImplementedError
 
     def _start(self, engine: Engine) -> None:
-        self.rows: list[pd.DataFrame] = []
+        # not as tables, whose arrays would lie between the images of batches and leave holes
+        self.rows: list[dict[Hashable, Any]] = []
 
     def _add(self, engine: Engine) -> None:
         output = as_batch(engine.state.output)
         rows = pd.DataFrame({key: list(np.asarray(output[key])) for key in SLICE_KEYS})
         for name, values in self.columns(output).items():
             rows[name] = values.cpu().numpy()
-        self.rows.append(rows)
+        self.rows += rows.to_dict("records")
 
     def _write(self, engine: Engine) -> None:
         shards: Any = idist.all_gather(self.rows)
-        if idist.get_rank() != 0:
+        if this_rank() != 0:
             return
-        rows = pd.concat([batch for shard in shards for batch in shard])
+        rows = pd.DataFrame([row for shard in shards for row in shard])
         write_table(rows.drop_duplicates(list(SLICE_KEYS)), self.path, digits=6)
 
 
@@ -152,7 +154,7 @@ class ImagePanel:
         self._pairs += [(pair[0], pair[1]) for pair in batch[spread.to(batch.device)].cpu().numpy()]
 
     def _write(self, engine: Engine) -> None:
-        if idist.get_rank() != 0:
+        if this_rank() != 0:
             return
         chosen = np.linspace(0, len(self._pairs) - 1, min(self.columns, len(self._pairs)))
         pairs = [self._pairs[round(i)] for i in chosen]

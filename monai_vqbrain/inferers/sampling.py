@@ -179,11 +179,11 @@ class AncestralSampler:
         """Draw where the codes (B, G, rows, columns) are -1, in place; `all_free`: everywhere."""
         groups, rows = codes.shape[1:3]
         free = (codes < 0).flatten(3).any(3).any(1).any(0).tolist()  # rows where some are drawn
-        # every place's own view is made once a row, not in the loop: at batch 1 that counts
+        # views of all positions are made once per row, not in the loop, which is slow at batch 1
         places, draws_here = (
             t.permute(2, 3, 1, 0)[..., None].contiguous() for t in (codes, draws)
         )  # (rows, columns, G, B, 1)
-        for row in progress(range(rows), "sample") if self.progress else range(rows):
+        for row in progress(range(rows), "sample", unit="row") if self.progress else range(rows):
             walk.begin_row(row)
             here, draws_of_row = (t[row].flatten(0, 1) for t in (places, draws_here))
             views = zip(here.unbind(), here[..., 0].unbind(), draws_of_row.unbind(), strict=True)

@@ -69,7 +69,9 @@ class VolumeSampler:
         plans = self._plans(network, batch_size, generator, (condition, base))
         rows = list(zip(asked, bases, plans, strict=True))
         slices: list[Tensor] = []
-        for row, start, plan in progress(rows, "sample slices") if self.progress else rows:
+        for row, start, plan in (
+            progress(rows, "sample slices", unit="slice") if self.progress else rows
+        ):
             before = slices[-1] if slices else None
             codes = self.sampler(network, batch_size, generator, row, before, base=start, plan=plan)
             slices.append(codes)

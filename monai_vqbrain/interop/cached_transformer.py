@@ -93,7 +93,9 @@ class CachedTransformerInferer(VQVAETransformerInferer):
             tokens = starting_tokens.new_empty(batch_size, length + 1, dtype=torch.long)
             tokens[:, :given] = starting_tokens
             walk = CachedTransformer(transformer_model, batch_size, length, conditioning)
-            for place in progress(range(length), "sample") if verbose else range(length):
+            for place in (
+                progress(range(length), "sample", unit="token") if verbose else range(length)
+            ):
                 logits = walk.logits(tokens[:, place])
                 if place + 1 >= given:
                     probabilities = _probabilities(logits, temperature, top_k)

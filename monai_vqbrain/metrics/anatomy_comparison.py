@@ -68,7 +68,7 @@ def compare_anatomy(
     Args:
         real: (N,) for each measure, of real slices, as from `measure_anatomy`.
         synthetic: (M,) for the same measures, of samples.
-        participants: the N participants whom the real slices belong to.
+        participants: the N participants that the real slices belong to.
         positions: (N,) and (M,) slice positions in a common unit; unknown positions make one bin.
         bins: how many groups of positions, with about equally many real slices in each.
         draws: of the bootstrap.
@@ -86,13 +86,13 @@ def compare_anatomy(
     where_real, where = np.zeros(count, int), np.zeros(other, int)
     if positions is not None:
         where_real, where = position_bins(*positions, bins)
-    person, weights = _participant_draws(participants, draws, seed)
-    weights = weights[:, person]
+    participant, weights = _participant_draws(participants, draws, seed)
+    weights = weights[:, participant]
     own_weights = _image_draws(where, draws, np.random.default_rng([seed, 1]))
     groups = 1 + int(max(where_real.max(), where.max()))
     return {
         name: _compare_measure(
-            _Side(np.asarray(real[name], float), where_real, person, weights),
+            _Side(np.asarray(real[name], float), where_real, participant, weights),
             _Side(np.asarray(synthetic[name], float), where, np.arange(other), own_weights),
             groups,
         )
@@ -155,10 +155,10 @@ def _participant_draws(
     Returns:
         (N,) int, and (1 + draws, participants) counts; the first row is the set itself.
     """
-    names, person = np.unique(np.asarray(participants), return_inverse=True)
+    names, participant = np.unique(np.asarray(participants), return_inverse=True)
     rng = np.random.default_rng([seed, 0])
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    return person, np.vstack([np.ones((1, len(names))), drawn]).astype(np.float32)
+    return participant, np.vstack([np.ones((1, len(names))), drawn]).astype(np.float32)
 
 
 def _image_draws(where: Integers, draws: int, rng: np.random.Generator) -> Floats:
@@ -352,9 +352,9 @@ def slope_on(
     finite = np.isfinite(y) & np.isfinite(x)
     if not finite.any():
         return Slope(math.nan, math.nan, math.nan, 0, 0)
-    person, weights = _participant_draws(list(np.asarray(groups)[finite]), draws, seed)
+    participant, weights = _participant_draws(list(np.asarray(groups)[finite]), draws, seed)
     slopes = _slopes(x[finite], y[finite], np.unique(place[finite], return_inverse=True)[1],
-                     weights[:, person])  # fmt: skip
+                     weights[:, participant])  # fmt: skip
     return Slope(float(slopes[0]), *percentiles(slopes[1:]), int(finite.sum()), weights.shape[1])
 
 

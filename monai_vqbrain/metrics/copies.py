@@ -1,9 +1,9 @@
 """Copies of training slices among samples: a search, its false alarms, and planted copies.
 
 A sample is compared with every training slice, mirrored or not, in two steps. A coarse step finds
-the participants whose slices look most alike at 32 x 32 pixels. A fine step compares the best slice
+the participants with the most similar slices at 32 x 32 pixels. A fine step compares the best slice
 of each in detail, over shifts of half pixels. Slices of two participants at the same position are
-alike without being copies; a copy is nearer to one participant than to all others. What is judged
+similar without being copies; a copy is nearer to one participant than to all others. The measure
 is therefore the ratio of the distance to the nearest participant and to the next ones.
 """
 
@@ -43,7 +43,7 @@ class Matches:
         distance: (N,) float32, sqrt(1 - r) with the correlation r of local detail: 0 the same,
             1 unrelated. Brightness and contrast do not change it.
         ratio: (N,) float32, `distance` over the median distance to the five next participants:
-            0 a copy, near 1 as like to one participant as to others.
+            0 a copy, near 1 as similar to one participant as to others.
     """
 
     nearest: np.ndarray
@@ -65,7 +65,7 @@ class CopySearch:
 
     Args:
         training: (M, W, H), any units, 8-bit too; background is 0.
-        participants: the M participants whom the slices belong to. Slices of one participant are
+        participants: the M participants that the slices belong to. Slices of one participant are
             never compared with each other: where participants are unknown, name each slice.
         max_shift: of the views, in pixels along each axis.
         mirror: whether views are mirrored along W.
@@ -100,9 +100,9 @@ class CopySearch:
         self.size = training.shape[1:]
         self.mirror = mirror
         # Slices in the order of participants, so that the best of each is a maximum over a segment.
-        names, person = np.unique(np.asarray(participants), return_inverse=True)
-        self.order = np.argsort(person, kind="stable")
-        self.starts = np.searchsorted(person[self.order], np.arange(len(names)))
+        names, participant = np.unique(np.asarray(participants), return_inverse=True)
+        self.order = np.argsort(participant, kind="stable")
+        self.starts = np.searchsorted(participant[self.order], np.arange(len(names)))
         self.candidates = min(candidates, len(names))
         self.shifts = _shifts(max_shift)
         self.waves = _waves(self.shifts, self.size)
@@ -147,13 +147,13 @@ class CopySearch:
         return self._judge(slices, mirrored, best, where)
 
     def _views(self, images: Tensor) -> list[Tensor]:
-        # Both steps treat left and right alike: what is mirrored afterwards is the same.
+        # Both steps treat left and right equally: mirroring afterwards gives the same.
         return [images, images.flip(1)] if self.mirror else [images]
 
     def _best_slices(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """(B, candidates) slices, each of another participant, and whether mirrored is alike."""
-        alike = [view.flatten(1) @ self.coarse.flatten(1).T for view in views]  # (B, M) each
-        array = torch.maximum(alike[0], alike[-1]).numpy()
+        """(B, candidates) slices of different participants, and whether to mirror them."""
+        similarity = [view.flatten(1) @ self.coarse.flatten(1).T for view in views]  # (B, M) each
+        array = torch.maximum(similarity[0], similarity[-1]).numpy()
         best = torch.from_numpy(np.maximum.reduceat(array, self.starts, axis=1))
         chosen = best.topk(self.candidates, dim=1).indices.numpy()  # participants
         ends = np.append(self.starts[1:], array.shape[1])
@@ -164,7 +164,7 @@ class CopySearch:
             ]
         ).reshape(chosen.shape)
         index = torch.from_numpy(slices)
-        return index, alike[-1].gather(1, index) > alike[0].gather(1, index)
+        return index, similarity[-1].gather(1, index) > similarity[0].gather(1, index)
 
     def _correlate(self, image: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) the highest correlation over all shifts, and the shift's number."""
@@ -252,7 +252,7 @@ def halved_thresholds(
 
     Args:
         ratios: (N,) of held-out slices.
-        participants: the N participants whom they belong to.
+        participants: the N participants that they belong to.
         false_alarms: to aim at, in (0, 1).
         halvings: how many random halvings; each gives two entries.
         seed: of the halvings.
@@ -305,7 +305,7 @@ class CopyAudit:
     Args:
         samples: how many samples.
         held_out_slices: how many held-out slices they are compared with.
-        held_out_participants: whom those belong to.
+        held_out_participants: how many participants those belong to.
         threshold: the 1st percentile of the held-out ratios.
         share: of samples below it, [0, 1]; 0.01 is what held-out participants have.
         low: of the 95 % interval of `share`, over samples and held-out participants.
@@ -352,8 +352,8 @@ def audit_copies(
         matches: of the samples.
         held_out: of held-out slices, passed through the same VQ-VAE: smooth images lie nearer to
             everything.
-        training_participants: the participants whom the training slices belong to.
-        held_out_participants: those whom the held-out slices belong to, one per slice.
+        training_participants: the participants that the training slices belong to.
+        held_out_participants: those that the held-out slices belong to, one per slice.
         closest: how many pairs to name.
         resamples: of the bootstrap for the interval.
         seed: of the bootstrap.
@@ -510,7 +510,7 @@ def _detail(images: np.ndarray) -> Tensor:
     """(B, W, H) -> (B, 64, 64) at most: less the local mean, of length 1.
 
     Without low frequencies brightness, slow shading and the outline that all brains share weigh
-    little, and what tells participants apart, the folds, weighs most.
+    little, and the folds, which distinguish participants, weigh most.
     """
     small = _resized(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), FINE)
     smooth = small[:, None]
@@ -573,13 +573,15 @@ def _share_interval(
     seed: int,
 ) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
-    _, person = np.unique(np.asarray(participants), return_inverse=True)
-    of_person = [held_out[person == p] for p in range(int(person.max()) + 1)]
+    _, participant = np.unique(np.asarray(participants), return_inverse=True)
+    of_participant = [held_out[participant == p] for p in range(int(participant.max()) + 1)]
     ordered = np.sort(ratios)
     shares = np.empty(resamples)
     for i in range(resamples):
-        drawn = rng.integers(len(of_person), size=len(of_person))
-        threshold = np.percentile(np.concatenate([of_person[p] for p in drawn]), 100 * FALSE_ALARMS)
+        drawn = rng.integers(len(of_participant), size=len(of_participant))
+        threshold = np.percentile(
+            np.concatenate([of_participant[p] for p in drawn]), 100 * FALSE_ALARMS
+        )
         below = np.searchsorted(ordered, threshold) / len(ordered)
         shares[i] = rng.binomial(len(ordered), below) / len(ordered)  # samples are independent
     low, high = np.percentile(shares, [2.5, 97.5])

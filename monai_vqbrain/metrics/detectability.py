@@ -1,9 +1,9 @@
-"""Can a network tell synthetic slices from real ones? A classifier two-sample test.
+"""Detectability of synthetic slices: a classifier two-sample test.
 
-A small network learns to tell real slices of training participants from one half of the samples. It
-is scored on real slices of participants whom it has not seen, against the other half. An AUC of 0.5
-means that it cannot tell. Steps, sizes and learning rates are fixed, so that values can be compared
-between runs: more steps would find more.
+A small network is trained to distinguish real slices of training participants from one half of the
+samples. It is tested on real slices of held-out participants and the other half. An AUC of 0.5
+means that it cannot distinguish them. Steps, sizes and learning rates are fixed, so that values can
+be compared between runs: more steps would give a higher AUC.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class DetectorProtocol:
     twice the cost.
 
     Attributes:
-        pooling: images are averaged over squares of so many pixels first, which makes a step four
-            times as cheap at 2.
+        pooling: side in pixels of the squares over which images are first averaged; 2 makes a
+            step four times as cheap.
         steps: of training.
         batch: real and as many synthetic slices per step.
         learning_rate: the highest of the one-cycle schedule of AdamW.
@@ -59,7 +59,7 @@ PROTOCOL = DetectorProtocol()
 
 @dataclass(frozen=True)
 class Detectability:
-    """How well a network tells synthetic slices from real ones.
+    """How well a network distinguishes synthetic from real slices.
 
     Attributes:
         auc: mean over seeds, with its 95 % interval over the participants of the real slices,
@@ -81,7 +81,7 @@ def detectability(
     seeds: Sequence[int] = SEEDS,
     protocol: DetectorProtocol = PROTOCOL,
 ) -> Detectability:
-    """The AUC of telling synthetic from real slices of participants whom the network has not seen.
+    """The AUC of distinguishing synthetic slices from real slices of held-out participants.
 
     Args:
         training: (N, W, H) in [0, 1] or uint8, real slices of training participants. Slices of a
@@ -129,11 +129,11 @@ def detectability_control(
     """The same test with real held-out participants in the place of the samples.
 
     Each seed halves the training participants (T1, T2) and the held-out participants (H1, H2). One
-    network learns to tell T1 from H1 and is scored on T2 against H2, another learns T2 from H2 and
-    is scored on T1 against H1, so that no participant is both learnt and scored, and each slice is
-    scored once per seed. What the network remembers of single participants is then of no use, and
-    the AUC is 0.5 in expectation where training and held-out participants are of one population.
-    Which participants fall into which half decides more than the network does: over 20 halvings of
+    network is trained to distinguish T1 and H1 and scored on T2 against H2, another is trained on
+    T2 and H2 and scored on T1 against H1, so that no participant is both learnt and scored, and
+    each slice is scored once per seed. What the network has memorised of single participants is
+    then of no use, and the AUC is 0.5 in expectation if training and held-out participants are of
+    one population. The halves have more influence than the network: over 20 halvings of
     34 and 14 participants (ds002748) one AUC spreads with a standard deviation of 0.05, the mean of
     three with 0.03. Each network's own AUC is averaged: pooled scores of several networks would be
     compared across networks, whose held-out classes are anticorrelated. The halvings do not undo
@@ -377,8 +377,8 @@ class _Round:
 def _over_seeds(rounds: list[_Round], seed: int) -> Detectability:
     """The mean AUC of all networks, and its interval over participants, samples and networks."""
     participants, blocks = rounds[0].wins.shape
-    everyone, everything = np.ones((1, participants)), np.ones((1, blocks))
-    by_round = [float(r.auc(everyone, everything)[0]) for r in rounds]
+    all_participants, all_blocks = np.ones((1, participants)), np.ones((1, blocks))
+    by_round = [float(r.auc(all_participants, all_blocks)[0]) for r in rounds]
 
     def mean(drawn: np.ndarray) -> np.ndarray:
         if len(drawn) == 1:

@@ -53,7 +53,7 @@ class KernelSums:
     ) -> np.ndarray:
         """KID when each group is drawn so often.
 
-        A participant who is drawn twice counts twice, but is never compared with the copy: an
+        A participant that is drawn twice counts twice, but is never compared with the copy: an
         image is as similar as can be to itself, which would add to every replicate.
 
         Args:
@@ -162,7 +162,7 @@ def kid_interval(sums: KernelSums, seed: int = 0, other: KernelSums | None = Non
 def floor(
     features: np.ndarray, participants: Labels, seed: int = 0, halvings: int = HALVINGS
 ) -> Interval:
-    """KID between person-disjoint halves of real images: what a perfect generator would reach.
+    """KID between participant-disjoint halves of real images: what a perfect generator would reach.
 
     Halves of images instead of participants would give 0 by construction, since each image then
     has neighbours of its own participant in the other half.
@@ -195,7 +195,7 @@ def floor(
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Who lies in whose neighbourhood: what density, coverage, precision and recall are made of.
+    """Neighbourhoods of real and synthetic images, for density, coverage, precision and recall.
 
     A neighbourhood of an image reaches to its k-th nearest neighbour in its own set.
 
@@ -213,7 +213,7 @@ class Neighbours:
 
     @property
     def density(self) -> float:
-        """Neighbourhoods that a synthetic image lies in, over k: about 1 where sets are alike."""
+        """Neighbourhoods around a synthetic image, over k: about 1 for equal distributions."""
         return float(self.hits.mean() / self.k)
 
     @property

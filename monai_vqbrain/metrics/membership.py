@@ -1,4 +1,4 @@
-"""Membership inference from a prior's bits: do they tell training participants from others?"""
+"""Membership inference: distinguishing training participants from others by a prior's bits."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class TruePositives:
 
 @dataclass(frozen=True)
 class Membership:
-    """How well bits tell members from non-members.
+    """How well bits distinguish members from non-members.
 
     Args:
-        unit: what is told apart, "slice" or "participant".
+        unit: what is classified, "slice" or "participant".
         members: how many units of training participants.
         others: how many of participants that were not trained on.
         member_participants: how many training participants.
@@ -100,7 +100,7 @@ def membership(
 
     Args:
         bits: (N,) of slices: conditional bits, or conditional minus unconditional bits.
-        participants: the N participants whom they belong to.
+        participants: the N participants that they belong to.
         members: (N,) bool, whether the prior was trained on the participant.
         unit: "slice", or "participant" for the mean over each participant's slices.
         resamples: of the bootstrap.
@@ -121,10 +121,10 @@ def membership(
         >>> membership(bits, names, [True, True, False, False]).auc.value
         1.0
     """
-    scores, person, member = _checked(bits, participants, members)
+    scores, participant, member = _checked(bits, participants, members)
     if unit == "participant":
-        scores, person, member = _over_slices(scores, person, member)
-    curve = _Curve(scores, person, member)
+        scores, participant, member = _over_slices(scores, participant, member)
+    curve = _Curve(scores, participant, member)
     single = curve.points(np.ones((1, curve.participants)))[:, 0]
     drawn = np.concatenate(
         [curve.points(w) for w in _resampled(curve, resamples, np.random.default_rng(seed))], axis=1
@@ -132,7 +132,7 @@ def membership(
     low, high = np.percentile(drawn, [2.5, 97.5], axis=1)
     estimates = [Estimate(*map(float, v)) for v in zip(single, low, high, strict=True)]
     others = int((~member).sum())
-    of_participant = _member_participants(person, member)
+    of_participant = _member_participants(participant, member)
     return Membership(
         unit=unit,
         members=int(member.sum()),
@@ -162,7 +162,7 @@ def dataset_inference(
 
     Args:
         bits: (N,) of slices.
-        participants: the N participants whom they belong to.
+        participants: the N participants that they belong to.
         members: (N,) bool, whether the prior was trained on the participant.
         permutations: how many; the least p-value is 1 / (permutations + 1).
         seed: of the permutations.
@@ -231,14 +231,14 @@ def cross_fitted(
     both = np.concatenate([low, high])
     if not np.isfinite(both).all():
         raise ValueError(f"bits must be finite: {int((~np.isfinite(both)).sum())} are not")
-    names, person = np.unique(np.asarray(participants), return_inverse=True)
+    names, participant = np.unique(np.asarray(participants), return_inverse=True)
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    means = [np.bincount(person, part) / np.bincount(person) for part in (low, high)]
+    means = [np.bincount(participant, part) / np.bincount(participant) for part in (low, high)]
     saved = means[1] - means[0]
     ordinal = np.arange(len(names))
     return CrossFitted(
-        _paired_auc(low, high, person, counts),
+        _paired_auc(low, high, participant, counts),
         _paired_auc(means[0], means[1], ordinal, counts),
         _estimate(float(saved.mean()), counts @ saved / len(names)),
         _sign_flip_p(saved, flips, rng),
@@ -248,11 +248,11 @@ def cross_fitted(
 
 
 def _paired_auc(
-    seen: np.ndarray, unseen: np.ndarray, person: np.ndarray, counts: np.ndarray
+    seen: np.ndarray, unseen: np.ndarray, participant: np.ndarray, counts: np.ndarray
 ) -> Estimate:
     """The AUC of both sides pooled; a participant is drawn on both sides or on neither."""
     member = np.repeat([True, False], len(seen))
-    curve = _Curve(np.concatenate([seen, unseen]), np.tile(person, 2), member)
+    curve = _Curve(np.concatenate([seen, unseen]), np.tile(participant, 2), member)
     rows = max(1, CHUNK // (2 * len(seen)))
     drawn = [curve.points(counts[i : i + rows])[0] for i in range(0, len(counts), rows)]
     single = curve.points(np.ones((1, curve.participants)))[0, 0]
@@ -289,31 +289,31 @@ def participant_folds(participants: Sequence[str], folds: int, seed: int = 0) ->
         >>> participant_folds(["a", "a", "b"], 2).tolist() in ([0, 0, 1], [1, 1, 0])
         True
     """
-    names, person = np.unique(np.asarray(participants), return_inverse=True)
+    names, participant = np.unique(np.asarray(participants), return_inverse=True)
     if not 2 <= folds <= len(names):
         raise ValueError(
             f"give from 2 folds to as many as there are participants ({len(names)}), not {folds}"
         )
     fold_of = np.empty(len(names), dtype=np.int64)
     fold_of[np.random.default_rng(seed).permutation(len(names))] = np.arange(len(names)) % folds
-    return fold_of[person]
+    return fold_of[participant]
 
 
 class _Curve:
     """The ROC curve of fixed scores under weights of participants."""
 
-    def __init__(self, scores: np.ndarray, person: np.ndarray, member: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, participant: np.ndarray, member: np.ndarray) -> None:
         order = np.argsort(scores, kind="stable")
-        self.participants = int(person.max()) + 1
-        self.of_participant = _member_participants(person, member)
-        self.person, self.member = person[order], member[order]
+        self.participants = int(participant.max()) + 1
+        self.of_participant = _member_participants(participant, member)
+        self.participant, self.member = participant[order], member[order]
         ordered = scores[order]
         # A point of the curve takes all equal scores together.
         self.ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
 
     def points(self, weights: np.ndarray) -> np.ndarray:
         """(B, participants) weights -> (3, B): AUC, true positives at 1 % and at 10 %."""
-        each = weights[:, self.person]
+        each = weights[:, self.participant]
         true = self._shares(each * self.member)
         false = self._shares(each * ~self.member)
         areas = np.diff(false, axis=1) * (true[:, 1:] + true[:, :-1]) / 2
@@ -332,7 +332,7 @@ class _Curve:
 
 def _resampled(curve: _Curve, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """How often each participant is drawn, in chunks of (B, participants)."""
-    rows = max(1, CHUNK // len(curve.person))
+    rows = max(1, CHUNK // len(curve.participant))
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         weights = np.empty((size, curve.participants))
@@ -358,22 +358,22 @@ def _checked(
             "membership needs slices of training participants and of others, "
             f"not {int(member.sum())} and {int((~member).sum())}"
         )
-    names, person = np.unique(np.asarray(participants), return_inverse=True)
-    both = names[np.bincount(person, member) * np.bincount(person, ~member) > 0]
+    names, participant = np.unique(np.asarray(participants), return_inverse=True)
+    both = names[np.bincount(participant, member) * np.bincount(participant, ~member) > 0]
     if len(both):
         raise ValueError(f"{len(both)} participants are members and not members, {both[0]} first")
-    return scores, person, member
+    return scores, participant, member
 
 
-def _member_participants(person: np.ndarray, member: np.ndarray) -> np.ndarray:
-    return np.asarray(np.bincount(person, member) > 0)
+def _member_participants(participant: np.ndarray, member: np.ndarray) -> np.ndarray:
+    return np.asarray(np.bincount(participant, member) > 0)
 
 
 def _over_slices(
-    scores: np.ndarray, person: np.ndarray, member: np.ndarray
+    scores: np.ndarray, participant: np.ndarray, member: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    means = np.bincount(person, scores) / np.bincount(person)
-    return means, np.arange(len(means)), _member_participants(person, member)
+    means = np.bincount(participant, scores) / np.bincount(participant)
+    return means, np.arange(len(means)), _member_participants(participant, member)
 
 
 def _where_enough(at: float, others: int, estimate: Estimate) -> TruePositives:

@@ -1,4 +1,4 @@
-"""From scores of slices to one figure over people."""
+"""Means of slice scores over participants, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class MeanInterval:
 
 
 def over_participants(values: ArrayLike, participants: Sequence[str]) -> MeanInterval:
-    """The mean over a person's slices, then over people, with a t-interval over people.
+    """The mean over slices of each participant, then over participants, with a t-interval.
 
     Args:
-        values: (N,) one score a slice.
-        participants: the N participants whom the slices belong to.
+        values: (N,) one score per slice.
+        participants: the N participants that the slices belong to.
 
     Returns:
-        The mean and its 95 % interval. The interval speaks of people drawn like these, not of
-        slices, which are no independent observations.
+        The mean and its 95 % interval. The interval is over participants, not over
+        slices, which are not independent observations.
 
     Raises:
         ValueError: if there are no values, or not one participant for each.
@@ -49,10 +49,10 @@ def over_participants(values: ArrayLike, participants: Sequence[str]) -> MeanInt
             "give one participant for each of at least one value, "
             f"not {len(participants)} for values of shape {scores.shape}"
         )
-    people, person = np.unique(np.asarray(participants), return_inverse=True)
-    means = np.bincount(person, weights=scores) / np.bincount(person)
+    names, participant = np.unique(np.asarray(participants), return_inverse=True)
+    means = np.bincount(participant, weights=scores) / np.bincount(participant)
     mean, half = float(means.mean()), _half_width(means)
-    return MeanInterval(mean, mean - half, mean + half, len(people), len(scores))
+    return MeanInterval(mean, mean - half, mean + half, len(names), len(scores))
 
 
 def _half_width(means: np.ndarray) -> float:

@@ -136,7 +136,7 @@ def outside_ranges(
         For each measure, (M,) bool. A slice of which a measure is NaN (it has no brain) is outside.
 
     Raises:
-        ValueError: if positions are given and the ranges know none, or the other way round.
+        ValueError: if positions are given and the ranges know none, or the reverse.
     """
     if (positions is not None) != ranges.knows_positions:
         raise ValueError(
@@ -267,7 +267,7 @@ def _over_draws(
     failed: NDArray[np.bool_], participants: Sequence[str], draws: int, seed: int
 ) -> tuple[float, float]:
     """The 95 % interval of a share of slices over draws of participants."""
-    _, person = np.unique(np.asarray(participants), return_inverse=True)
-    slices, bad = np.bincount(person), np.bincount(person, weights=failed)
+    _, participant = np.unique(np.asarray(participants), return_inverse=True)
+    slices, bad = np.bincount(participant), np.bincount(participant, weights=failed)
     drawn = np.random.default_rng(seed).integers(0, len(slices), (draws, len(slices)))
     return percentiles(bad[drawn].sum(axis=1) / slices[drawn].sum(axis=1))

@@ -37,7 +37,7 @@ class Labelled:
     Attributes:
         images: (N, W, H), float in [0, 1] or uint8.
         labels: (N,) integers 0..K-1: group, sex or age band.
-        participants: (N,) whom each slice belongs to; samples need none.
+        participants: (N,) participant of each slice; samples need none.
     """
 
     images: ImageArray
@@ -76,8 +76,8 @@ class Utility:
             task is not measurable.
         measurable: whether the AUC of `real` is above chance: its interval lies above 0.5, and
             its p-value is below `SIGNIFICANCE`. If not, the task says nothing of samples.
-        p_value: how often the AUC of `real` is reached when classes are dealt to the held-out
-            participants at random. A bootstrap of two or three participants cannot tell luck.
+        p_value: how often the AUC of `real` is reached when classes are assigned to the held-out
+            participants at random. A bootstrap of two or three participants cannot replace it.
         images: how many real slices, and how many samples, were trained on.
         participants: how many held-out participants were scored.
     """
@@ -133,11 +133,11 @@ def measure_utility(
             two.
     """
     classes = _check(real, synthetic, held_out)
-    people, person = np.unique(np.asarray(held_out.participants), return_inverse=True)
-    truth = np.zeros(len(people), int)
-    truth[person] = held_out.labels
-    if (truth[person] != held_out.labels).any():
-        several = people[person[truth[person] != held_out.labels][0]]
+    names, participant = np.unique(np.asarray(held_out.participants), return_inverse=True)
+    truth = np.zeros(len(names), int)
+    truth[participant] = held_out.labels
+    if (truth[participant] != held_out.labels).any():
+        several = names[participant[truth[participant] != held_out.labels][0]]
         raise ValueError(f"participant {several} has slices of more than one class")
     size = min(len(real.labels), len(synthetic.labels))
     sets = [_reduced(part, size, classes, seeds[0]) for part in (real, synthetic)]
@@ -147,7 +147,7 @@ def measure_utility(
         """(seeds, P, K) probabilities of networks that were trained on these sets."""
         chosen = [seen[source] for source in sources]
         by_seed = (_train(chosen, classes, steps, seed, device) for seed in seeds)
-        return np.stack([_by_person(net, held, person, device) for net in by_seed])
+        return np.stack([_by_participant(net, held, participant, device) for net in by_seed])
 
     drawn = _draws(truth, draws, seeds[0])
     of_real = learned(0)
@@ -156,7 +156,7 @@ def measure_utility(
     score = _score(auc, accuracy)
     if score.auc_low <= 0.5 or luck >= SIGNIFICANCE:
         nothing = (None, None, math.nan, math.nan, math.nan)
-        return Utility(score, *nothing, False, luck, size, len(people))
+        return Utility(score, *nothing, False, luck, size, len(names))
     of_samples, of_both = (_scores(learned(*s), truth, drawn) for s in ((1,), (0, 1)))
     gap = of_samples[0].mean(axis=0) - auc.mean(axis=0)
     return Utility(
@@ -168,7 +168,7 @@ def measure_utility(
         True,
         luck,
         size,
-        len(people),
+        len(names),
     )
 
 
@@ -197,7 +197,7 @@ def _check(real: Labelled, synthetic: Labelled, held_out: Labelled) -> int:
 
 
 def _reduced(part: Labelled, size: int, classes: int, seed: int) -> Labelled:
-    """A random part of so many slices, with at least one of each class."""
+    """A random part of this size, with at least one of each class."""
     order = np.random.default_rng(seed).permutation(len(part.labels))
     first = np.array([order[part.labels[order] == label][0] for label in range(classes)])
     rest = order[~np.isin(order, first)]
@@ -279,16 +279,16 @@ def _augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _by_person(
-    net: nn.Module, images: Tensor, person: NDArray[np.integer], device: str
+def _by_participant(
+    net: nn.Module, images: Tensor, participant: NDArray[np.integer], device: str
 ) -> NDArray[np.float64]:
     """(P, K) probability of each class, a mean over the slices of each participant."""
     parts = [
         net((chunk.float() / 127.5 - 1).to(device)).softmax(1) for chunk in images.split(CHUNK)
     ]
     found = torch.cat(parts).double().cpu().numpy()
-    counts = np.bincount(person)
-    sums = [np.bincount(person, weights=column) for column in found.T]
+    counts = np.bincount(participant)
+    sums = [np.bincount(participant, weights=column) for column in found.T]
     return np.stack([column / counts for column in sums], axis=1)
 
 

@@ -22,8 +22,8 @@ class ConditionEncoder(nn.Module):
     the place of its value in the list, a number as it is, NaN for what is missing.
 
     Late conditions have a vector of their own, to which each adds its part: linear in a category's
-    embedding, in a number and in half a wave over its range, and 0 where the value is missing. Few
-    participants can be told apart by so little.
+    embedding, in a number and in half a wave over its range, and 0 where the value is missing. This
+    is too little to distinguish many participants.
 
     Args:
         known: name -> the values that there are, as texts, or the two ends of a range of numbers.

@@ -45,8 +45,8 @@ class PixelCNN(nn.Module):
         layers: number of blocks.
         dropout: probability of dropping a hidden unit of a block, in training.
         scan: "rows", h the slower of the two dimensions; or "columns", w the slower.
-        conditions: what may be asked for, see ConditionEncoder; None for nothing.
-        neighbour: take the codes of the slice before.
+        conditions: see ConditionEncoder; None for none.
+        neighbour: take the codes of the previous slice.
         likeness: how many features of each code are known; 0 for none.
         horizontal_channels: width of the horizontal stack; None for half of the other. A sampler
             steps it code by code, the other row by row: a narrow one is quick to sample from.
@@ -200,7 +200,7 @@ class PixelCNN(nn.Module):
             codes: 0..K-1, (B, h, w) or (B, G, h, w), of any integer type, or whole numbers as
                 floating point (cut to integers here).
             condition: (B, C) rows as of `conditions.row`, NaN for what is missing; None: all is.
-            neighbour: codes of the slice before, as `codes`; -1 throughout for a slice that has
+            neighbour: codes of the previous slice, as `codes`; -1 throughout for a slice that has
                 none, and None where no slice has.
             plan: of the slices, (B, h, w) as of VolumePlan; NaN throughout for a slice without, and
                 None where no slice has one.

@@ -14,8 +14,8 @@ from monai_vqbrain.networks.nearest import k_means, nearest, sum_by_code
 from monai_vqbrain.ranks import gather_numbers, gather_rows, rank_count, this_rank
 
 INITIALISATIONS = ("k-means", "data")
-DEAD = 0.03  # of a fair share of the encodings: a code that wins less is drawn anew
-NEW = 0.05  # of a fair share: what a new code counts; it moves fast, or is soon given up
+DEAD = 0.03  # of the mean number of encodings: codes with fewer are drawn again
+NEW = 0.05  # of the mean number: the initial count of a new code, so that it adapts quickly
 
 
 @runtime_checkable
@@ -208,7 +208,7 @@ class CodebookQuantizer(nn.Module):
             return
         vectors = gather_rows(vectors.movedim(1, 0)).movedim(0, 1)
         moves = 10 if self.initialisation == "k-means" else 0
-        # Every rank computes it, so that their generators stay alike.
+        # Every rank computes it, so that their generators stay equal.
         self.codebook.copy_(torch.cat([k_means(v, self.num_codes, moves) for v in vectors]))
         if rank_count() > 1:
             dist.broadcast(self.codebook, 0)

@@ -83,7 +83,7 @@ def check_datalist(dataset_dir: Path | str) -> None:
     """Refuse a datalist with items that cannot be loaded, or that lie elsewhere.
 
     Raises:
-        VQBrainError: naming the first such item, or the participants who are in two splits.
+        VQBrainError: naming the first such item, or the participants that are in two splits.
     """
     path = Path(dataset_dir) / "datalist.json"
     if not path.is_file():

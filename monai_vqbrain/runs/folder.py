@@ -17,7 +17,7 @@ MIN_BRAIN_FRACTION = 0.05  # of a slice's frame; slices below are neither traine
 
 
 class RunFolder:
-    """The folders of a run, in pipeline order, and the table of everybody's split.
+    """The folders of a run, in pipeline order, and the table of all participants' splits.
 
     Args:
         path: the run folder; it need not exist.

@@ -12,6 +12,7 @@ from typing import Any
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.contents import content_sha256
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.progress import progress
 from monai_vqbrain.provenance import Described, describe, intact_provenance
 from monai_vqbrain.runs.codes_file import open_codes
 from monai_vqbrain.runs.folder import RunFolder
@@ -24,11 +25,11 @@ BLOCK = 2**20  # bytes read at a time
 def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of all images and masks of scans, by their names in the source.
 
-    Several files of one scan count as one; a file that may not be read, and a link that leads
-    nowhere, are left out.
+    Several files of one scan count as one; files without read permission and broken links are
+    left out.
 
     Raises:
-        VQBrainError: if a file is no longer there, or the disk or the network does not give it.
+        VQBrainError: if a file no longer exists, or cannot be read from the disk or the network.
     """
     files: dict[str, tuple[Path, ...]] = {}
     for scan in scans:
@@ -38,7 +39,9 @@ def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
             files[mask] = (scan.mask_path,)
     try:
         readable = {name: [p for p in paths if _is_readable(p)] for name, paths in files.items()}
-        return {name: _describe_files(paths) for name, paths in readable.items() if paths}
+        there = [(name, paths) for name, paths in readable.items() if paths]
+        hashing = progress(there, "hashing images", unit="file")
+        return {name: _describe_files(paths) for name, paths in hashing}
     except OSError as error:
         raise VQBrainError(
             f"{error.filename} could not be read ({error.strerror}): run the same command again "

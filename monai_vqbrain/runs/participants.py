@@ -1,4 +1,4 @@
-"""Find the participant of a run whom an image shows."""
+"""Find the participant of a run that an image shows."""
 
 from __future__ import annotations
 

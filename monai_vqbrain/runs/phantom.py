@@ -46,7 +46,7 @@ def slice_phantom(run: RunFolder, participants: int = PARTICIPANTS) -> None:
     cohort = read_cohort(source, "auto")
     extract = ExtractSlices(size=SIZE, spacing=SPACING)
     with building(run.slices) as work:
-        scans = progress(cohort.scans, "slicing volumes", len(cohort.scans))
+        scans = progress(cohort.scans, "slicing volumes", unit="volume")
         sliced = [(scan, _slice_scan(scan, extract, work)) for scan in scans]
         rows = write_slice_tables(cohort, sliced, OPTIONS["seed"], run, work)
         write_problems(cohort.problems, work / "problems.tsv")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from monai_vqbrain.cohorts import Cohort, Person, Problem, Scan, assign_splits
+from monai_vqbrain.cohorts import Cohort, Participant, Problem, Scan, assign_splits
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.runs.datalist import make_datalist
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, SLICE_COLUMNS, RunFolder
@@ -27,7 +27,7 @@ def write_slice_tables(
     run: RunFolder,
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Split the participants; write slices.tsv, participants.tsv and datalist.json.
+    """Split the participants; write slices.tsv, participants.tsv, splits.tsv and datalist.json.
 
     Args:
         cohort: all participants; those without slices are left out.
@@ -44,7 +44,7 @@ def write_slice_tables(
             brain.
     """
     with_slices = {scan.participant_id for scan, _ in scans}
-    participants = [p for p in cohort.people() if p.participant_id in with_slices]
+    participants = [p for p in cohort.participants() if p.participant_id in with_slices]
     given = cohort.given_splits()
     splits = assign_splits(participants, seed, stored_splits(run, seed), given, cohort.groups)
     if "training" not in {splits[participant.participant_id] for participant in participants}:
@@ -63,7 +63,7 @@ def write_slice_tables(
     (folder / "datalist.json").write_text(json.dumps(datalist, indent=1) + "\n")
     write_slices(rows, folder / "slices.tsv")
     write_participants(participants, splits, folder / "participants.tsv")
-    store_splits(run, splits, seed)
+    store_splits(run, splits, seed, folder)
     return rows
 
 
@@ -94,7 +94,7 @@ def write_slices(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def write_participants(
-    participants: Iterable[Person], splits: Mapping[str, str], path: Path
+    participants: Iterable[Participant], splits: Mapping[str, str], path: Path
 ) -> None:
     """Write participants.tsv: one row per participant with slices, as of the first session."""
     rows = [

@@ -20,7 +20,7 @@ def write_stack(stack: SliceStack, folder: Path, name: str) -> Path:
 
     Args:
         stack: the slices, in [0, 1].
-        folder: the folder to write to; made if need be.
+        folder: the folder to write to; made if needed.
         name: participant and session.
 
     Returns:
@@ -118,7 +118,7 @@ def open_stack(path: Path) -> Any:
 
 
 def _stored(path: Path) -> np.ndarray:
-    """A stack's stored values, (W, H, S), memory-mapped."""
+    """A stack's stored values, (W, H, S)."""
     try:
         return read_stored(open_stack(path))
     except ValueError as error:

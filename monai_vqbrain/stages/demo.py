@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ from monai_vqbrain.errors import UsageError
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.phantom import PARTICIPANTS, SIZE, SPACING
-from monai_vqbrain.stages.encode import encode
-from monai_vqbrain.stages.evaluate import evaluate
-from monai_vqbrain.stages.prepare import prepare
-from monai_vqbrain.stages.sample import sample
-from monai_vqbrain.stages.train import train_prior, train_vqvae
+from monai_vqbrain.stages.run import PipelineOptions, do_steps
+from monai_vqbrain.stages.sample import SampleOptions
+from monai_vqbrain.stages.slicing.options import PrepareOptions
+from monai_vqbrain.stages.train import TrainOptions
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ def demo(run: Path | str = "vqbrain-demo", *, quick: bool = False, device: str =
     """Simulate a cohort, train on it, sample from it, evaluate.
 
     Args:
-        run: the run folder; stages that are up to date are not run again.
+        run: the run folder; finished stages are skipped, an interrupted training is resumed.
         quick: a smaller cohort and half a minute of training in total, to check the installation.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
@@ -36,8 +34,8 @@ def demo(run: Path | str = "vqbrain-demo", *, quick: bool = False, device: str =
 
     Raises:
         UsageError: if the folder holds a run on real data.
+        VQBrainError: if a stage fails; the message names the stage.
     """
-    began = time.monotonic()
     run_folder = RunFolder(run)
     slices = read_provenance(run_folder.slices)
     if slices is not None and not slices.get("simulated"):
@@ -45,14 +43,13 @@ def demo(run: Path | str = "vqbrain-demo", *, quick: bool = False, device: str =
     logger.info("A demo on SIMULATED data, %s.", "under 2 minutes" if quick else "about 6 minutes")
     participants = 10 if quick else PARTICIPANTS
     source = make_phantom(run_folder.path / "0-phantom", participants=participants)
-    prepare(source, run, size=SIZE, spacing=SPACING)
     minutes = 0.25 if quick else 2.5
     epoch: dict[str, Any] = {"slices_per_epoch": 320} if quick else {}  # several points per curve
-    train_vqvae(run, minutes=minutes, device=device, overrides=FEW_CODES | epoch)
-    encode(run, device=device)
-    train_prior(run, minutes=minutes, device=device, overrides=epoch)
-    sample(run, device=device)
-    page = evaluate(run, device=device)
-    duration = (time.monotonic() - began) / 60  # minutes
-    logger.info("done in %.1f minutes; open the report: %s", duration, page.resolve())
-    return page
+    options = PipelineOptions(
+        prepare=PrepareOptions(size=SIZE, spacing=SPACING),
+        vqvae=TrainOptions(minutes=minutes, device=device, overrides=FEW_CODES | epoch),
+        prior=TrainOptions(minutes=minutes, device=device, overrides=epoch),
+        sample=SampleOptions(),
+        device=device,
+    )
+    return do_steps(source, run_folder, options)

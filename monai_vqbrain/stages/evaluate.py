@@ -75,8 +75,8 @@ def evaluate(
         run: the run folder, with at least a trained VQ-VAE and codes.
         cohort: another run, sliced in the same way: the networks and samples are also measured on
             its slices.
-        folds: train so many priors, each without one part of the training participants, and
-            measure with them how well a prior tells whether it has seen a participant.
+        folds: train this number of priors, each without one part of the training participants, and
+            measure with them how well a prior reveals its training participants.
         weights: a local ResNet's weights as a further feature space.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         show_ids: show participant ids in the report.
@@ -168,16 +168,16 @@ def evaluate_images(
     weights: Path | str | None = None,
     seed: int = 0,
 ) -> Path:
-    """Measure anybody's synthetic images against real ones; write metrics.json and the report.
+    """Compare synthetic with real images of any origin; write metrics.json and the report.
 
     Args:
         real: a folder of PNG, JPEG, TIFF or NIfTI images of one size.
         synthetic: a folder of images of a generator, of the same size.
         out: the folder for metrics.json and report.html.
-        participants: a table that says which participant each real image shows, with the columns
+        participants: a table of the real images, with the columns
             `image` and `participant_id`, and diagnosis, sex and age if it has them.
-        asked: a table that says what each synthetic image was asked for, with the columns `image`
-            and any of diagnosis, sex and age.
+        asked: a table of the synthetic images, with the columns `image` and any of the requested
+            diagnosis, sex and age.
         weights: a local ResNet's weights as a further feature space.
         seed: of bootstraps, halves and networks.
 
@@ -190,7 +190,7 @@ def evaluate_images(
     """
     folder = Path(out)
     if folder.exists() and not (folder / "metrics.json").is_file() and any(folder.iterdir()):
-        raise VQBrainError(f"{folder} exists and holds no evaluation: give another folder")
+        raise VQBrainError(f"{folder} exists and is not an evaluation: give another folder")
     began = time.monotonic()
     spaces = weight_space(weights)
     tables = [None if table is None else Path(table) for table in (participants, asked)]

@@ -108,7 +108,7 @@ def prepare_slices(source: Path | str, run: Path | str, options: PrepareOptions)
     try:
         execute(plan, run_folder, began)
     except KeyboardInterrupt:
-        logger.info("the slices of finished volumes are kept: go on with the same command")
+        logger.info("the slices of finished volumes are kept: continue with the same command")
         raise
     return run_folder.slices
 
@@ -159,7 +159,7 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
     )
     items = [(p.scan, p.digest, p.volume_digest, p.source) for p in plan.scans]
     sliced = map_in_order(cache, items, options.jobs, options.dask)
-    for one in progress(sliced, "slicing volumes", len(items)):
+    for one in progress(sliced, "slicing volumes", len(items), "volume"):
         if options.on_error == "stop" and not one.slices:
             raise VQBrainError(problem_line(one.problems[0]))
         yield one

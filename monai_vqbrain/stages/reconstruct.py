@@ -120,15 +120,15 @@ class Reconstructor:
 def score_line(scores: dict[str, Any]) -> str:
     """The scores of one image as a line for the user."""
     if scores["ssim_brain"] is None:
-        text = f"SSIM {scores['ssim_whole']:.3f}, background included"
-        return f"{text}; no slice has enough brain for a score inside it"
+        text = f"whole-image SSIM {scores['ssim_whole']:.3f}"
+        return f"{text}; no slice has enough brain for an in-brain score"
     counted, trained = scores["slices_scored"], scores["slices_trained_on"]
-    text = f"SSIM in the brain {scores['ssim_brain']:.3f}"
+    text = f"in-brain SSIM {scores['ssim_brain']:.3f}"
     if scores["slices"] > 1:
         text += f" over {counted} slices"
     if trained and trained < counted:
         text += f" ({scores['ssim_brain_trained_on']:.3f} over the {trained} at trained positions)"
     text += f", mean error {scores['error_brain']:.3f}"
     if scores["error_brain_resampling"] > 0:
-        text += f" ({scores['error_brain_resampling']:.3f} by resampling alone)"
+        text += f" ({scores['error_brain_resampling']:.3f} from resampling alone)"
     return text

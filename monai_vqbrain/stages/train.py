@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import StoppedError, UsageError, VQBrainError
 from monai_vqbrain.files import partial
 from monai_vqbrain.provenance import what_changed
@@ -123,10 +125,19 @@ def train_prior(
 
 def train(run: Path | str, network: str, options: TrainOptions) -> Path:
     """Train "vqvae" or "prior"; see `train_vqvae` and `train_prior`."""
-    run_folder, bundle = RunFolder(run), BUNDLE[network]
+    run_folder = RunFolder(run)
+    try:
+        return run_training(run_folder, network, options)
+    except (KeyboardInterrupt, StoppedError):
+        logger.info("%s", _how_to_continue(run_folder, network))
+        raise
+
+
+def run_training(run_folder: RunFolder, network: str, options: TrainOptions) -> Path:
+    """As `train`, without the message on how to continue an interrupted training."""
+    bundle, folder = BUNDLE[network], _folder(run_folder, network)
     ids = training_ids(run_folder, network, options)
     _check_ready(run_folder, network)
-    folder = run_folder.vqvae if network == "vqvae" else run_folder.prior
     if options.start_from is not None:
         _check_start(run_folder, network, options.start_from)
     record = {key: ids[key] for key in PROVENANCE}
@@ -138,18 +149,34 @@ def train(run: Path | str, network: str, options: TrainOptions) -> Path:
     logger.info("training %s (%s): %s", folder.name, reason, _budget(ids))
     try:
         run_bundle(bundle, "train", ids, ids["overrides"])
-    except (KeyboardInterrupt, StoppedError):
-        logger.info("%s", _how_to_go_on(run_folder, network, folder))
-        raise
     finally:
         leave_stage(folder)
     return folder
 
 
-def _how_to_go_on(run: RunFolder, network: str, folder: Path) -> str:
-    if (partial(folder) / "checkpoint.pt").is_file():
+def can_resume(run: RunFolder, network: str, options: TrainOptions) -> bool:
+    """Whether a run has an interrupted training with these inputs and options, but the budget."""
+    work = partial(_folder(run, network))
+    if not (work / "checkpoint.pt").is_file():
+        return False
+    ids = training_ids(run, network, options)
+    try:
+        begun = read_json(work / "config.json", {})
+        made_from = training_inputs(run.path, network, ids["start_from"])
+    except (FileNotFoundError, VQBrainError):  # of the training, or of a stage before it
+        return False
+    now = {"made_from": made_from, "seed": ids["seed"], "overrides": ids["overrides"]}
+    return all(begun.get(name) == value for name, value in json.loads(json.dumps(now)).items())
+
+
+def _folder(run: RunFolder, network: str) -> Path:
+    return run.vqvae if network == "vqvae" else run.prior
+
+
+def _how_to_continue(run: RunFolder, network: str) -> str:
+    if (partial(_folder(run, network)) / "checkpoint.pt").is_file():
         command = f"{run.command(f'train {network}')} --resume"
-        return f"the last finished epoch is kept: go on with {command} and the same options"
+        return f"the last finished epoch is kept: continue with {command} and the same options"
     return "no epoch was finished, so that there is nothing to resume: run the same command again"
 
 

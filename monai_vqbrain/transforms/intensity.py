@@ -91,8 +91,8 @@ class ScaleBrainIntensity(InvertibleTransform, Transform):
     """Divide by a high percentile of the brain's voxels and clip to [0, 1].
 
     `inverse` maps [0, 1] back to the intensities of the image, if that was a MetaTensor, which
-    records them. Clipped values cannot be restored: values above the percentile come back as the
-    percentile, values that became 0 as the intensity that 0 stands for.
+    records them. Clipped values cannot be restored: values above the percentile become the
+    percentile, values that became 0 the intensity that was mapped to 0.
 
     Args:
         percentile: the percentile that becomes 1.

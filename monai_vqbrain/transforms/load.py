@@ -16,13 +16,14 @@ from monai_vqbrain.errors import ComponentError
 from monai_vqbrain.transforms.backends import NUMPY
 from monai_vqbrain.transforms.voxels import open_image, read_stored
 
-OPEN_STACKS = 256  # each holds a file descriptor; the usual limit of a process is 1024
+KEPT_STACKS = 256  # images and masks; 16 slices of 128x128 pixels are 0.26 MB
 
 
 class LoadSliced(MapTransform):
-    """Read only the slice `index` of a stack and of its brain mask.
+    """Load the slice `index` of a stack and of its brain mask.
 
-    Stacks are opened as memory maps and kept open; a stack that was rewritten is reopened.
+    Stacks are read whole, and the last 256 files are kept in memory; a stack that was rewritten is
+    read again.
     The slices are plain tensors without an affine: in training, metadata would only cost time.
 
     Args:
@@ -79,7 +80,7 @@ def _stack(path: str, index: int) -> tuple[np.ndarray, float, float]:
     """The stored values of a stack that has this slice, their slope and their intercept."""
     try:
         info = Path(path).stat()
-        stack = _open(str(path), (info.st_mtime_ns, info.st_ino))
+        stack = _read(str(path), (info.st_mtime_ns, info.st_ino))
     except (OSError, ValueError) as error:
         raise ComponentError(f"{path} cannot be read ({error}): make the slices again") from error
     shape = stack[0].shape
@@ -90,8 +91,8 @@ def _stack(path: str, index: int) -> tuple[np.ndarray, float, float]:
     return stack
 
 
-@lru_cache(maxsize=OPEN_STACKS)
-def _open(path: str, version: tuple[int, int]) -> tuple[np.ndarray, float, float]:  # noqa: ARG001
-    """Map a stack; `version` distinguishes a rewritten file from the previous one."""
+@lru_cache(maxsize=KEPT_STACKS)
+def _read(path: str, version: tuple[int, int]) -> tuple[np.ndarray, float, float]:  # noqa: ARG001
+    """Read a stack; `version` distinguishes a rewritten file from the previous one."""
     image = open_image(path)
     return read_stored(image), float(image.dataobj.slope), float(image.dataobj.inter)

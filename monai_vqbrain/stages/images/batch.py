@@ -45,7 +45,7 @@ def process_images(
     """
     names = result_names([Path(image) for image in images])
     lines, problems = [], []
-    for path, name in progress(names.items(), "images", len(names)):
+    for path, name in progress(names.items(), "images", unit="image"):
         try:
             lines += [f"{name}: {line}" for line in work(path, folder / name)]
         except VQBrainError as error:

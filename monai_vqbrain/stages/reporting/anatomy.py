@@ -1,4 +1,4 @@
-"""The anatomy of a comparison: samples beside held-out slices, slopes, implausible samples."""
+"""The anatomy of a comparison: samples and held-out slices, slopes, implausible samples."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ SLOPES = (
 
 
 def measure_anatomy_of(comparison: Comparison, seed: int = 0) -> dict[str, Any]:
-    """Anatomical measures of samples beside real held-out slices, and implausible samples.
+    """Anatomical measures of samples and of real held-out slices, and implausible samples.
 
     Args:
         comparison: the three sets of images.
         seed: of the bootstraps.
 
     Returns:
-        JSON values: one entry per measure, `slopes` where samples were asked for an age or a
-        diagnosis, and the shares of implausible slices.
+        JSON values: one entry per measure, `slopes` if samples have a requested age or diagnosis,
+        and the fractions of implausible slices.
     """
     training, held_out, synthetic = _measures(comparison)
-    known, people = comparison.knows_positions, comparison.held_out.participants
+    known, participants = comparison.knows_positions, comparison.held_out.participants
     pair = (comparison.held_out.positions, comparison.synthetic.positions) if known else None
-    compared = compare_anatomy(held_out, synthetic, people, pair, seed=seed)
+    compared = compare_anatomy(held_out, synthetic, participants, pair, seed=seed)
     ranges = fit_ranges(training, comparison.training.positions if known else None)
     turned = pair and (pair[1], pair[0])
-    odd = count_implausible(ranges, synthetic, held_out, people, turned, seed=seed)
+    odd = count_implausible(ranges, synthetic, held_out, participants, turned, seed=seed)
     real = {name: np.concatenate([training[name], held_out[name]]) for name in training}
     return {
         name: rows[0].as_json() | {"unit": UNITS[name]}
@@ -59,7 +59,7 @@ def measure_anatomy_of(comparison: Comparison, seed: int = 0) -> dict[str, Any]:
 
 
 def _mirrored(comparison: Comparison, seed: int) -> dict[str, float | None]:
-    """The share of samples that look mirrored left to right, beside that of held-out slices."""
+    """The fractions of samples and of held-out slices that look mirrored left to right."""
     held_out = comparison.held_out
     found = count_mirrored(
         fit_laterality(comparison.training.images), comparison.synthetic.images,
@@ -90,7 +90,7 @@ def _measures(comparison: Comparison) -> list[Measures]:
 def measure_slopes(
     comparison: Comparison, real: Measures, synthetic: Measures, seed: int = 0
 ) -> dict[str, Any]:
-    """Slopes on the age and the diagnosis that samples were asked for, beside real participants'.
+    """Slopes on the requested age and diagnosis of samples, and the slopes of real participants.
 
     Args:
         comparison: the sets of images.
@@ -100,12 +100,12 @@ def measure_slopes(
 
     Returns:
         "age" or "diagnosis: B - A" -> `unit`, and `measures` -> `real` and `synthetic`; without
-        those that the samples were not asked for or that do not vary.
+        those that were not requested or do not vary.
     """
-    everyone = joined(comparison.training, comparison.held_out)
+    real_images = joined(comparison.training, comparison.held_out)
     places: list[np.ndarray | None] = [None, None]
     if comparison.knows_positions:
-        places = list(position_bins(everyone.positions, comparison.synthetic.positions))
+        places = list(position_bins(real_images.positions, comparison.synthetic.positions))
 
     def slopes(values: Measures, x: np.ndarray, images: ImageSet, place: Any) -> dict[str, Any]:
         return {
@@ -114,8 +114,8 @@ def measure_slopes(
         }
 
     found: dict[str, Any] = {}
-    for name, unit, (x, asked) in _asked(everyone, comparison.synthetic):
-        of_real = slopes(real, x, everyone, places[0])
+    for name, unit, (x, asked) in _asked(real_images, comparison.synthetic):
+        of_real = slopes(real, x, real_images, places[0])
         of_samples = slopes(synthetic, asked, comparison.synthetic, places[1])
         pairs = {m: {"synthetic": of_samples[m], "real": of_real[m]} for m in SLOPES}
         found[name] = {"unit": unit, "measures": pairs}
@@ -125,7 +125,7 @@ def measure_slopes(
 def _asked(
     real: ImageSet, synthetic: ImageSet
 ) -> Sequence[tuple[str, str, tuple[np.ndarray, np.ndarray]]]:
-    """Name, unit, and values of real slices and samples, for whatever varies on both sides."""
+    """Name, unit, values of real slices and of samples, for conditions that vary in both."""
     rows = [("age", "per year", (real.numbers("age"), synthetic.numbers("age")))]
     labels = real.labels("diagnosis"), synthetic.labels("diagnosis")
     reference, *others = [str(value) for value in labels[0].value_counts().index] or [""]

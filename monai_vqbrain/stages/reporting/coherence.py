@@ -1,4 +1,4 @@
-"""Coherence of sampled volumes: similarity of slices 1 to 8 apart, beside real volumes."""
+"""Coherence of sampled volumes: similarity of slices 1 to 8 apart, compared with real volumes."""
 
 from __future__ import annotations
 

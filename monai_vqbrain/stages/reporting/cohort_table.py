@@ -1,4 +1,4 @@
-"""The table of a run's figures beside those of another cohort."""
+"""The table that compares a run's figures with those of another cohort."""
 
 from __future__ import annotations
 

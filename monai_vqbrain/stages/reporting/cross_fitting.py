@@ -1,4 +1,4 @@
-"""Cross-fitted membership: priors that have each not seen one part of the training participants."""
+"""Cross-fitted membership: priors that are each trained without a part of the participants."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 
 def train_folds(run: RunFolder, folds: int, device: str = "auto", seed: int = 0) -> list[RunFolder]:
-    """Train a prior per fold, as the run's own was, without the fold's training participants.
+    """Train a prior per fold like the run's own, without the fold's training participants.
 
-    What is up to date is kept, and an interrupted training goes on.
+    Trained folds that are up to date are kept, and an interrupted training is resumed.
 
     Args:
         run: the run folder, with a trained prior.
-        folds: how many.
+        folds: number of folds.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: of the folds.
 
@@ -57,7 +57,7 @@ def train_folds(run: RunFolder, folds: int, device: str = "auto", seed: int = 0)
     record = read_provenance(run.prior) or {}
     options = record["options"] | {"start_from": record.get("start_from")}
     made = []
-    for fold in progress(range(folds), "folds"):
+    for fold in progress(range(folds), "folds", unit="fold"):
         one = RunFolder(run.path / "5-prior-folds" / f"fold-{fold + 1}-of-{folds}")
         _make_fold(run, one, training, dealt == fold, {"seed": seed})
         train(one.path, "prior", _options(options, one, device))
@@ -117,7 +117,7 @@ def _files(run: RunFolder) -> dict[str, Path]:
 def measure_cross_fitted(
     run: RunFolder, folds: list[RunFolder], device: str = "auto", seed: int = 0
 ) -> dict[str, Any]:
-    """How well bits tell whether a prior has seen a participant, each compared with itself.
+    """How well bits reveal whether a prior was trained on a participant, each its own control.
 
     Every training slice is scored by the prior that has not seen its participant, and by that of
     the next fold, which has.

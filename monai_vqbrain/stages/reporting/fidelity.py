@@ -1,4 +1,4 @@
-"""Fidelity of reconstructions: by group, beside trivial predictors, and the worst slices."""
+"""Fidelity of reconstructions: by group, of trivial predictors, and the worst slices."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def fidelity_groups(run: RunFolder, scores: pd.DataFrame) -> dict[str, list[dict
     """The scores by slice position, diagnosis, sex and decade of age.
 
     Args:
-        run: the run folder, whose slices.tsv knows these.
+        run: the run folder, whose slices.tsv has these.
         scores: fidelity.tsv.
 
     Returns:
         Name of a grouping -> one entry per group in ascending order: `group`, its label, and the
-        scores of `fidelity`. Groupings of which nothing is known are absent.
+        scores of `fidelity`. Groupings without data are absent.
     """
     column = position_column(run)
     about = read_slices_table(run)[[*SLICE_KEYS, "diagnosis", "sex", "age", column]]
@@ -67,7 +67,7 @@ def fidelity_groups(run: RunFolder, scores: pd.DataFrame) -> dict[str, list[dict
 
 
 def _by_position(table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
-    """Slices of one index and axis belong together; their label is the median position."""
+    """Group slices by index and axis; the label is the median position."""
     several = table["axis"].nunique() > 1
     digits = 0 if column == "position_mm" else 2
     groups = []
@@ -111,12 +111,17 @@ def trivial_fidelity(run: RunFolder, work: Path | None = None) -> dict[str, Any]
     batches = (
         (*read_slices(run, test.iloc[part]), known[closest[part]], place[part]) for part in parts
     )
-    scores = list(spread(partial(_trivial_scores, factor, means), batches))
+    tables: dict[str, pd.DataFrame] = {}
+    scores = spread(partial(_trivial_scores, factor, means), batches)
+    for part, found in zip(parts, scores, strict=True):
+        # into one table: those of the batches, kept, would lie between the images of the next ones
+        # and the memory of these could not be used again
+        for name, table in found.items():
+            if name not in tables:
+                tables[name] = pd.DataFrame(np.nan, test.index, table.columns, np.float32)
+            tables[name].iloc[part] = table.to_numpy()
     names = test["participant_id"].tolist()
-    trivial = {
-        name: fidelity(pd.concat([one[name] for one in scores]).assign(participant_id=names))
-        for name in scores[0]
-    }
+    trivial = {name: fidelity(table.assign(participant_id=names)) for name, table in tables.items()}
     return {"trivial": trivial, "pooling_factor": factor}
 
 
@@ -140,7 +145,7 @@ def _batches(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def pooling_factor(run: RunFolder, size: tuple[int, ...]) -> int:
-    """Pixels per code along a side, so that pooling keeps as many numbers; 4 without codes."""
+    """Pixels per code along a side, so that pooling has as many numbers; 4 without codes."""
     if not (run.codes / "codes.safetensors").is_file():
         return 4
     return max(1, round(size[0] / code_shape(run.path)[-2]))

@@ -37,14 +37,14 @@ About = Mapping[str, dict[str, Any]]  # name of an image -> participant_id, diag
 def folder_comparison(
     real: Path, synthetic: Path, table: Path | None, asked: Path | None = None, seed: int = 0
 ) -> Comparison:
-    """The sets of two folders of images; half of the real participants take the part of training.
+    """The sets of two folders of images; half of the real participants are used as training data.
 
     Args:
         real: the folder with real images.
         synthetic: the folder with those of a generator.
-        table: which participant each real image shows: columns `image` and `participant_id`; and
+        table: the participant of each real image: columns `image` and `participant_id`; and
             diagnosis, sex and age if it has them.
-        asked: what each synthetic image was asked for: columns `image` and any of these three.
+        asked: the requested conditions of each synthetic image: columns `image` and any of these.
         seed: of the halves.
 
     Raises:
@@ -57,52 +57,53 @@ def folder_comparison(
     notes = []
     if table is None:
         notes.append(
-            "no table says which participant each real image shows, so each image counts as a "
-            "participant; if several show one, intervals are too narrow and copies look legitimate"
+            "the participants of the real images are unknown, so each image counts as one "
+            "participant; if several are of the same participant, intervals are too narrow and "
+            "copies go undetected"
         )
         logger.warning("%s: give --participants TABLE", notes[0])
-    people = np.unique(first.participants)
-    half = np.random.default_rng(seed).permutation(people)[: len(people) // 2]
+    participants = np.unique(first.participants)
+    half = np.random.default_rng(seed).permutation(participants)[: len(participants) // 2]
     training = np.isin(first.participants, half)
     return Comparison(first.take(training), first.take(~training), second, notes=tuple(notes))
 
 
 def _check_apart(real: Path, synthetic: Path) -> None:
-    """Refuse a folder that holds the other: its images would be counted on both sides."""
+    """Refuse nested folders: images would count on both sides."""
     one, other = real.resolve(), synthetic.resolve()
     if one.is_relative_to(other) or other.is_relative_to(one):
         raise UsageError(
-            f"{real} and {synthetic} are one folder, or one lies in the other: give two apart"
+            f"{real} and {synthetic} are the same or nested folders: give two separate folders"
         )
 
 
 def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None) -> ImageSet:
     """Read a folder of PNG, JPEG, TIFF or NIfTI images of one size.
 
-    A NIfTI volume gives all of its slices along the third axis that hold at least 5 % foreground.
-    8-bit values are kept; other values are divided by the largest of the folder if that is above 1.
+    A NIfTI volume gives all of its slices along the third axis with at least 5 % foreground.
+    8-bit values are kept; other values are divided by the folder's maximum if that is above 1.
 
     Args:
         folder: it is searched with its sub-folders.
-        about: name of a file, with or without its folder and ending -> what is known; a file that
-            is not in it is a participant of its own.
+        about: name of a file, with or without its folder and ending -> its data; a file that is
+            not in it counts as one participant.
         size: (W, H) that the images must have; by default that of the first.
 
     Raises:
-        UsageError: if the folder is not there or holds no image, or `about` names none of them.
+        UsageError: if the folder does not exist or has no image, or `about` names none of them.
         VQBrainError: for an image of another size, or one that cannot be read.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: give one with PNG, JPEG or NIfTI images")
     files = [p for p in sorted(folder.rglob("*")) if p.name.lower().endswith((*PICTURES, *VOLUMES))]
     if not files:
-        raise UsageError(f"{folder} holds no PNG, JPEG, TIFF or NIfTI image")
+        raise UsageError(f"{folder} has no PNG, JPEG, TIFF or NIfTI image")
     stacks: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
     _check_named(files, folder, about)
     deep = [file for file in files if not _is_8_bit(file)]
     scale = _largest(deep, folder) if deep else 1.0
-    for file in progress(files, f"read {folder.name}", len(files)):
+    for file in progress(files, f"read {folder.name}", unit="image"):
         slices, places = _slices_of(file, scale)
         size = slices.shape[1:] if size is None else size
         if slices.shape[1:] != tuple(size):
@@ -117,12 +118,12 @@ def read_images(folder: Path, about: About, size: tuple[int, ...] | None = None)
 
 
 def _largest(files: Sequence[Path], folder: Path) -> float:
-    """What a value of 1 is in images that are not 8-bit: one scale for the whole folder.
+    """The value that is scaled to 1 in images that are not 8-bit, the same for the whole folder.
 
-    A scale per image would change how bright images are beside one another.
+    A scale per image would change the relative brightness of images.
     """
     largest = 0.0
-    for file in progress(files, f"scan {folder.name}", len(files)):
+    for file in progress(files, f"scan {folder.name}", unit="image"):
         stack = _read(file)
         if stack.dtype != np.uint8:
             largest = max(largest, float(stack.max()))
@@ -137,7 +138,7 @@ def _is_8_bit(file: Path) -> bool:
         with open_picture(file) as opened:
             return opened.mode not in DEEP_MODES
     except UnusableImageError:
-        return True  # reading it says what is wrong
+        return True  # reading it reports the error
 
 
 def _slices_of(file: Path, scale: float) -> tuple[np.ndarray, Sequence[float]]:
@@ -154,7 +155,7 @@ def _read(file: Path) -> np.ndarray:
     """(S, W, H) of the values as they are stored.
 
     Raises:
-        VQBrainError: if the file cannot be read, is in colour, or holds what is no number.
+        VQBrainError: if the file cannot be read, is in colour, or has values that are not finite.
     """
     try:
         if file.name.lower().endswith(PICTURES):
@@ -166,7 +167,7 @@ def _read(file: Path) -> np.ndarray:
     except ValueError as error:
         raise VQBrainError(f"{file} cannot be read ({error}): remove it or replace it") from error
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        raise VQBrainError(f"{file} holds values that are no finite numbers: remove it or mend it")
+        raise VQBrainError(f"{file} has values that are not finite: remove it or fix it")
     shape = (*values.shape, 1)[:3]
     if values.ndim < 2 or values.size != np.prod(shape):
         raise VQBrainError(f"{file} has the shape {values.shape}: give slices or 3D volumes")
@@ -179,11 +180,11 @@ def _check_named(files: Sequence[Path], folder: Path, about: About) -> None:
     if about and missing == len(files):
         raise UsageError(
             f"the table of {folder} names {next(iter(about))} and others, but none of its images, "
-            f"such as {files[0].relative_to(folder)}: name them as the files are named"
+            f"such as {files[0].relative_to(folder)}: use the names of the files"
         )
     if about and missing:
         logger.warning(
-            "%d of %d images in %s are not in its table: each counts as a participant of its own",
+            "%d of %d images in %s are not in its table: each counts as one participant",
             missing,
             len(files),
             folder,
@@ -191,14 +192,14 @@ def _check_named(files: Sequence[Path], folder: Path, about: About) -> None:
 
 
 def _name_in(file: Path, folder: Path, about: About) -> str | None:
-    """The name by which a table knows an image: with its folder and ending, or without."""
+    """The name of an image in a table: with its folder and ending, or without."""
     relative = file.relative_to(folder)
     names = (relative.as_posix(), relative.name, relative.name.split(".")[0])
     return next((name for name in names if name in about), None)
 
 
 def _find(file: Path, folder: Path, about: About) -> dict[str, Any]:
-    """What is known of an image; its own name where no participant is."""
+    """The data of an image; its file name as participant if unknown."""
     name = _name_in(file, folder, about)
     own = {"participant_id": file.relative_to(folder).as_posix()}
     return own if name is None else own | about[name]
@@ -212,8 +213,8 @@ def read_about(path: Path | None, needed: tuple[str, ...]) -> About:
         needed: the columns that it must have, in any case.
 
     Returns:
-        Name of an image -> participant_id where there is that column, and whatever is known of
-        diagnosis, sex and age.
+        Name of an image -> participant_id if there is that column, and diagnosis, sex and age if
+        known.
 
     Raises:
         UsageError: if the file cannot be read or lacks a column.
@@ -223,8 +224,8 @@ def read_about(path: Path | None, needed: tuple[str, ...]) -> About:
     table, problems = read_any_table(path)
     columns = {str(name).lower(): str(name) for name in table.columns}
     if problems or not set(needed) <= columns.keys():
-        there = ", ".join(map(str, table.columns)) or "none that can be read"
-        raise UsageError(f"{path} needs the columns {' and '.join(needed)}; there are: {there}")
+        there = ", ".join(map(str, table.columns)) or "none"
+        raise UsageError(f"{path} needs the columns {' and '.join(needed)}; it has: {there}")
     chosen = choose_columns(table)
     about = {}
     for row in records(table):

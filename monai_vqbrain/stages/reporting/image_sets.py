@@ -49,7 +49,7 @@ class ImageSet:
         return pd.to_numeric(self.about[name], errors="coerce").to_numpy(dtype=float)
 
     def labels(self, name: str) -> pd.Series:
-        """(N,) texts of a column of `about`; missing where it is."""
+        """(N,) texts of a column of `about`; missing where the column is."""
         if name not in self.about:
             return pd.Series(np.full(len(self), None), dtype=object)
         return self.about[name].reset_index(drop=True).astype(object)
@@ -64,7 +64,7 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class TissuePriors:
-    """How likely each tissue is in each pixel of slices in template space.
+    """Probability of each tissue in each pixel of slices in template space.
 
     Args:
         maps: (P, W, H, 3) probability of CSF, grey and white matter.
@@ -81,7 +81,7 @@ class TissuePriors:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What is compared.
+    """The sets of images to compare.
 
     Args:
         training: real slices that the generator was trained on, as the VQ-VAE returns them; of two
@@ -92,7 +92,7 @@ class Comparison:
         spacing: mm per pixel; None where it is unknown.
         sagittal: left and right do not lie along the first axis.
         priors: of slices in template space; None elsewhere.
-        notes: what a reader should know.
+        notes: warnings for the reader.
     """
 
     training: ImageSet

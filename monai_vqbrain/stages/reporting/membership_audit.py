@@ -27,11 +27,11 @@ Items = list[dict[str, Any]]
 
 
 def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> dict[str, Any]:
-    """How well the bits of slices tell training participants from others.
+    """How well the bits of slices distinguish training participants from others.
 
-    Three scores are tried: conditional bits, conditional minus unconditional bits, and what the
-    prior's plan lacks of a participant's blurred volume. The figures are those of the score that
-    tells more; all stand in `scores`.
+    Three scores are computed: conditional bits, conditional minus unconditional bits, and the
+    residual of a participant's blurred volume under the prior's plan. The figures are those of the
+    best score; all are in `scores`.
 
     Args:
         run: the run folder, with a trained prior.
@@ -68,8 +68,8 @@ def _chosen(items: Items, seed: int) -> Items:
     """At most `MOST` items, participants balanced."""
     if len(items) <= MOST:
         return items
-    people = [str(item["participant_id"]) for item in items]
-    return [items[i] for i in balanced(people, MOST, seed)]
+    participants = [str(item["participant_id"]) for item in items]
+    return [items[i] for i in balanced(participants, MOST, seed)]
 
 
 def _scores(prior: PixelCNN, items: Items) -> dict[str, np.ndarray]:
@@ -82,12 +82,12 @@ def _scores(prior: PixelCNN, items: Items) -> dict[str, np.ndarray]:
 
 
 def bits_of_items(prior: PixelCNN, items: Items, conditions: bool = True) -> np.ndarray:
-    """Bits of each whole slice, taken by itself.
+    """Bits of each whole slice, without its neighbours.
 
     Args:
         prior: the prior.
         items: N of `code_items`.
-        conditions: give it the conditions, if it has any.
+        conditions: pass the conditions to the prior, if it has any.
 
     Returns:
         (N,) float64.
@@ -95,7 +95,7 @@ def bits_of_items(prior: PixelCNN, items: Items, conditions: bool = True) -> np.
     batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
     given = conditions and bool(prior.settings["conditions"])
     found = spread(partial(_bits_of_batch, prior, given), batches)
-    return np.concatenate(list(progress(found, "membership", len(batches))))
+    return np.concatenate(list(progress(found, "membership", len(batches), "batch")))
 
 
 def _bits_of_batch(prior: PixelCNN, given: bool, batch: Items) -> np.ndarray:

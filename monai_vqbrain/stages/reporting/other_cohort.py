@@ -83,7 +83,7 @@ def measure_cohort(
 
 
 def check_slicing(run: RunFolder, other: RunFolder) -> None:
-    """Refuse another cohort whose slices are not like those that the networks were trained on.
+    """Refuse another cohort whose slices differ from those that the networks were trained on.
 
     Raises:
         UsageError: if `prepare` was given another axis, size or spacing, or none was prepared.
@@ -107,7 +107,7 @@ def _warn_of_shared(run: RunFolder, rows: pd.DataFrame) -> None:
     if shared:
         logger.warning(
             "%d participants of the other cohort have identifiers of training participants: "
-            "if they are the same, its figures are too good",
+            "if these are the same participants, its figures are too optimistic",
             len(shared),
         )
 
@@ -128,7 +128,7 @@ def _through_vqvae(
 
     def decoded() -> Iterator[np.ndarray]:
         for grids, scores, images in progress(
-            spread(through, batches), "encode cohort", len(starts)
+            spread(through, batches), "encode cohort", len(starts), "batch"
         ):
             codes.append(grids)
             tables.append(scores)
@@ -151,7 +151,7 @@ def _pass_batch(network: Any, decode: Decode, batch: tuple[np.ndarray, np.ndarra
 
 
 def _bits(run: RunFolder, rows: pd.DataFrame, codes: np.ndarray) -> dict[str, Any]:
-    """Bits per code of each slice by itself, over participants."""
+    """Bits per code of each slice without its neighbours, over participants."""
     prior = cast("PixelCNN", load_network(run.prior))
     known = prior.settings["conditions"]
     grids = torch.from_numpy(codes)

@@ -40,7 +40,7 @@ from monai_vqbrain.team import spread
 
 PROTOCOL = "vqbrain-eval-1"
 MIN_IMAGES, MIN_PARTICIPANTS = 10, 2
-CEILING_IMAGES = 1000  # KID has no bias from numbers of images, and ceilings need no precision
+CEILING_IMAGES = 1000  # KID is unbiased for any number of images, and ceilings need no precision
 CUT_OFF = 5.0  # standard deviations of a feature
 SPACES: dict[str, Features] = {"random": RandomConvFeatures(), "texture": texture_features}
 
@@ -59,16 +59,18 @@ def measure(
 
     Returns:
         JSON values: protocol, images, distribution, detectability, anatomy, audit, utility; and the
-        nearest training slice of each sample. With too few images `not_measured` says so instead.
+        nearest training slice of each sample. With too few images only `not_measured`, the reason.
     """
     count = min(len(one) for one in comparison.sets)
     found: Figures = {"protocol": PROTOCOL, "images": _counts(comparison, count)}
-    people = min(len(set(one.participants)) for one in (comparison.training, comparison.held_out))
-    if count < MIN_IMAGES or people < MIN_PARTICIPANTS:
+    participants = min(
+        len(set(one.participants)) for one in (comparison.training, comparison.held_out)
+    )
+    if count < MIN_IMAGES or participants < MIN_PARTICIPANTS:
         found["not_measured"] = (
             f"samples are measured with at least {MIN_IMAGES} images in each set and "
             f"{MIN_PARTICIPANTS} participants on each side; there are {count} and "
-            f"{people}"
+            f"{participants}"
         )
         return found, None
     copies: list[tuple[Figures, Matches]] = []
@@ -81,7 +83,7 @@ def measure(
         "audit": lambda: copies.append(measure_copies(comparison, seed)),
         "utility": lambda: measure_utilities(comparison),
     }
-    for name, step in progress(steps.items(), "measure samples", len(steps)):
+    for name, step in progress(steps.items(), "measure samples", unit="part"):
         found[name] = step()
     found["audit"] = {"copies": copies[0][0]}
     return found, copies[0][1]
@@ -119,8 +121,8 @@ def measure_distribution(
 ) -> Figures:
     """KID, density, coverage, precision, recall and Frechet distance in each feature space.
 
-    Samples are compared with held-out participants. Beside each value stand the floor (training
-    against held-out participants, and person-disjoint halves of training) and the ceilings of KID
+    Samples are compared with held-out participants. Each value has a floor (training against
+    held-out participants, and participant-disjoint halves of training), and KID has ceilings
     (noise, blur, one repeated image).
 
     Args:
@@ -141,15 +143,15 @@ def measure_distribution(
 def _standardised(features: Features, reference: ImageArray) -> Features:
     """Features in standard deviations of the reference, cut off at `CUT_OFF`.
 
-    The cubic kernel would otherwise be decided by a few images, or by a feature that hardly varies
-    among real slices.
+    Otherwise the cubic kernel would be dominated by a few images, or by a feature that hardly
+    varies among real slices.
     """
     fitted = Standardiser.fit(_computed(features, reference))
     return lambda images: np.clip(fitted(_computed(features, images)), -CUT_OFF, CUT_OFF)
 
 
 def _computed(features: Features, images: Images) -> np.ndarray:
-    """(N, D) features, computed by all ranks in the batches that they are computed in anyway."""
+    """(N, D) features, computed by all ranks in their usual batches."""
     parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
     return np.concatenate(list(spread(features, parts)))
 
@@ -158,11 +160,11 @@ def _in_space(sets: Comparison, features: Features, seed: int) -> Figures:
     training, held_out, synthetic = (
         features(one.images) for one in (sets.training, sets.held_out, sets.synthetic)
     )
-    people = sets.held_out.participants
+    participants = sets.held_out.participants
     near, near_floor = neighbours(held_out, synthetic), neighbours(held_out, training)
-    coverage = near.coverage_interval(people, seed)
-    kid = kid_interval(kernel_sums(held_out, synthetic, people), seed)
-    kid_floor = kid_interval(kernel_sums(held_out, training, people), seed)
+    coverage = near.coverage_interval(participants, seed)
+    kid = kid_interval(kernel_sums(held_out, synthetic, participants), seed)
+    kid_floor = kid_interval(kernel_sums(held_out, training, participants), seed)
     return {
         "kid": _json(kid) | {
             "floor": _finite(kid_floor.value),
@@ -173,16 +175,16 @@ def _in_space(sets: Comparison, features: Features, seed: int) -> Figures:
         },
         "coverage": coverage.value,
         "coverage_interval": _json(coverage) | {"floor": near_floor.coverage},
-        "density": _json(near.density_interval(people, seed)) | {"floor": near_floor.density},
+        "density": _json(near.density_interval(participants, seed)) | {"floor": near_floor.density},
         "precision": _json(near.precision_interval(seed)) | {"floor": near_floor.precision},
-        "recall": _json(near.recall_interval(people, seed)) | {"floor": near_floor.recall},
+        "recall": _json(near.recall_interval(participants, seed)) | {"floor": near_floor.recall},
         "fid": {"value": frechet_distance(held_out, synthetic),
                 "floor": frechet_distance(held_out, training)},
     }  # fmt: skip
 
 
 def _halves(features: np.ndarray, real: ImageSet, seed: int) -> float | None:
-    """KID between person-disjoint halves of real images; None with fewer than four participants."""
+    """KID between halves of the participants of real images; None with fewer than four."""
     if len(np.unique(real.participants)) < 4:
         return None
     return _finite(floor(features, real.participants, seed).value)

@@ -35,7 +35,7 @@ def run_comparison(
 ) -> Comparison:
     """A run's real slices, as its VQ-VAE returns them, and one of its sets of samples.
 
-    Raw slices hold detail that no decoded image has, and would be told from samples by that alone.
+    Raw slices contain detail that decoded images lack, which alone would distinguish them.
 
     Args:
         run: the run folder, with samples.
@@ -72,7 +72,7 @@ def decode_slices(codes: np.ndarray, decode: Decode, work: Path | None = None) -
     """Decode (N, G, w, h) codes in fixed batches: (N, W, H) uint8, on the disk of `work`."""
     batches = [codes[i : i + BATCH] for i in range(0, len(codes), BATCH)]
     decoded = spread(partial(_decoded, decode), batches)
-    return store(progress(decoded, "decode slices", len(batches)), work)
+    return store(progress(decoded, "decode slices", len(batches), "batch"), work)
 
 
 def _decoded(decode: Decode, codes: np.ndarray) -> np.ndarray:

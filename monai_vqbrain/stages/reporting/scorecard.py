@@ -1,7 +1,7 @@
-"""The scorecard on top of a report: six questions in the order in which a reader asks them.
+"""The scorecard on top of a report: six questions.
 
 Each figure is turned into an excess, of which 0 is ideal, with its 95 % interval. The mark is "!"
-if the whole interval lies beyond `reference`, "yes" if it stays within `tolerated` and there are
+if the whole interval is beyond `reference`, "yes" if it stays within `tolerated` and there are
 enough samples, and undecided otherwise. A finding against the model needs no minimum of samples.
 """
 
@@ -22,8 +22,8 @@ from monai_vqbrain.stages.reporting.verdict import (
 SPACE = "random"  # the feature space that the scorecard quotes
 MIN_SAMPLES, ADVISED_SAMPLES = 50, 64
 CHANCE = 0.5  # the AUC of guessing
-CLEARLY = 0.6  # an AUC above it tells the two sides apart more often than not by accident
-TOO_FEW = f"Too few samples to say: draw at least {ADVISED_SAMPLES}."
+CLEARLY = 0.6  # above it, the two sides can be distinguished
+TOO_FEW = f"Too few samples for a conclusion: draw at least {ADVISED_SAMPLES}."
 TOO_WIDE = "Undecided: the interval is too wide. More samples or held-out participants narrow it."
 
 Metrics = Mapping[str, Any]
@@ -31,7 +31,7 @@ Metrics = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Limits:
-    """When an excess speaks against a model, and when it is small enough to speak for it."""
+    """The limits above which an excess counts against a model, and below which it is tolerated."""
 
     reference: float
     tolerated: float
@@ -51,12 +51,12 @@ class Answer:
     """One line of the scorecard.
 
     Args:
-        question: in plain words.
-        answer: in plain words, without the figure.
+        question: its text.
+        answer: its text, without the figure.
         figure: the figure with its comparison.
-        good: whether it is what one wants; None where it is undecided or was not measured.
-        section: id of the section that says how it was computed; empty where nothing was measured.
-        undecided: it was measured, but the interval is too wide to say.
+        good: whether the result is good; None if it is undecided or was not measured.
+        section: id of the section that explains it; empty if nothing was measured.
+        undecided: whether it was measured, but the interval is too wide to decide.
     """
 
     question: str
@@ -68,7 +68,7 @@ class Answer:
 
 
 def scorecard(metrics: Metrics) -> list[Answer]:
-    """The answers that the figures give; questions without figures say so.
+    """The answers to all questions; those without figures are not measured.
 
     Args:
         metrics: metrics.json.
@@ -91,11 +91,11 @@ def judge(
     Args:
         low: lower end of the 95 % interval of the excess; None if there is no interval.
         high: upper end.
-        limits: what it is compared with.
-        samples: how many samples it is of; None if that does not matter.
+        limits: the limits of the question.
+        samples: number of samples; None if it does not matter.
 
     Returns:
-        False if all of the interval lies beyond the reference, True if all of it is tolerated and
+        False if all of the interval is beyond the reference, True if all of it is tolerated and
         there are at least `MIN_SAMPLES` samples, else None.
 
     Example:
@@ -113,7 +113,7 @@ def judge(
 
 
 def _detectable(metrics: Metrics) -> Iterator[Answer]:
-    question = "Can the samples be told from real ones?"
+    question = "Can the samples be distinguished from real slices?"
     found = metrics.get("detectability")
     if not found:
         yield _not_measured(question)
@@ -122,14 +122,14 @@ def _detectable(metrics: Metrics) -> Iterator[Answer]:
     samples = _samples(metrics)
     good = judge(low, high, LIMITS["auc"], samples)
     against = (
-        "A small network tells them better than chance."
+        "A small network distinguishes them better than chance."
         if found["auc"] < CLEARLY
-        else "A small network tells them."
+        else "A small network distinguishes them."
     )
     figure = f"AUC {found['auc']:.2f}{_range(found)}; 0.5 is chance"
     if found.get("control") is not None:
         figure += f"; real against real participants {found['control']:.2f}"
-    answer = _worded(good, "A small network cannot tell them.", against, samples)
+    answer = _worded(good, "A small network cannot distinguish them.", against, samples)
     yield Answer(question, answer, figure, good, "detectability", good is None)
 
 
@@ -160,7 +160,12 @@ def _anatomy(metrics: Metrics) -> Iterator[Answer]:
     low, high = found.get("implausible_low", share), found.get("implausible_high", share)
     samples = _samples(metrics)
     good = judge(low - real, high - real, LIMITS["implausible"], samples)
-    answer = _worded(good, "In size, shape and brightness.", "Not in all samples.", samples)
+    answer = _worded(
+        good,
+        "Size, shape and brightness are as in real slices.",
+        "Some samples have implausible anatomy.",
+        samples,
+    )
     spread = f" ({percent(low)} to {percent(high)})" if low < high else ""
     figure = f"{percent(share)} of samples{spread}, {percent(real)} of real slices implausible"
     yield Answer(question, answer, figure, good, "anatomy", good is None)
@@ -189,14 +194,14 @@ def _copies(metrics: Metrics) -> Iterator[Answer]:
 
 MEMBERSHIP = {
     True: "",
-    False: " The prior's likelihood reveals who was in the training set.",
-    None: " Too few participants to say whether the prior's likelihood reveals who was in the "
-    "training set.",
+    False: " The prior's likelihood reveals training participants.",
+    None: " Too few participants to decide whether the prior's likelihood reveals training "
+    "participants.",
 }
 
 
 def _membership_mark(membership: Metrics) -> bool | None:
-    """By the corrected p-value; no evidence counts for the model only if the AUC is known well."""
+    """By the corrected p-value; without evidence good only if the AUC's interval is narrow."""
     if reveals_membership(membership):
         return False
     return True if membership["high"] - CHANCE <= LIMITS["auc"].tolerated else None
@@ -216,7 +221,7 @@ def _useful(metrics: Metrics) -> Iterator[Answer]:
     tasks = metrics.get("utility") or {}
     measured = {name: task for name, task in tasks.items() if task.get("measurable")}
     if not measured:
-        answer = "Not measurable: see why." if tasks else "Not measured."
+        answer = "Not measurable; the reasons are in the section." if tasks else "Not measured."
         yield Answer(question, answer, "", None, "utility" if tasks else "")
         return
     marks = {name: _utility_mark(task) for name, task in measured.items()}
@@ -225,8 +230,8 @@ def _useful(metrics: Metrics) -> Iterator[Answer]:
     samples = min((t["images"] for t in measured.values() if "images" in t), default=None)
     answer = _worded(
         good,
-        f"As good as real slices for telling {named}.",
-        f"Less than real slices for telling {named}.",
+        f"As good as real slices for classifying {named}.",
+        f"Less useful than real slices for classifying {named}.",
         samples,
     )
     figure = "; ".join(
@@ -253,7 +258,7 @@ def _trained_on(metrics: Metrics) -> Iterator[Answer]:
         slices = split["slices"]["training"]
     elif images:
         participants, slices = images["training_participants"], images["training"]
-        figure = "half of the real participants, who stand in for those of the training"
+        figure = "half of the real participants, in place of the training participants"
     else:
         return
     answer = f"{participants:,} participants, {slices:,} slices."

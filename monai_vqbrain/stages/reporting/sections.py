@@ -1,4 +1,4 @@
-"""What the sections on samples show, in the reports of runs and of two folders."""
+"""The values of the sections on samples, in the reports of runs and of two folders."""
 
 from __future__ import annotations
 

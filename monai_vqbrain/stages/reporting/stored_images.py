@@ -1,4 +1,4 @@
-"""Many slices in a file: a part of them is read when it is used."""
+"""Slices in a file, read when they are used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 
 class StoredImages:
-    """(N, W, H) uint8 slices on disk that are indexed as an array is; what is taken is an array.
+    """(N, W, H) uint8 slices on disk, indexed like an array; indexing returns an array.
 
-    The memory of an evaluation then does not grow with the slices of a run. The file has no name
-    and is gone when the last object that reads it is.
+    The memory of an evaluation thus does not grow with the number of slices. The file has no name
+    and is deleted with the last object that reads it.
 
     Args:
         file: the slices, one after the other.
@@ -47,12 +47,12 @@ class StoredImages:
         return found.reshape(*rows.shape, *self.size)
 
     def take(self, which: np.ndarray) -> StoredImages:
-        """The slices of these numbers or this mask, left where they are."""
+        """The slices of these numbers or this mask, without reading them."""
         return StoredImages(self.file, self.size, self.rows[which])
 
 
 def store(batches: Iterable[np.ndarray], folder: Path | None = None) -> StoredImages:
-    """Write slices to a file without a name, and give them as an array.
+    """Write slices to a file without a name, and return them like an array.
 
     Args:
         batches: (B, W, H) uint8 each, at least one.

@@ -92,10 +92,10 @@ def codebook_use(run: RunFolder) -> dict[str, Any]:
 def prior_bits(run: RunFolder, bits: pd.DataFrame) -> dict[str, Any]:
     """Bits of test slices under the prior and under unigrams of the training codes.
 
-    The prior is given each slice's conditions, its position among them. So the bar is the unigram
-    per grid position and slice position; the one per grid position only stands beside it. The
-    difference is paired: per slice, then over participants. If the prior also takes the previous
-    slice, there is a second figure with that.
+    The prior is given each slice's conditions, including its position. Its baseline is therefore
+    the unigram per grid position and slice position; the one per grid position is reported, too.
+    The difference is paired: per slice, then over participants. If the prior also takes the
+    previous slice, there is a second figure with it.
 
     Args:
         run: the run folder.

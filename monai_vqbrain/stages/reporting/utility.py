@@ -1,4 +1,4 @@
-"""The utility of samples: what a classifier learns from them of diagnosis, sex and age."""
+"""The utility of samples for training classifiers of diagnosis, sex and age."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def measure_utilities(comparison: Comparison) -> dict[str, Any]:
     """Train on real slices, on samples and on both, and test on held-out participants.
 
     Args:
-        comparison: the sets of images; the samples' `about` says what they were asked for.
+        comparison: the sets of images; the samples' `about` has their requested conditions.
 
     Returns:
         Task -> the fields of `Utility`, and `classes`; or `measurable` false and `why`.
@@ -37,7 +37,7 @@ def measure_utilities(comparison: Comparison) -> dict[str, Any]:
 def _age_band(training: ImageSet) -> Labels:
     """Younger or older than the median training participant."""
     ages = training.about.assign(age=training.numbers("age")).groupby("participant_id")["age"]
-    middle = np.round(ages.first().median())  # NaN where no age is known
+    middle = np.round(ages.first().median())  # NaN for an unknown age
 
     def labels(images: ImageSet) -> pd.Series:
         age = pd.Series(images.numbers("age"))
@@ -63,7 +63,7 @@ def _measure(comparison: Comparison, name: str, labels: Labels) -> dict[str, Any
     short = [c for c in classes if asked.get(c, 0) < MIN_SAMPLES]
     if short:
         return _not_measurable(
-            f"fewer than {MIN_SAMPLES} samples were asked for the {name} {short[0]}"
+            f"fewer than {MIN_SAMPLES} samples have the requested {name} {short[0]}"
         )
     found = measure_utility(
         _labelled(training, comparison.training, classes),

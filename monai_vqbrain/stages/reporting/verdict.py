@@ -1,4 +1,4 @@
-"""The privacy audit in plain words."""
+"""The result of the privacy audit in words."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ EXPECTED_COPIES = 0.01  # share of held-out slices below the threshold, by its d
 SCORES = {
     "bits": "bits per slice",
     "bits_minus_unconditional": "conditional minus unconditional bits",
-    "plan": "what the prior's plan lacks of a volume",
+    "plan": "residual of a volume under the prior's plan",
 }
 NO_ANONYMITY = (
     "No finding here shows that samples or networks are anonymous; copies of parts of images, and "
-    "copies that are rotated or scaled, are not looked for."
+    "copies that are rotated or scaled, are not searched for."
 )
 
 Found = Mapping[str, Any]
 
 
 def privacy_verdict(audit: Found) -> str:
-    """What the audit found, in plain words; it never claims anonymity.
+    """The result of the audit in words; it never claims anonymity.
 
     Args:
         audit: `audit` of metrics.json.
@@ -37,7 +37,7 @@ def privacy_verdict(audit: Found) -> str:
 def corrected_p_value(membership: Found) -> float:
     """The p-value of membership inference over participants, corrected for the scores tried.
 
-    The score that tells most is chosen after all have been computed, so the smallest p-value is
+    The best score is selected after all have been computed, so the smallest p-value is
     multiplied by their number (Bonferroni).
 
     Args:
@@ -61,9 +61,9 @@ def score_name(score: str) -> str:
 
 
 def reveals_membership(membership: Found) -> bool:
-    """Whether the prior's likelihood tells training participants from others.
+    """Whether the prior's likelihood distinguishes training participants from others.
 
-    Either the corrected test above or, where it was made, the cross-fitted one says so.
+    By the corrected test above or, if it was done, the cross-fitted one.
     """
     cross_fitted = membership.get("cross_fitted", {}).get("p_value", 1.0)
     return min(corrected_p_value(membership), cross_fitted) < SIGNIFICANT
@@ -76,10 +76,10 @@ def _copies(copies: Found) -> str:
     )
     if copies["low"] is not None and copies["low"] > EXPECTED_COPIES:
         return (
-            f"{share}, more than chance explains: look at the pairs below before anything is "
-            "shared."
+            f"{share}, more than expected by chance: inspect the pairs below before sharing "
+            "anything."
         )
-    return f"{share}, no more than chance explains."
+    return f"{share}, no more than expected by chance."
 
 
 def _membership(found: Found) -> str:
@@ -89,11 +89,11 @@ def _membership(found: Found) -> str:
         figures += f"; cross-fitted AUC {crossed['auc']:.2f}, p = {crossed['p_value']:.2g}"
     if reveals_membership(found):
         return (
-            f"The prior's likelihood tells training participants from others ({figures}): with "
-            "the prior and a scan one can learn something about whether its participant was in "
-            "the training set. Treat the networks as personal data."
+            f"The prior's likelihood distinguishes training participants from others ({figures}): "
+            "with the prior and a scan it can be inferred, better than by chance, whether the "
+            "scan's participant was in the training set. Treat the networks as personal data."
         )
     return (
-        f"The prior's likelihood does not tell training participants from others ({figures}) in "
-        "this test."
+        f"The prior's likelihood does not distinguish training participants from others "
+        f"({figures}) in this test."
     )

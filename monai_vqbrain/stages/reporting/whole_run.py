@@ -1,4 +1,4 @@
-"""Whether the stages that a report is made of are as their commands made them."""
+"""Whether the stages that a report needs are complete and unchanged."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from monai_vqbrain.runs.sample_sets import sample_sets
 
 
 def reported_stages(run: RunFolder) -> list[Path]:
-    """The folders that a report is made of; a prior and samples may lack."""
+    """The folders that a report needs; prior and samples are optional."""
     sets = [run.sample_set(name) for name in sample_sets(run)]
     return [run.slices, run.vqvae, run.codes, run.prior, *sets]
 
 
 def check_whole(run: RunFolder) -> None:
-    """Refuse a run of which a stage is not as its command made it; prior and samples may lack.
+    """Refuse a run with an incomplete or changed stage; prior and samples are optional.
 
     Raises:
         UsageError: if slices, VQ-VAE or codes are missing.

@@ -12,6 +12,7 @@ from typing import Any
 from monai_vqbrain.cohorts import Scan
 from monai_vqbrain.cohorts.dicom import INCOMPLETE
 from monai_vqbrain.cohorts.dicom_series import is_mr_image, missing_slices, read_heads
+from monai_vqbrain.contents import content_sha256
 from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import REDOWNLOAD, UnusableImageError, UsageError, VQBrainError
 from monai_vqbrain.files import writing
@@ -28,8 +29,8 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
 
     Args:
         scan: the scan.
-        folder: the run's folder of volumes; a JSON record of the input files and of the code that
-            converted them lies beside each.
+        folder: the run's folder of volumes; a JSON record of the input files, of the code that
+            converted them and of the volume lies beside each.
 
     Returns:
         The volume's path.
@@ -40,7 +41,7 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
         UnavailableImageError: a file of the series is missing.
         UsageError: dcm2niix is not installed.
     """
-    target = folder / f"{scan.name}_T1w.nii.gz"
+    target = _target(scan, folder)
     record = _record(scan, folder)
     try:
         stats = {path.name: path.stat() for path in scan.files}
@@ -48,18 +49,27 @@ def converted_volume(scan: Scan, folder: Path) -> Path:
         raise unreadable(error, "is not there") from error
     files = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
     made_from = {"files": files, **slicing_code(CONVERSION)}
-    if target.is_file() and _recorded(record) == made_from:
+    if target.is_file() and _recorded(record) == made_from | {"volume": content_sha256(target)}:
         return target
     with writing(target) as path:
         convert(scan.files, path)
     with writing(record) as path:
-        path.write_text(json.dumps(made_from) + "\n")
+        path.write_text(json.dumps(made_from | {"volume": content_sha256(target)}) + "\n")
     return target
+
+
+def conversion_files(scan: Scan, folder: Path) -> list[Path]:
+    """The files that `converted_volume` leaves for a scan; none for another form than `dicom`."""
+    return [_target(scan, folder), _record(scan, folder)] if scan.form == "dicom" else []
 
 
 def forget_conversion(scan: Scan, folder: Path) -> None:
     """Have a scan converted again, should there be a volume of it."""
     _record(scan, folder).unlink(missing_ok=True)
+
+
+def _target(scan: Scan, folder: Path) -> Path:
+    return folder / f"{scan.name}_T1w.nii.gz"
 
 
 def _record(scan: Scan, folder: Path) -> Path:

@@ -43,7 +43,7 @@ def inspect_scans(scans: Sequence[Scan], how: Normalisation) -> list[Inspection]
         how: how they are read, and their brains found.
     """
     inspections: list[Inspection] = []
-    for scan in progress(scans, "reading headers", len(scans)):
+    for scan in progress(scans, "reading headers", unit="volume"):
         counted = sum(inspection.counts for inspection in inspections)
         inspections.append(inspect_scan(scan, how, voxels=counted < VOLUMES_INSPECTED))
     return inspections

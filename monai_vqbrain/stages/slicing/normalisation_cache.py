@@ -88,11 +88,8 @@ class NormalisationCache:
     def read(self) -> NormalisationResult | None:
         """The result for the same image and options; None if a file is missing or has changed."""
         try:
-            record = read_json(self.record, RECORD)
-            if not is_sealed(record) or record["digest"] != self.digest:
-                return None
-            files = record["files"].items()
-            if any(content_sha256(self.folder / name) != found for name, found in files):
+            record = self._read_record()
+            if record is None:
                 return None
             place, head = (_from_json(record[name]) for name in ("place", "head"))
             bias = brain = None
@@ -104,6 +101,24 @@ class NormalisationCache:
         except (OSError, ValueError, VQBrainError):
             return None
         return NormalisationResult(place, head, bias, brain)
+
+    def files(self) -> list[Path]:
+        """The files of the stored result; none if `read` gives none."""
+        try:
+            record = self._read_record()
+        except (OSError, VQBrainError):
+            return []
+        return [] if record is None else [self.record, *map(self.folder.joinpath, record["files"])]
+
+    def _read_record(self) -> dict[str, Any] | None:
+        """The record for the same image and options, if its files are unchanged; else None."""
+        record: dict[str, Any] = read_json(self.record, RECORD)
+        if not is_sealed(record) or record["digest"] != self.digest:
+            return None
+        files = record["files"].items()
+        return (
+            record if all(content_sha256(self.folder / n) == found for n, found in files) else None
+        )
 
     def write(self, result: NormalisationResult, affine: np.ndarray | None = None) -> None:
         """Store a result in place of an earlier one.

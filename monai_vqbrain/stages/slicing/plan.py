@@ -11,7 +11,7 @@ from typing import Any
 from monai_vqbrain.cohorts import Cohort, Scan, assign_splits, read_cohort
 from monai_vqbrain.cohorts.shared_images import with_shared_images
 from monai_vqbrain.errors import UsageError
-from monai_vqbrain.provenance import Described, intact_provenance, what_changed
+from monai_vqbrain.provenance import NOT_MADE, Described, intact_provenance, what_changed
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import input_names, scan_inputs
 from monai_vqbrain.runs.slices import participants_digest
@@ -23,7 +23,7 @@ from monai_vqbrain.runs.slicing_code import (
     extraction,
     slicing_code,
 )
-from monai_vqbrain.runs.splits import stored_splits
+from monai_vqbrain.runs.splits import splits_damage, stored_splits
 from monai_vqbrain.stages.slicing.inspection import (
     Inspection,
     inspect_first,
@@ -140,10 +140,10 @@ def make_plan(
     align, reason = _decide_alignment(options.align, previous, inspections)
     decided, how = replace(options, align=align), replace(how, align=align)
     record = _record(cohort, decided, options.align, how)
-    changed = what_changed(run.slices, inputs, record) if run else "not made yet"
+    scans = _plan_scans(cohort, stats, inputs, record, run)
     stored = stored_splits(run, options.seed) if run else {}
     given = cohort.given_splits()
-    splits = assign_splits(cohort.people(), options.seed, stored, given, cohort.groups)
+    splits = assign_splits(cohort.participants(), options.seed, stored, given, cohort.groups)
     return SlicingPlan(
         cohort=cohort,
         options=decided,
@@ -151,10 +151,10 @@ def make_plan(
         align_reason=reason,
         normalisation=how,
         space=record["space"],
-        scans=tuple(_plan_scans(cohort, stats, inputs, record, run)),
+        scans=tuple(scans),
         inputs=inputs,
         record=record,
-        reason=changed,
+        reason=_why_to_run(scans, inputs, record, run),
         splits=splits,
         inspections=tuple(inspections),
     )
@@ -248,11 +248,27 @@ def _plan_scans(
         for scan, then in zip(cohort.scans, stats, strict=True)
     ]
     states = [
-        scan_state(scan, digest, run.slices)
+        scan_state(scan, digest, run.slices, run.volumes)
         for scan, digest in zip(cohort.scans, digests, strict=True)
     ]
     parts = zip(cohort.scans, digests, volume_digests, states, sources, strict=True)
     return [PlannedScan(*part) for part in parts]
+
+
+def _why_to_run(
+    scans: Sequence[PlannedScan],
+    inputs: Described,
+    record: Mapping[str, Any],
+    run: RunFolder | None,
+) -> str | None:
+    """Why `prepare` has to run; None if all that it makes is up to date."""
+    if run is None:
+        return NOT_MADE
+    reason = what_changed(run.slices, inputs, record) or splits_damage(run)
+    changed = sum(planned.state is ScanState.CHANGED for planned in scans)
+    if reason is None and changed:  # stacks and options are as they were
+        return f"files of {changed} volumes in {run.volumes.name} are missing or have changed"
+    return reason
 
 
 def _check_pictures(cohort: Cohort, options: PrepareOptions) -> None:

@@ -18,7 +18,7 @@ METHODS = {
     "given": "by their mask files",
     "zero": "by their zero background",
     "deepbet": "extracted by deepbet",
-    "template": "by the template's brain",
+    "template": "by the template's brain mask",
 }
 MAX_PROBLEMS_SHOWN = 20
 
@@ -37,13 +37,13 @@ def plan_lines(plan: SlicingPlan) -> Iterator[str]:
 
 def _cohort_lines(cohort: Cohort) -> Iterator[str]:
     kind = ", simulated" if cohort.simulated else ""
-    participants, sessions = len(cohort.people()), len({s.session_id for s in cohort.scans})
+    participants, sessions = len(cohort.participants()), len({s.session_id for s in cohort.scans})
     yield f"source      {cohort.root} (layout {cohort.layout}{kind})"
-    yield f"participants {participants}, volumes {len(cohort.scans)}, sessions by name {sessions}"
+    yield f"participants {participants}, volumes {len(cohort.scans)}, session labels {sessions}"
     for role in ("diagnosis", "sex", "age"):
         column = (cohort.columns or {}).get(role)
         known = sum(getattr(scan, role) not in ("", None) for scan in cohort.scans)
-        what = f"column {column}" if column else f"no column: name one with --column {role}=NAME"
+        what = f"column {column}" if column else f"no column: select one with --column {role}=NAME"
         yield f"{role:<11} {what}; known for {known} of {len(cohort.scans)} volumes"
 
 
@@ -55,15 +55,15 @@ def _volume_lines(plan: SlicingPlan) -> Iterator[str]:
     if len(geometries) > 3:
         yield f"volumes     {len(geometries) - 3} other geometries"
     if any(scan.form == "pictures" for scan in scans):
-        yield "brain       pixels brighter than the background of the pictures"
+        yield "brain       pixels brighter than the background"
         return
     yield from _brain_lines(plan)
     inspected = min(VOLUMES_INSPECTED, len(scans))
-    yield f"            (the voxels of the first {inspected} inspected; prepare reads all)"
+    yield f"            (voxels of the first {inspected} were inspected; prepare reads all)"
 
 
 def _brain_lines(plan: SlicingPlan) -> Iterator[str]:
-    """How the brains are found; for `auto` by what the first volumes have."""
+    """How the brains are found; for `auto` as in the first volumes."""
     scans, methods = plan.cohort.scans, plan.normalisation.brain
     if len(methods) == 1:
         yield f"brain       all {METHODS[methods[0]]}"
@@ -100,7 +100,7 @@ def _slice_lines(plan: SlicingPlan) -> Iterator[str]:
     if options.count is not None:
         positions = f"{options.count} per volume, evenly spaced within {brain}"
     if options.positions is not None:
-        mm = "MNI152" if plan.space else "the images' own space (the same place if aligned)"
+        mm = "MNI152" if plan.space else "the images' own space (comparable if aligned)"
         positions = f"at {options.positions} mm of {mm}"
     yield f"slices      {options.axis}, {height} x {width} at {options.spacing:g} mm, {positions}"
 
@@ -120,7 +120,7 @@ def _work_lines(plan: SlicingPlan) -> Iterator[str]:
 def _split_lines(plan: SlicingPlan) -> Iterator[str]:
     """Participants, sessions (by the diagnosis at the session) and splits of each diagnosis."""
     table: dict[str, Counter[str]] = defaultdict(Counter)
-    for participant in plan.cohort.people():
+    for participant in plan.cohort.participants():
         for group in (participant.diagnosis or "n/a", ALL_PARTICIPANTS):
             table[group].update(["participants", plan.splits[participant.participant_id]])
     for scan in plan.cohort.scans:

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.stats import median_abs_deviation
 
 from monai_vqbrain.files import writing
+from monai_vqbrain.progress import progress
 from monai_vqbrain.stages.reporting.pages import page
 from monai_vqbrain.stages.slicing.montage import outlined_slices
 from monai_vqbrain.stages.slicing.scan_slices import SlicedScan
@@ -53,9 +54,10 @@ def write_qc(sliced: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFra
     table = table.sort_values("score", ascending=False, kind="stable")
     shown = table.round(dict.fromkeys((*MEASURES, "score"), 4))
     write_table(shown, qc / "qc.tsv")
+    rows = list(zip(table.index, table.to_dict("records"), strict=True))
     scans = [
-        {**row, "mosaic": _mosaic(folder / sliced[index].slices[0]["stack"])}
-        for index, row in zip(table.index, table.to_dict("records"), strict=True)
+        row | _mosaic(folder / sliced[index].slices[0]["stack"])
+        for index, row in progress(rows, "quality control", unit="volume")
     ]
     known = {name: words for name, words in MEASURES.items() if table[name].notna().any()}
     html = page("qc.html.j2", {"scans": scans, "measures": known})
@@ -97,10 +99,14 @@ def _qc_row(sliced: SlicedScan) -> dict[str, Any]:
     }
 
 
-def _mosaic(stack: Path) -> str:
-    """A row of slices with the outlines of their brain masks: a JPEG as a data URI."""
+def _mosaic(stack: Path) -> dict[str, Any]:
+    """A row of slices with the outlines of their brain masks: a JPEG as a data URI, and its size.
+
+    With its size the page has room for it before it is shown: else keys scroll to a wrong place.
+    """
     row = outlined_slices(stack, TILES, PIXELS)
     file = io.BytesIO()
     picture = Image.fromarray(np.rint(255 * row).astype(np.uint8))
     picture.save(file, "JPEG", quality=QUALITY, subsampling=0)  # else thin outlines blur
-    return "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()
+    uri = "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()
+    return {"mosaic": uri, "width": picture.width, "height": picture.height}

@@ -21,7 +21,7 @@ from monai_vqbrain.runs.freshness import input_names
 from monai_vqbrain.runs.slicing_code import slicing_code
 from monai_vqbrain.runs.stacks import mask_path
 from monai_vqbrain.runs.tables import is_inside
-from monai_vqbrain.stages.slicing.dicom import forget_conversion
+from monai_vqbrain.stages.slicing.dicom import conversion_files, forget_conversion
 from monai_vqbrain.stages.slicing.normalisation import Normalisation
 from monai_vqbrain.stages.slicing.normalisation_cache import NormalisationCache
 from monai_vqbrain.stages.slicing.scan_slices import SlicedScan, slice_scan
@@ -34,6 +34,7 @@ RECORD = {
     "problems": [[str]],
     "measures": {str: float},
     "files": {str: str},
+    "volumes": {str: str},
 }
 MOVED = ("disappeared or changed while it was being prepared", "run the same command again")
 
@@ -43,7 +44,7 @@ class ScanState(Enum):
 
     KEPT = "kept"
     NEW = "new"
-    CHANGED = "changed: its image, its stack or the options"
+    CHANGED = "changed: its image, its stack, its registration or the options"
 
 
 @dataclass(frozen=True, eq=False)  # dask needs a hash, which a mapping has not
@@ -81,7 +82,7 @@ class StackCache:
             VQBrainError: if this process has other code than the one that planned.
         """
         self._check_code()
-        sliced = read_record(scan, digest, self.work)
+        sliced = read_record(scan, digest, self.work, self.volumes)
         if sliced is None:  # a record belongs to its stack, which is now replaced
             (self.work / _record_path(scan)).unlink(missing_ok=True)
             sliced = self._copy_finished(scan, digest)
@@ -94,7 +95,8 @@ class StackCache:
             forget_conversion(scan, self.volumes)
             return SlicedScan(scan, problems=(Problem(scan.source, *MOVED),), unavailable=True)
         if sliced.slices:
-            write_record(sliced, digest, self.work)
+            made = [*cache.files(), *conversion_files(scan, self.volumes)]
+            write_record(sliced, digest, self.work, made)
         was_readable = scan.source in planned.content
         return replace(sliced, unavailable=sliced.unavailable and was_readable)
 
@@ -108,7 +110,7 @@ class StackCache:
                 )
 
     def _copy_finished(self, scan: Scan, digest: str) -> SlicedScan | None:
-        sliced = read_record(scan, digest, self.finished)
+        sliced = read_record(scan, digest, self.finished, self.volumes)
         if sliced is not None:
             for path in files_of_scan(sliced):
                 (self.work / path).parent.mkdir(parents=True, exist_ok=True)
@@ -117,16 +119,17 @@ class StackCache:
         return sliced
 
 
-def scan_state(scan: Scan, digest: str, folder: Path) -> ScanState:
+def scan_state(scan: Scan, digest: str, folder: Path, volumes: Path) -> ScanState:
     """The state of a scan in a run.
 
     Args:
         scan: the scan.
         digest: hash of all that its slices depend on.
         folder: the run's `2-slices`; stacks of an interrupted run are in its partial folder.
+        volumes: the run's `1-volumes`.
     """
     folders = (folder, unfinished(folder))
-    if any(read_record(scan, digest, candidate) for candidate in folders):
+    if any(read_record(scan, digest, candidate, volumes) for candidate in folders):
         return ScanState.KEPT
     known = any((candidate / _record_path(scan)).is_file() for candidate in folders)
     return ScanState.CHANGED if known else ScanState.NEW
@@ -148,8 +151,17 @@ def scan_digests(scans: Iterable[Scan], inputs: Described, options: Mapping[str,
     return digests
 
 
-def write_record(sliced: SlicedScan, digest: str, folder: Path) -> None:
-    """Write the result for a scan that has slices beside its stack in `folder`, as JSON."""
+def write_record(
+    sliced: SlicedScan, digest: str, folder: Path, volumes: Iterable[Path] = ()
+) -> None:
+    """Write the result for a scan that has slices beside its stack, as JSON.
+
+    Args:
+        sliced: the result.
+        digest: hash of all that its slices depend on.
+        folder: the slices' folder.
+        volumes: the files that were made of the scan in the run's folder of volumes.
+    """
     problems = [[problem.path, problem.problem, problem.advice] for problem in sliced.problems]
     record = {
         "digest": digest,
@@ -157,15 +169,23 @@ def write_record(sliced: SlicedScan, digest: str, folder: Path) -> None:
         "problems": problems,
         "measures": sliced.measures,
         "files": {p.as_posix(): content_sha256(folder / p) for p in _stack_files(sliced.slices)},
+        "volumes": {path.name: content_sha256(path) for path in volumes},
     }
     with writing(folder / _record_path(sliced.scan)) as path:
         path.write_text(json.dumps(seal(record)) + "\n")
 
 
-def read_record(scan: Scan, digest: str, folder: Path) -> SlicedScan | None:
+def read_record(scan: Scan, digest: str, folder: Path, volumes: Path) -> SlicedScan | None:
     """Read what `write_record` wrote; None if there is nothing for these images and options.
 
-    A damaged record counts as none, and so does one whose stack or mask has changed.
+    A damaged record counts as none, and so does one whose stack, mask, registration, bias field or
+    converted volume has changed: the scan is then sliced again, which makes these again.
+
+    Args:
+        scan: the scan.
+        digest: hash of all that its slices depend on.
+        folder: the slices' folder.
+        volumes: the run's folder of volumes.
     """
     try:
         record = read_json(folder / _record_path(scan), RECORD)
@@ -174,9 +194,11 @@ def read_record(scan: Scan, digest: str, folder: Path) -> SlicedScan | None:
     if not is_sealed(record) or record["digest"] != digest:
         return None
     stacks = {row["stack"] for row in record["slices"]}
-    if len(stacks) != 1 or not all(map(is_inside, [*stacks, *record["files"]])):
+    named = all(map(is_inside, [*stacks, *record["files"]]))
+    if len(stacks) != 1 or not named or any(Path(n).name != n for n in record["volumes"]):
         return None
     files = {folder / name: found for name, found in record["files"].items()}
+    files |= {volumes / name: found for name, found in record["volumes"].items()}
     if not all(path.is_file() and content_sha256(path) == files[path] for path in files):
         return None
     problems = tuple(Problem(*words) for words in record["problems"])

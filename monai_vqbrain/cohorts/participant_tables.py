@@ -1,4 +1,4 @@
-"""What the tables of a source say of participants and of their visits."""
+"""The data on participants and their visits in the tables of a source."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from monai_vqbrain.cohorts.sessions import find_session
 from monai_vqbrain.cohorts.table_file import read_table
 
 Key = tuple[str, str]  # participant, session
-CONFLICT = "mend the table, or name the right one with --table; until then this is missing"
-NO_ROW = "add a row for it; until then only what all of the participant's rows agree on is known"
+CONFLICT = "fix the table, or name the right one with --table; until then this is missing"
+NO_ROW = "add a row for it; until then only the values common to the participant's rows are used"
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class Row:
 
     Args:
         participant: as the table names it.
-        session: as the table names it; empty where the row is about the participant.
-        facts: what it says.
-        of_session_table: it is of a sessions' table, which goes before the participants'.
+        session: as the table names it; empty if the row is about the participant.
+        facts: its data.
+        of_session_table: whether it is from a sessions' table, which takes precedence over the
+            participants' table.
     """
 
     participant: str
@@ -47,15 +48,15 @@ class Row:
 
 
 @dataclass(frozen=True)
-class People:
+class ParticipantTables:
     """The rows of a source's tables.
 
     Args:
         where: the table of participants.
         rows: all rows, by participant without `sub-`.
-        listed: the participants of the participants' table, as they stand there.
-        columns: which column became what, see Cohort.
-        problems: what is wrong with the tables.
+        listed: the participants of the participants' table.
+        columns: role -> column, see Cohort.
+        problems: of the tables.
     """
 
     where: str
@@ -65,10 +66,10 @@ class People:
     problems: tuple[Problem, ...] = ()
 
     def facts(self, keys: Iterable[Key]) -> tuple[dict[Key, Facts], list[Problem]]:
-        """What is known of each visit that was scanned, and a line for what does not fit.
+        """The data on each scanned visit, and a problem for each contradiction or missing row.
 
-        Rows about the visit go before those about the participant. Of a visit that no row is about
-        only what all rows agree on is known.
+        Rows about the visit take precedence over those about the participant. For a visit without
+        a row, the values that are equal in all rows of the participant are used.
 
         Args:
             keys: all scans of the cohort.
@@ -80,25 +81,25 @@ class People:
         problems: list[Problem] = []
         for participant, of_participant in sessions.items():
             rows = self.rows.get(bare(participant), ())
-            for session, (known, said) in _match(rows, of_participant).items():
+            for session, (known, remarks) in _match(rows, of_participant).items():
                 found[participant, session] = known
                 name = f"{participant} {session}".strip()
-                problems += [Problem(name, problem, advice) for problem, advice in said]
+                problems += [Problem(name, problem, advice) for problem, advice in remarks]
             problems += _without_scan(participant, rows, of_participant)
         return found, problems
 
-    def with_rows(self, rows: Iterable[Row]) -> People:
-        """The same with further rows."""
+    def with_rows(self, rows: Iterable[Row]) -> ParticipantTables:
+        """A copy with further rows."""
         known = [row for of_participant in self.rows.values() for row in of_participant]
         return replace(self, rows=by_participant([*known, *rows]))
 
     def unmatched(self, scanned: Iterable[str]) -> list[Problem]:
-        """A line for each participant with a row and no image, and for each with no row."""
+        """A problem for each participant with a row but no image, and for each without a row."""
         if not self.listed:
             return [
                 Problem(
                     self.where,
-                    "there is none, or it has no participant_id",
+                    "does not exist, or has no participant_id",
                     "add one for diagnosis, sex and age",
                 )
             ]
@@ -116,22 +117,22 @@ class People:
         return without_image + without_row
 
 
-def read_people(
+def read_participant_tables(
     table_folder: Path,
     subjects: Path,
     columns: Mapping[str, str] | None = None,
     table: Path | None = None,
-) -> People:
+) -> ParticipantTables:
     """Read the tables of a BIDS source.
 
     Args:
-        table_folder: where participants.tsv lies, and sessions.tsv if there is one for all.
-        subjects: where the folders `sub-*` lie, each with its own `sub-*_sessions.tsv`.
-        columns: role -> column, where the usual names do not do.
+        table_folder: the folder with participants.tsv, and with sessions.tsv if there is one.
+        subjects: the folder with the folders `sub-*`, each with its own `sub-*_sessions.tsv`.
+        columns: role -> column, for columns without a usual name.
         table: the table to read instead of participants.tsv.
 
     Raises:
-        UsageError: a column that was asked for does not exist.
+        UsageError: if a requested column does not exist.
     """
     path = table or table_folder / "participants.tsv"
     participants, problems = read_table(path) if path.is_file() else (pd.DataFrame(), [])
@@ -140,7 +141,7 @@ def read_people(
     listed = list(table_rows(participants, columns))
     visits = [row for table in sessions for row in table_rows(table, columns, of_sessions=True)]
     chosen = [choose_columns(table, columns) for table in (*sessions, participants)]
-    return People(
+    return ParticipantTables(
         where=path.name,
         rows=by_participant([*visits, *listed]),
         listed=[f"sub-{bare(row.participant)}" for row in listed],
@@ -152,17 +153,17 @@ def read_people(
 def table_rows(
     table: pd.DataFrame, columns: Mapping[str, str] | None, of_sessions: bool = False
 ) -> Iterator[Row]:
-    """The rows of a table that name a participant; of a sessions' table also a session."""
-    person, visit = find_column(table, "participant"), find_column(table, "session")
+    """The rows of a table that name a participant and, in a sessions' table, a session."""
+    own, visit = find_column(table, "participant"), find_column(table, "session")
     chosen = choose_columns(table, columns)
-    for row in records(table) if person and (visit or not of_sessions) else ():
-        participant, session = cell(row, person), cell(row, visit)
+    for row in records(table) if own and (visit or not of_sessions) else ():
+        participant, session = cell(row, own), cell(row, visit)
         if participant and (session or not of_sessions):
             yield Row(participant, session, facts(row, chosen), of_sessions)
 
 
 def by_participant(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each participant, who is named without `sub-`."""
+    """The rows of each participant, by the label without `sub-`."""
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         found[bare(row.participant)].append(row)
@@ -178,7 +179,7 @@ def _sessions(folder: Path, subjects: Path) -> tuple[list[pd.DataFrame], list[Pr
             table["participant_id"] = path.parent.name
         missing = [r for r in ("participant", "session") if find_column(table, r) is None]
         if missing and not wrong:
-            problem = f"has no column for the {missing[0]}, passed over"
+            problem = f"has no column for the {missing[0]}, skipped"
             wrong = [Problem(path.name, problem, f"name it {missing[0]}_id")]
         problems += wrong
         tables.append(table)
@@ -188,9 +189,9 @@ def _sessions(folder: Path, subjects: Path) -> tuple[list[pd.DataFrame], list[Pr
 def _match(
     rows: Sequence[Row], sessions: Sequence[str]
 ) -> dict[str, tuple[Facts, list[tuple[str, str]]]]:
-    """What a participant's rows say of each session, and what of it does not fit."""
+    """The data of a participant's rows on each session, and the problems with them."""
     about = {row.session: find_session(row.session, sessions) for row in rows if row.session}
-    person = [row.facts for row in rows if not row.session]
+    general = [row.facts for row in rows if not row.session]
     visits = [row for row in rows if row.session]
     sexes = [Facts(sex=row.facts.sex) for row in rows]  # the same at every visit
     found: dict[str, tuple[Facts, list[tuple[str, str]]]] = {}
@@ -199,29 +200,31 @@ def _match(
         layers = [
             [row.facts for row in own if row.of_session_table],
             [row.facts for row in own if not row.of_session_table],
-            person,
+            general,
             sexes if own else [row.facts for row in visits],
         ]
-        if visits and not own and session:  # neither a first visit's values nor another's
+        if visits and not own and session:  # not the values of another visit
             layers = [[row.facts for row in rows]]
         known, differ = settle(layers)
-        said = [(f"its rows differ in {', '.join(differ)}", CONFLICT)] if differ else []
+        remarks = [(f"its rows differ in {', '.join(differ)}", CONFLICT)] if differ else []
         if visits and not own and session:
-            said.append((f"no row is about this visit, only about {', '.join(about)}", NO_ROW))
-        found[session] = known, said
+            remarks.append((f"no row is about this visit, only about {', '.join(about)}", NO_ROW))
+        found[session] = known, remarks
     return found
 
 
 def _without_scan(participant: str, rows: Sequence[Row], sessions: Sequence[str]) -> list[Problem]:
-    """A line for the rows of a scanned participant that belong to none of the scans."""
+    """A problem for the rows of a scanned participant that match none of the scans."""
     labels = dict.fromkeys(row.session for row in rows if row.session and any(sessions))
     lost = [label for label in labels if find_session(label, sessions) is None]
     if not lost:
         return []
-    problem = f"its rows about {', '.join(lost)} belong to no image"
-    return [Problem(participant, problem, "nothing, or name sessions alike in table and images")]
+    problem = f"its rows about {', '.join(lost)} match no image"
+    return [
+        Problem(participant, problem, "nothing, or use the same session names in table and images")
+    ]
 
 
 def bare(participant: str) -> str:
-    """A participant's label without `sub-`, which tables may leave out."""
+    """A participant's label without `sub-`, which is optional in tables."""
     return participant.strip().removeprefix("sub-")

@@ -110,7 +110,9 @@ def test_tables_of_other_codes_are_not_taken(
     taken = changed(network, before)
     assert "blocks" in taken
     assert not {"embedding", "head", "likeness"} & taken
-    assert "embedding, head, likeness" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "embedding, head, likeness" in said
+    assert "(the codes are others: start the VQ-VAE from there, too)" in said
 
 
 def test_late_conditions_and_the_plan_begin_anew(tmp_path: Path) -> None:

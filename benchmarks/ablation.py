@@ -1,4 +1,4 @@
-"""Compare variants of the shipped VQ-VAE's training on validation people, several seeds each.
+"""Compare variants of the shipped VQ-VAE's training on validation participants, several seeds each.
 
     python benchmarks/ablation.py --data ds002748 --variant ema=0.999 --variant "ema=0.99 amp=false"
 

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _load(heads[0])
     measured: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for head in heads:
-        for way in WAYS:  # both in turns
+        for way in WAYS:  # both alternately
             measured[way].append(measure(head, way))
     figures = figures_of(measured)
     print(machine())

@@ -1,13 +1,13 @@
-"""Race the shipped bundle against the bare loop: slices a second in CPU time, one thread.
+"""Race the shipped bundle against the bare loop: slices per second in CPU time, one thread.
 
     python benchmarks/bundle.py --run RUN --json figures.json
 
 Both train the same network on the same slices in batches of the same size, by the same loss,
-optimiser and precision, in turns. The bare loop is that of `vqvae.py`: slices in memory, nothing
+optimiser and precision, alternately. The bare loop is that of `vqvae.py`: slices in memory, nothing
 around a step. The bundle is run as `vqbrain train vqvae` runs it; all that its trainer does counts
 (data loader, handlers, TensorBoard, bar, checkpoint, tables), but for the epochs' validation, whose
-seconds stand in a line of their own. The first 2,048 slices, on the protocol's people all of them,
-are in its cache before the clock runs.
+seconds are listed separately. The first 2,048 slices, which are all slices of the protocol's
+participants, are in its cache before the clock runs.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def race(run: RunFolder, rounds: int, seconds: float) -> list[dict[str, float]]:
-    """Laps of so many CPU-seconds, each of the bare loop and then of the bundle.
+    """Laps of this many CPU-seconds, each of the bare loop and then of the bundle.
 
     Returns:
-        For each round slices a second of both, and ms a batch and a slice of parts of the bundle.
+        For each round slices per second of both, and ms per batch and slice of parts of the bundle.
     """
     slices = load(run.path, "training")
     bare_lap(slices, seconds)  # warms up
@@ -83,12 +83,12 @@ def race(run: RunFolder, rounds: int, seconds: float) -> list[dict[str, float]]:
 
 
 def bare_lap(slices: Slices, seconds: float) -> float:
-    """Slices a second of the loop with slices in memory."""
+    """Slices per second of the loop with slices in memory."""
     return train(ours({}), slices, seconds)["slices_per_second"]
 
 
 def bundle_lap(run: RunFolder, count: int) -> dict[str, float]:
-    """Slices a second of a bundle's training of one epoch, and what some of its parts take."""
+    """Slices per second of a bundle's training of one epoch, and what some of its parts take."""
     ids = {"run_dir": str(run.path), "device": "cpu", "minutes": None, "max_epochs": 1}
     silent = io.StringIO()
     with (
@@ -106,7 +106,7 @@ def bundle_lap(run: RunFolder, count: int) -> dict[str, float]:
 
 
 def reading_seconds(run: RunFolder, count: int) -> float:
-    """CPU-seconds a batch that the bundle's data loader needs for so many slices."""
+    """CPU-seconds per batch that the bundle's data loader needs for this many slices."""
     parser = train_config()
     parser.update({"run_dir": str(run.path), "slices_per_epoch": count})
     loader = parser.get_parsed_content("train#dataloader")
@@ -156,7 +156,7 @@ def table(found: Mapping[str, Any]) -> str:
     ratio = found["bundle_over_bare"]
     between = f"{found['bundle_over_bare_low']:.3f}-{found['bundle_over_bare_high']:.3f}"
     rows = [
-        [f"batch {found['batch_size']}", "slices/s", "ms a step", "ratio", "range", "must", "aim"],
+        [f"batch {found['batch_size']}", "slices/s", "ms/step", "ratio", "range", "must", "aim"],
         ["bare loop", f"{found['bare_slices_per_second']:.1f}", f"{found['bare_step_ms']:.2f}"],
         [
             "bundle", f"{found['bundle_slices_per_second']:.1f}", f"{found['bundle_step_ms']:.2f}",

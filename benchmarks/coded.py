@@ -28,7 +28,7 @@ class Codes:
     """Code grids (N, h, w) of one split, and whose they are."""
 
     grids: torch.Tensor
-    people: list[str]
+    participants: list[str]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Cohort:
     Args:
         codes: by split, and "views": the training slices in all views that `encode` leaves.
         vectors: what each code stands for, (K, D).
-        vqvae: its SSIM in the brain and codes in use, on the people to score.
+        vqvae: its SSIM in the brain and codes in use, on the participants to score.
     """
 
     codes: Mapping[str, Codes]
@@ -56,19 +56,21 @@ class Cohort:
         return tuple(self.codes["training"].grids.shape[1:])
 
     def unigram(self, split: str) -> float:
-        """Bits a code of each position's own histogram of training codes.
+        """Bits per code of each position's own histogram of training codes.
 
-        It is smoothed as suits validation people best.
+        It is smoothed as suits validation participants best.
         """
         parts = (self.codes[name].grids.numpy() for name in ("training", "validation", split))
         training, validation, held_out = parts
         unigram = metrics.Unigram.fit(training, self.num_codes)
         bits = unigram.bits(held_out, concentrations=unigram.choose(validation))
-        return metrics.over_participants(bits / training[0].size, self.codes[split].people).mean
+        return metrics.over_participants(
+            bits / training[0].size, self.codes[split].participants
+        ).mean
 
 
 def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "") -> Cohort:
-    """Encode all slices of a run with the shipped VQ-VAE, trained for so many CPU-seconds.
+    """Encode all slices of a run with the shipped VQ-VAE, trained for this many CPU-seconds.
 
     Its weights are kept in `work`, under a name made of all that decides them.
 
@@ -76,8 +78,8 @@ def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "")
         run: with prepared slices.
         work: a folder.
         seconds: to train for.
-        split: the people to score it on.
-        variant: what the VQ-VAE has other than the shipped recipe at 8 x 8 pixels a code, as of
+        split: the participants to score it on.
+        variant: what the VQ-VAE has other than the shipped recipe at 8 x 8 pixels per code, as of
             `vqbrain train vqvae --set`, several parted by spaces.
 
     Raises:
@@ -99,7 +101,9 @@ def encode(run: Path, work: Path, seconds: float, split: str, variant: str = "")
         with writing(path) as temporary:
             torch.save(network.state_dict(), temporary)
     found = score(network, slices[split])
-    codes = {n: Codes(encoded(network, part.images), part.people) for n, part in slices.items()}
+    codes = {
+        n: Codes(encoded(network, part.images), part.participants) for n, part in slices.items()
+    }
     codes["views"] = views(network, slices["training"])
     kept = {key: found[key] for key in ("ssim_brain", "codes_used")}
     return Cohort(codes, code_vectors(network), kept)
@@ -111,7 +115,7 @@ def views(vqvae: Any, slices: Slices) -> Codes:
     every = slice_views(MAX_VIEWS)
     grids = [encoded(vqvae, torch.stack([view({"image": image, **about})["image"]
              for image in slices.images])) for about in every]  # fmt: skip
-    return Codes(torch.cat(grids), slices.people * len(every))
+    return Codes(torch.cat(grids), slices.participants * len(every))
 
 
 @torch.inference_mode()

@@ -119,7 +119,7 @@ def nested_order(participants: pd.DataFrame, seed: int) -> list[str]:
     """Training participants in an order of which every beginning is balanced by sex and age.
 
     Args:
-        participants: participants.tsv; ages above and below their median are told apart.
+        participants: participants.tsv; ages above and below their median are distinguished.
         seed: of the order within a sex and half of the ages.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Do samples obey what they are asked for? Groups, ages and slice positions, beside real people.
+"""Do samples follow their conditions? Groups, ages and slice positions, against real ones.
 
     python benchmarks/conditions.py --data ixi-hh --work conditions --json figures.json
 
@@ -8,7 +8,7 @@ outline, and dark is what lies below half of the brain's median.
 
 - group: dark area inside the brain (at least 12 mm from its rim: the ventricles) in the four slices
   where real groups differ most, of samples asked for AD less that of samples asked for CN, to the
-  same difference between real people.
+  same difference between real participants.
 - age: slope of the dark share of the brain over the age asked for, in the middle half of the
   slices, to that over real ages in the same slices.
 - position: how far the position of the training slice nearest to a sample lies from that asked for.
@@ -64,16 +64,16 @@ GOALS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train both runs, unless that is done; measure; print the tables."""
     args = parse(arguments)
-    phantom, people = RunFolder(args.work / "phantom"), RunFolder(args.work / "ages")
+    phantom, participants = RunFolder(args.work / "phantom"), RunFolder(args.work / "ages")
     slice_phantom(phantom)
-    prepare(args.data, people.path, size=SIZE, spacing=SPACING)
+    prepare(args.data, participants.path, size=SIZE, spacing=SPACING)
     found: dict[str, Any] = {}
-    for run in (phantom, people):
+    for run in (phantom, participants):
         learn(run, args)
     for guidance in GUIDED:
         sampler = Sampler(phantom, guidance, args.number)
         found |= named(groups(phantom, sampler) | positions(phantom, sampler), guidance)
-        found |= named(ages(people, Sampler(people, guidance, args.number)), guidance)
+        found |= named(ages(participants, Sampler(participants, guidance, args.number)), guidance)
     print(table(found))
     found |= {"machine": machine(), "minutes": args.minutes, "number": args.number}
     print(found["machine"])
@@ -138,7 +138,7 @@ def real(run: RunFolder, rows: pd.DataFrame) -> Images:
 
 
 def groups(run: RunFolder, sampler: Sampler) -> dict[str, float]:
-    """Ventricle area of samples by the group asked for, and of real people by their group."""
+    """Ventricle area of samples by the group asked for, and of real participants by their group."""
     rows = read_slices_table(run)
     rows = rows.assign(area=[ventricles(image) for image in real(run, rows)])
     means = rows.groupby(["index", "diagnosis"])["area"].mean().unstack()
@@ -164,20 +164,20 @@ def ages(run: RunFolder, sampler: Sampler) -> dict[str, float]:
     middle = places.index[len(places) // 4 : -len(places) // 4]
     rows = rows[rows["index"].isin(middle)]
     shares = pd.Series([dark_share(image) for image in real(run, rows)], index=rows.index)
-    people = pd.DataFrame({"person": rows["stack"], "age": rows["age"], "dark": shares})
-    people = people.groupby("person").mean()
+    participants = pd.DataFrame({"participant": rows["stack"], "age": rows["age"], "dark": shares})
+    participants = participants.groupby("participant").mean()
     low, high = sampler.prior.settings["conditions"]["age"]
     asked, dark = np.linspace(low, high, AGES), []
     for age in asked:
         images = [sampler(int(i), age=age, position_rel=places[i]) for i in middle]
         dark.append(np.mean([dark_share(image) for part in images for image in part]))
     slope = 10 * np.polyfit(asked, dark, 1)[0]
-    true = 10 * np.polyfit(people["age"], people["dark"], 1)[0]
+    true = 10 * np.polyfit(participants["age"], participants["dark"], 1)[0]
     return {
         "age_slope": float(slope),
         "age_slope_real": float(true),
         "age_correlation": pd.Series(asked).corr(pd.Series(dark)),
-        "age_correlation_real": float(people.corr().loc["age", "dark"]),
+        "age_correlation_real": float(participants.corr().loc["age", "dark"]),
         "age_share": float(slope / true),
     }
 

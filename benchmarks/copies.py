@@ -52,18 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "false_alarms": max(each["false_alarms"] for each in found.values()),
         "machine": machine(),
     }
-    print(f"fewest found of the first five kinds: {short(min(goals))} (must {MUST})")
+    print(f"fewest found among the first five kinds: {short(min(goals))} (must {MUST})")
     print(figures["machine"])
     keep(figures, args.json)
 
 
 def needed(name: str) -> bool:
-    """Whether a figure is the share found of one of the first five kinds."""
+    """Whether a figure is the share found among one of the first five kinds."""
     return name.startswith("found_") and name != "found_redrawn"
 
 
 def detection(run: RunFolder) -> dict[str, float]:
-    """The share found of each kind, false alarms, and CPU seconds of the search."""
+    """The share found among each kind, false alarms, and CPU seconds of the search."""
     rows = read_slices_table(run)
     images, _ = read_slices(run, rows)
     whose = rows["participant_id"].to_numpy()

@@ -101,7 +101,7 @@ class LatentDiffusion:
         self.done = {"autoencoder": 0, "diffusion": 0}  # steps
 
     def fit(self, images: torch.Tensor, seconds: float) -> None:
-        """Train on slices for so many CPU-seconds; making latent images is not counted.
+        """Train on slices for this many CPU-seconds; making latent images is not counted.
 
         Args:
             images: (N, 1, W, H) in [0, 1].
@@ -216,7 +216,7 @@ def steps(optimizer: torch.optim.Optimizer, seconds: float) -> Iterator[int]:
 
 
 def with_views(images: torch.Tensor, number: int) -> torch.Tensor:
-    """Images, and so many shifted views of them: (N * (number + 1), 1, W, H)."""
+    """Images, and this many shifted views of them: (N * (number + 1), 1, W, H)."""
     view: Callable[..., Any] = ViewSliced("image")
     every = slice_views(number)
     moved = [view({"image": image, **about})["image"] for about in every for image in images]

@@ -208,7 +208,7 @@ def damage_all(
     Args:
         finished: the undisturbed runs.
         told: called after every artefact with the figures so far.
-        every: take only every so many of the artefacts.
+        every: take only every this many of the artefacts.
         repairs: also run the damaged stage's own command.
     """
     figures = DamageFigures()

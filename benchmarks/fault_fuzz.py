@@ -47,7 +47,7 @@ from monai_vqbrain.stages.slicing.volume import read_volume
 from monai_vqbrain.transforms import LoadSliced
 
 BATCH = 500  # cases that hypothesis draws at a time
-LAST_LINES = 3  # of a traceback, which tell kinds apart
+LAST_LINES = 3  # of a traceback, which distinguish kinds
 VALUES = [
     None, True, -1, 3.5, 1e308, float("inf"), float("nan"), 10**30, "", "x", "../../x",
     "/etc/passwd", "$1", [], {}, [None], ["a"], {"a": 1}, "\ud800", "\0", [[[]]], -(2**63),

@@ -37,7 +37,7 @@ class KillFigures:
         identical: the kills after which the same command left the files of an undisturbed run.
         lost: finished stages that were not whole after a kill, and commands that then failed.
         moved: participants whose split changed.
-        notes: what went wrong, a line each.
+        notes: failures, one line each.
     """
 
     kills: Counter[str] = field(default_factory=Counter)

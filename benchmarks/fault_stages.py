@@ -145,7 +145,7 @@ def in_child(
         action: the function; its result goes through JSON.
         log: a file for what it prints.
         moment: kill the child at this moment, counted from 0.
-        after: kill it after so many seconds.
+        after: kill it after this many seconds.
     """
     began = time.monotonic()
     answer, pipe = os.pipe()
@@ -311,7 +311,7 @@ def differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
 
 
 def splits_of(run: Path) -> dict[str, str]:
-    """Participant -> split, by all tables of a run that say so."""
+    """Participant -> split, by all tables of a run that report it."""
     folder = RunFolder(run)
     splits = {}
     for path in (folder.slices / "participants.tsv", folder.slices / "slices.tsv"):

@@ -75,7 +75,7 @@ class Study:
         self._part, self._all, self._began = "", 0, 0.0
 
     def begin(self, part: str, number: int) -> None:
-        """A part of so many steps begins; 0 if their number is not known."""
+        """A part of this many steps begins; 0 if their number is not known."""
         self._part, self._all, self._began = part, number, time.monotonic()
 
     def kills(self, found: KillFigures) -> None:
@@ -131,7 +131,7 @@ class Study:
         return int(wrong or not same)
 
     def table(self) -> str:
-        """One row per figure, and what went wrong."""
+        """One row per figure, and failures."""
         rows = [[name, str(value)] for name, value in self.figures.items() if name != "notes"]
         return "\n".join([aligned(rows), *self.notes])
 

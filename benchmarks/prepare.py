@@ -102,7 +102,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--also", type=Path, required=True, help="ixi-hh, or another one, to be aligned too")
     add("--aligned", type=int, default=6, help="volumes of each cohort that are aligned")
     add("--volumes", type=int, default=12, help="laps, each with another volume")
-    add("--alone", type=int, default=0, help="only prepare so many, and say seconds and peak MB")
+    add("--alone", type=int, default=0, help="only prepare this many, and say seconds and peak MB")
     args = parser.parse_args(arguments)
     if args.volumes < 1 or args.aligned < 1 or args.alone < 0:
         parser.error("--volumes and --aligned must be 1 or more")
@@ -138,7 +138,7 @@ def prepare(data: Path, volumes: int) -> None:
 
 @contextmanager
 def only(volumes: int) -> Iterator[None]:
-    """Cohorts have so many volumes at most."""
+    """Cohorts have this many volumes at most."""
     whole = plan.read_cohort
 
     def some(*args: Any) -> Any:
@@ -175,7 +175,7 @@ def monai_chain() -> Compose:
 
 
 def whole_run(data: Path, count: int) -> dict[str, float]:
-    """CPU-seconds and peak memory of a new process that prepares so many volumes."""
+    """CPU-seconds and peak memory of a new process that prepares this many volumes."""
     command = [sys.executable, __file__, "--data", str(data), "--also", str(data)]
     command += ["--alone", str(count)]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -229,7 +229,7 @@ def alignment(cohorts: Sequence[Path], volumes: int) -> dict[str, float]:
 
 
 def evenly(scans: Sequence[Scan], count: int) -> list[Scan]:
-    """So many scans, spread over all."""
+    """This many scans, spread over all."""
     return [scans[round(i)] for i in np.linspace(0, len(scans) - 1, count)]
 
 

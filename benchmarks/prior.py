@@ -1,17 +1,18 @@
-"""Race our prior against MONAI's transformer: bits a code on people whom neither has seen.
+"""Race our prior against MONAI's transformer: bits per code on held-out participants.
 
     python benchmarks/prior.py --data ds002748 --work prior-race --json figures.json
 
-The shipped VQ-VAE with 8 x 8 pixels a code is trained for 600 CPU-seconds and encodes all slices.
-On these codes both priors train from random weights, for each budget anew, on one thread: ours as
-the bundle trains it, MONAI's tuned on validation people, with shifted slices and what
+The shipped VQ-VAE with 8 x 8 pixels per code is trained for 600 CPU-seconds and encodes all slices.
+On these codes both priors train from random weights, again for each budget, on one thread: ours as
+the bundle trains it, MONAI's tuned on validation participants, with shifted slices and what
 else of our recipe helps it; and MONAI's as is usual, with Adam at a constant rate. Every tenth of
-the budget, the clock stopped, validation people are scored, and the weights that did best on them
-score the test people. All know the codes of a slice and nothing else. Bits are means over a
-person's slices, then over people. The unigram gives each position its own smoothed histogram of
-training codes.
+the budget, the clock stopped, validation participants are scored, and the weights with the best
+score are evaluated on the test participants. All know the codes of a slice and nothing else. Bits
+are means over a participant's slices, then over participants. The unigram gives each position its
+own smoothed histogram of training codes.
 
-To tune MONAI's, on validation people: --split validation --racers monai --monai lr=0.003 dropout=0
+To tune MONAI's on validation participants:
+--split validation --racers monai --monai lr=0.003 dropout=0
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     slices_options(parser, "prior-race")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    add("--split", choices=["validation", "test"], default="test", help="whom to score")
+    add("--split", choices=["validation", "test"], default="test", help="the split to score")
     add("--cpu-seconds", type=float, default=BUDGETS[-1], help="of the longest; scales all")
     add("--budgets", nargs="+", type=int, choices=BUDGETS, default=BUDGETS, help="which to race")
     add("--racers", nargs="+", choices=RACERS, default=RACERS)
@@ -96,7 +97,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def raced(
     name: str, cohort: Cohort, seconds: float, seed: int, args: argparse.Namespace
 ) -> dict[str, float]:
-    """Train one prior; its bits on the people to score, steps, and parameters."""
+    """Train one prior; its bits on the participants to score, steps, and parameters."""
     settings = {"monai": args.monai, "usual": priors.USUAL}.get(name)
     racer = priors.monai(cohort, seed, settings) if settings else priors.ours(cohort, seed)
     best, steps = priors.fit(racer, cohort, seconds)
@@ -125,7 +126,7 @@ def compared(found: Mapping[str, float]) -> dict[str, float]:
 
 def table(found: Mapping[str, Any]) -> str:
     """Bits of all, then what was to be reached."""
-    rows = [["bits a code", "CPU-s", "median", "range", "steps", "parameters"]]
+    rows = [["bits per code", "CPU-s", "median", "range", "steps", "parameters"]]
     for name in RACERS:
         for budget in BUDGETS:
             if f"{name}_bits_{budget}s" not in found:

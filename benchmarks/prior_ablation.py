@@ -1,4 +1,4 @@
-"""Compare variants of the shipped prior's training on validation people, several seeds each.
+"""Compare variants of the shipped prior's training on validation participants, several seeds each.
 
     python benchmarks/prior_ablation.py --data ds002748 --variant batch_size=16
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     codes = cohort.grid[0] * cohort.grid[1]
     best = median(row["bits"] for row in found[SHIPPED])
     print(
-        f"unigram {unigram:.3f} bits a code; as shipped {best * codes:.0f} bits an image of {codes}"
+        f"unigram {unigram:.3f} bits per code; shipped {best * codes:.0f} bits per image of {codes}"
         f" codes; VQ-VAE {args.vqvae or SHIPPED}: in-brain SSIM {cohort.vqvae['ssim_brain']:.3f}, "
         f"{cohort.vqvae['codes_used']:.0f} codes in use\n{machine()}"
     )
@@ -70,7 +70,7 @@ def trained(variant: str, seed: int, seconds: float, cohort: Cohort) -> dict[str
 
 def table(found: Runs, seconds: float, unigram: float) -> str:
     """Medians, the range of the bits, and how far they lie below the shipped and the unigram."""
-    rows = [[f"{seconds:g} CPU-s", "bits a code", "range", "change", "below unigram", "steps"]]
+    rows = [[f"{seconds:g} CPU-s", "bits per code", "range", "change", "below unigram", "steps"]]
     base = median(row["bits"] for row in found[SHIPPED])
     for name, runs in found.items():
         bits = [run["bits"] for run in runs]

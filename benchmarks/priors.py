@@ -1,4 +1,4 @@
-"""Who races for bits a code: our prior as the bundle ships it, and MONAI's transformer."""
+"""Racers for bits per code: our prior as the bundle ships it, and MONAI's transformer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from monai_vqbrain.engines import CodeBitsLoss, PriorBatch
 from monai_vqbrain.inferers import MixedPrecisionInferer
 from monai_vqbrain.runs.bundles import bundle_folder
 
-LOOKS = 10  # at validation people, in each budget
+LOOKS = 10  # at validation participants, in each budget
 WIDTH = 128  # of ours: about a million parameters
 
 
@@ -37,7 +37,7 @@ class PriorRacer:
         optimizer: its rates are the highest that it will have.
         prepare_batch: of a drawn batch, gives inputs and targets.
         inferer: of (inputs, network), gives logits.
-        batch_size: slices a step.
+        batch_size: slices per step.
         views: train on shifted slices too.
         rate: the part of the budget that is spent, [0, 1], to the factor of the learning rates.
     """
@@ -53,11 +53,11 @@ class PriorRacer:
 
 @dataclass(frozen=True)
 class Settings:
-    """How MONAI's transformer is set up and trained; the defaults did best on validation people.
+    """How MONAI's transformer is set up and trained; the defaults are the best on validation.
 
     Args:
         lr: of AdamW, the highest.
-        batch_size: slices a step.
+        batch_size: slices per step.
         dropout: of its embedding and blocks.
         swapped: the share of a batch's input codes that are replaced, as in our recipe.
         decay: of weights.
@@ -101,7 +101,7 @@ class Transformer(nn.Module):
 
 
 def ours(cohort: Cohort, seed: int, overrides: Mapping[str, Any] | None = None) -> PriorRacer:
-    """Our prior without conditions or the slice before, from the shipped train.json.
+    """Our prior without conditions or the previous slice, from the shipped train.json.
 
     Args:
         cohort: whose codes it will learn.
@@ -152,7 +152,7 @@ def monai(cohort: Cohort, seed: int, settings: Settings = Settings()) -> PriorRa
 
 
 def fit(racer: PriorRacer, cohort: Cohort, seconds: float) -> tuple[nn.Module, int]:
-    """Train for so many CPU-seconds; the weights that validation people liked best, and steps."""
+    """Train for this many CPU-seconds; the weights with the best validation score, and steps."""
     rates = [group["lr"] for group in racer.optimizer.param_groups]
     names = ["training", "views"] if racer.views else ["training"]
     grids, loss = torch.cat([cohort.codes[name].grids for name in names]), CodeBitsLoss()
@@ -178,11 +178,11 @@ def fit(racer: PriorRacer, cohort: Cohort, seconds: float) -> tuple[nn.Module, i
 
 @torch.inference_mode()
 def bits_of(network: nn.Module, codes: Codes) -> float:
-    """Bits a code in float32, a mean over a person's slices, then over people."""
+    """Bits per code in float32, a mean over a participant's slices, then over participants."""
     network.eval()
     parts = [bits_by_slice(network, grids) for grids in codes.grids.split(16)]
     means = (torch.cat(parts) / math.prod(codes.grids.shape[1:])).tolist()
-    return metrics.over_participants(means, codes.people).mean
+    return metrics.over_participants(means, codes.participants).mean
 
 
 @torch.inference_mode()

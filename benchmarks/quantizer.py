@@ -5,7 +5,7 @@
 A step is forward, loss, backward to the encodings, and the codebook's moving averages, on
 (32, D, 32, 32) encodings. All three do the same: decay 0.99, commitment weight 0.25, gradients
 straight through. Ours also draws what it would replace dead codes by, as it always does; `rotation`
-is ours with the rotation trick. They step in turns; figures are medians of CPU time.
+is ours with the rotation trick. They step alternately; figures are medians of CPU time.
 Memory is the growth of the resident peak over the first two steps of a process of its own, in which
 ours also initialises its codebook.
 """
@@ -33,7 +33,7 @@ Step = Callable[[], None]
 
 SHAPES: tuple[Shape, ...] = ((512, 64), (4096, 8), (4096, 16), (4096, 64))
 RACERS = ("ours", "rotation", "monai", "vqpytorch")
-SPEED_GOALS = {  # peer -> shape -> must, aim
+SPEED_GOALS = {  # baseline -> shape -> must, aim
     "monai": dict(zip(SHAPES, ((5, 6), (12, 18), (10, 16), (6, 8)), strict=True)),
     "vqpytorch": dict(zip(SHAPES, ((7, 8), (18, 28), (16, 26), (9, 11)), strict=True)),
 }
@@ -86,7 +86,7 @@ def shape_of(text: str) -> Shape:
 
 
 def race(racers: Sequence[str], shape: Shape, args: argparse.Namespace) -> dict[str, float]:
-    """Median ms a step of each racer, who take turns."""
+    """Median ms per step of each racer; they alternate."""
     steps = {name: step_of(name, shape, args.batch) for name in racers}
     laps: dict[str, list[float]] = {name: [] for name in racers}
     for step in steps.values():
@@ -98,7 +98,7 @@ def race(racers: Sequence[str], shape: Shape, args: argparse.Namespace) -> dict[
 
 
 def lap(step: Step, seconds: float) -> float:
-    """CPU-seconds a step, over as many as fill the time."""
+    """CPU-seconds per step, over as many as fill the time."""
     began, count = time.process_time(), 0
     while count == 0 or time.process_time() - began < seconds:
         step()
@@ -154,7 +154,7 @@ def growth(name: str, shape: Shape, batch: int) -> str:
     one = torch.ones((), requires_grad=True)
     torch.autograd.grad([one * one], one, [one])  # imports what autograd needs, the racers' or not
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
         before = resident("VmRSS")
     except OSError:
         return "null"
@@ -176,14 +176,14 @@ def named(what: str, values: Mapping[str, float | None], shape: Shape) -> dict[s
 
 
 def progress(racers: Sequence[str], shape: Shape, found: Mapping[str, Any]) -> str:
-    """One line on a shape that is done: ms a step of each."""
+    """One line on a shape that is done: ms per step of each."""
     codes, dim = shape
     times = [f"{name} {short(found[f'ms_{name}_{codes}_{dim}'])}" for name in racers]
     return f"{codes}x{dim}, ms: {', '.join(times)}"
 
 
 def ratios(found: Mapping[str, Any], shapes: Sequence[Shape]) -> dict[str, float]:
-    """How many times faster ours is than each peer, its memory as a part of theirs, and with K."""
+    """How many times faster ours is than each baseline, its relative memory, and with K."""
     more = {}
     for codes, dim in shapes:
         end = f"{codes}_{dim}"
@@ -232,7 +232,7 @@ def judged(
 
 
 def short(value: float | None) -> str:
-    """A number as people read it."""
+    """A number as text."""
     if value is None:
         return "-"
     return f"{value:.3f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"

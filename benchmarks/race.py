@@ -35,13 +35,13 @@ class Slices:
         images: (N, 1, W, H) float32 in [0, 1].
         masks: (N, 1, W, H) bool, the brain as stored by prepare.
         index: (N,) of each slice within its volume.
-        people: the N participants whom the slices belong to.
+        participants: the N participants that the slices belong to.
     """
 
     images: torch.Tensor
     masks: torch.Tensor
     index: np.ndarray
-    people: list[str]
+    participants: list[str]
 
 
 def slices_options(parser: argparse.ArgumentParser, kept: str) -> None:
@@ -73,7 +73,7 @@ def load(run: Path, split: str) -> Slices:
         torch.from_numpy(images)[:, None].float() / 255,
         torch.from_numpy(masks)[:, None],
         rows["index"].to_numpy(),
-        [str(person) for person in rows["participant_id"]],
+        [str(participant) for participant in rows["participant_id"]],
     )
 
 
@@ -82,8 +82,9 @@ def described(run: Path, training: Slices, held_out: Slices) -> str:
     table = read_table(RunFolder(run).slices / "slices.tsv")
     thin = int((table["brain_fraction"] < MIN_BRAIN_FRACTION).sum())
     return (
-        f"{run}: {len(training.images)} slices of {len({*training.people})} people to train on, "
-        f"{len(held_out.images)} of {len({*held_out.people})} others to score; "
+        f"{run}: {len(training.images)} slices of {len({*training.participants})} participants to "
+        "train on, "
+        f"{len(held_out.images)} of {len({*held_out.participants})} others to score; "
         f"{thin} slices with under {MIN_BRAIN_FRACTION:.0%} brain left out"
     )
 
@@ -92,7 +93,7 @@ def keep_memory() -> None:
     """Have the C library keep the memory that tensors free, where it is glibc.
 
     By default it gives large blocks back, and a batch of 16 then spends a fifth of its time on page
-    faults: on the peer's side, whose setting that is.
+    faults: on the baseline's side, whose setting that is.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -101,7 +102,7 @@ def keep_memory() -> None:
 
 
 def train(racer: Racer, slices: Slices, seconds: float) -> dict[str, float]:
-    """Train for so many CPU-seconds of this process, counted from the first batch.
+    """Train for this many CPU-seconds of this process, counted from the first batch.
 
     Args:
         racer: its network ends with the weights of the last step.
@@ -109,7 +110,7 @@ def train(racer: Racer, slices: Slices, seconds: float) -> dict[str, float]:
         seconds: the budget, at whose end the schedule ends.
 
     Returns:
-        Steps, the CPU-seconds that they took, and slices a second.
+        Steps, the CPU-seconds that they took, and slices per second.
     """
     racer.network.train()
     rates = [group["lr"] for group in racer.optimizer.param_groups]
@@ -144,7 +145,7 @@ def batch(slices: Slices, rows: torch.Tensor, transform: Compose | None) -> torc
 
 
 def draw(slices: int, batch_size: int) -> Iterator[torch.Tensor]:
-    """Batches of indices without end: shuffled anew each epoch, what is left over is dropped."""
+    """Batches of indices without end: shuffled again each epoch, what is left over is dropped."""
     while True:
         whole = torch.randperm(slices).split(batch_size)
         yield from whole[: max(1, slices // batch_size)]
@@ -156,7 +157,7 @@ def score(network: Any, slices: Slices) -> dict[str, float]:
 
     Args:
         network: is left in evaluation mode.
-        slices: of people that it was not trained on.
+        slices: of participants that it was not trained on.
     """
     network.eval()
     codes, predictions = [], []
@@ -176,7 +177,7 @@ def parameters(network: Any) -> int:
 
 
 def fidelity(predictions: torch.Tensor, slices: Slices) -> dict[str, float]:
-    """Each score's mean over a person's slices, then over people.
+    """Each score's mean over a participant's slices, then over participants.
 
     Args:
         predictions: (N, 1, W, H), clipped to [0, 1] by the metrics.
@@ -197,7 +198,7 @@ def fidelity(predictions: torch.Tensor, slices: Slices) -> dict[str, float]:
         )
         for name, part in zip(SCORES, found, strict=True):
             values[name] += part.tolist()
-    return {n: metrics.over_participants(v, slices.people).mean for n, v in values.items()}
+    return {n: metrics.over_participants(v, slices.participants).mean for n, v in values.items()}
 
 
 def trivial(training: Slices, held_out: Slices, factor: int) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Who races: our VQ-VAE as the bundle ships it, and MONAI's VQVAE under named settings."""
+"""Racers: our VQ-VAE as the bundle ships it, and MONAI's VQVAE under named settings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Racer:
         optimizer: its rates are the highest that it will have.
         loss: of (Output, images).
         inferer: of (images, network), gives Output.
-        batch_size: slices a step.
+        batch_size: slices per step.
         rate: the part of the budget that is spent, [0, 1], to the factor of the learning rates.
         transform: of a drawn slice, a dictionary of image and mask; None for none.
         engine: hears the events of each step.
@@ -76,7 +76,7 @@ class Settings:
     Args:
         lr: of Adam, the highest.
         betas: of Adam.
-        batch_size: slices a step.
+        batch_size: slices per step.
         schedule: a key of SCHEDULES.
         decay: of its codebook's moving averages.
         commitment: weight of its commitment loss.
@@ -110,7 +110,7 @@ MONAI = {
     "small-our-transforms": replace(SMALL, our_transforms=True),
     "small-ours": replace(SMALL, our_loss=True, our_transforms=True),
 }
-FURTHER = "small-ours"  # best on validation people: all of ours but the network
+FURTHER = "small-ours"  # best on validation participants: all of ours but the network
 
 
 def settings_of(name: str) -> Settings | None:

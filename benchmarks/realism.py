@@ -4,21 +4,22 @@
 
 All learn the same training slices of a run (prepared, VQ-VAE trained, encoded) on one thread and
 are judged on the same held-out participants by the protocol of `vqbrain evaluate` (see
-realism_judge.py); real slices are those that the generator's own VQ-VAE or autoencoder returns, so
-that what is told apart is the sample and not the decoder. Each prior is trained for --cpu-seconds
-on the codes of the run's VQ-VAE. Latent diffusion trains its autoencoder and its diffusion network
-in --vqvae-seconds + --cpu-seconds: give the seconds that the run's VQ-VAE took. With `_3x` it has
+realism_judge.py); real slices are those that the generator's own VQ-VAE or autoencoder returns,
+so that the decoder makes no difference. Each prior is trained for --cpu-seconds on the codes of
+the run's VQ-VAE. Latent diffusion trains its autoencoder and its diffusion network in
+--vqvae-seconds + --cpu-seconds: give the seconds that the run's VQ-VAE took. With `_3x` it has
 three times as many.
 
-- ours: as it ships.
+- ours: as shipped.
 - before: as the prior was before it was changed for its samples, but for mirrored views: 112
-  channels, AdamW, batches of 8, views not told apart, half of the steps with the slice before, no
-  plan; drawn of anybody at temperature 1.
+  channels, AdamW, batches of 8, views not distinguished, half of the steps with the previous
+  slice, no plan; drawn of any participant at temperature 1.
 - monai_transformer: DecoderOnlyTransformer, tuned on validation participants (priors.py), drawn
   with keys and values kept at --transformer-temperature.
 - monai_ldm: AutoencoderKL and DiffusionModelUNet, tuned likewise (diffusion.py), drawn by DDIM.
 
-Membership is the AUC of telling training from held-out slices by bits, or by errors of denoising.
+Membership is the AUC of distinguishing training from held-out slices by bits, or by errors of
+denoising.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Generated:
 
     Args:
         sets: training and held-out slices as its decoder returns them, and samples.
-        membership: how well an attack on it tells training from held-out slices, an AUC.
+        membership: how well an attack on it distinguishes training from held-out slices, an AUC.
         steps: of its training.
         cpu_per_image: CPU-seconds to draw and decode one image.
     """
@@ -163,7 +164,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--run", type=Path, required=True, help="a run with codes; it is left as it is")
     add("--work", type=Path, default=Path("realism"), help="where priors are kept")
-    add("--split", choices=("validation", "test"), default="test", help="who is held out")
+    add("--split", choices=("validation", "test"), default="test", help="the held-out split")
     add("--racers", nargs="+", choices=tuple(RACERS), default=tuple(RACERS))
     add("--cpu-seconds", type=float, default=500, help="of a prior's training")
     add("--vqvae-seconds", type=float, default=500, help="that the run's VQ-VAE took")
@@ -188,7 +189,7 @@ def changed(settings: Any, words: Sequence[str], parser: argparse.ArgumentParser
 
 
 def ours(bench: Bench) -> Generated:
-    """Our prior and sampler as they ship."""
+    """Our prior and sampler as shipped."""
     args = argparse.Namespace(**vars(bench.args), set=[])
     run = RunFolder(args.work / "ours")
     trained(run, args)
@@ -296,7 +297,7 @@ def cohort_of(bench: Bench) -> Cohort:
     splits = dict.fromkeys(("training", "validation", bench.args.split))
     codes = {split: grids(split) for split in splits}
     every, plain = grids("training", views=True), len(codes["training"].grids)
-    codes["views"] = Codes(every.grids[plain:], every.people[plain:])
+    codes["views"] = Codes(every.grids[plain:], every.participants[plain:])
     return Cohort(codes, code_vectors(bench.vqvae), {})
 
 
@@ -307,7 +308,7 @@ def bits_of_slices(network: Any, grids: torch.Tensor) -> np.ndarray:
 
 
 def of_anybody(images: np.ndarray) -> ImageSet:
-    """Samples without positions, which not all generators know: all are measured alike."""
+    """Samples without positions, which not all generators know, for equal measures."""
     names = [f"sample-{number}" for number in range(len(images))]
     return ImageSet(images, pd.DataFrame({"participant_id": names, "position": np.nan}))
 

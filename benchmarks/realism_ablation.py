@@ -2,7 +2,7 @@
 
     python benchmarks/realism_ablation.py --run run --set network_def#channels=112
 
-A variant is what `vqbrain train prior --set` takes; without one it is the recipe as it ships. The
+A variant is what `vqbrain train prior --set` takes; without one it is the recipe as shipped. The
 prior is trained on the codes of a run (prepared, VQ-VAE trained, encoded) for a fixed number of
 CPU-seconds of this process on one thread, validation included. Each sampling option gives a row:
 samples are drawn as `vqbrain sample` draws them, but for blank ones, which are not drawn again, and
@@ -153,7 +153,7 @@ def comparison(run: RunFolder, decode: Decode, synthetic: ImageSet, split: str) 
 
 
 def membership_of(run: RunFolder, prior: Any, split: str) -> float:
-    """How well bits tell training slices from those of a split, an AUC."""
+    """How well bits distinguishes training slices from those of a split, an AUC."""
     known = prior.settings["conditions"]
     sets = [code_items(run.path, name, None, known) for name in ("training", split)]
     given, plain = (

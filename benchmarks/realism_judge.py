@@ -82,7 +82,7 @@ def spread(sets: Comparison) -> Figures:
 def membership_auc(
     scores: dict[str, tuple[np.ndarray, np.ndarray]], participants: tuple[list[str], list[str]]
 ) -> float:
-    """How well the best of several scores tells slices of training from held-out participants.
+    """How well the best of several scores distinguishes training from held-out participants.
 
     Args:
         scores: by name, those of training and of held-out slices; low for what was learnt well.

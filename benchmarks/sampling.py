@@ -1,19 +1,19 @@
-"""Race our cached samplers against the plain loop and MONAI's: CPU-seconds an image, one thread.
+"""Race our cached samplers against the plain loop and MONAI's: CPU-seconds per image, one thread.
 
     python benchmarks/sampling.py --json figures.json
 
-Ours is the prior as the bundle builds it (conditions and the slice before included), 272 channels
+Ours is the prior as the bundle builds it (conditions and the previous slice included), 272 channels
 wide; MONAI's is a DecoderOnlyTransformer of as many parameters within 10 %, whether those for
-conditions and the slice before are counted or not: 196 wide and 10 deep. Weights
+conditions and the previous slice are counted or not: 196 wide and 10 deep. Weights
 are random: they change no time. For the errors the heads are scaled until logits have a standard
 deviation of 1, and ours is given conditions and slices before. Beside the error stands that of the
 network's own forward, in float32 against float64: a cached sampler cannot be nearer than that, and
 both grow with the logits.
 
-At batch 1 everything is run in full. At larger batches the peers' steps are timed at eight lengths
-of what is drawn already, and summed up over all lengths (trapezoids): those figures are
-extrapolated, and the table says so. The arithmetic floor is what the multiplications and additions
-of a batch would take at the rate of this machine's own large matrix products, measured in the same
+At batch 1 everything is run in full. At larger batches the baselines' steps are timed at eight
+lengths of what is drawn already, and summed up over all lengths (trapezoids): those figures are
+extrapolated, as the table notes. The arithmetic floor is what the multiplications and additions of
+a batch would take at the rate of this machine's own large matrix products, measured in the same
 run.
 """
 
@@ -52,7 +52,7 @@ OURS = {"channels": 272}
 MONAI = {"attn_layers_dim": 196, "attn_layers_depth": 10, "attn_layers_heads": 7}
 KNOWN = {"diagnosis": ["AD", "CN"], "sex": ["F", "M"], "age": [55.0, 90.0], "position_rel": [0, 1]}
 SPREAD = 1.0  # standard deviation of logits, for the errors
-LENGTHS = 8  # at which a peer's step is timed
+LENGTHS = 8  # at which a baseline's step is timed
 BATCH, KEPT_BATCH = 64, 16
 GOALS = (  # figure, words, must, aim, whether less is better
     ("speedup_plain_b1", "batch 1, against the plain loop", 200, 245, False),
@@ -80,7 +80,7 @@ class CodesOnly(nn.Module):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Time everybody, print the table."""
+    """Time all participants, print the table."""
     args = parse(arguments)
     torch.set_num_threads(1)
     if args.weigh:
@@ -104,8 +104,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__ or "")
     add = parser.add_argument
     add("--grid", type=int, nargs=2, default=[32, 32], metavar=("H", "W"))
-    add("--rounds", type=int, default=3, help="laps of ours; the peers' take minutes and run once")
-    add("--weigh", action="store_true", help="only print how many MB a batch of 64 needs")
+    add(
+        "--rounds",
+        type=int,
+        default=3,
+        help="laps of ours; the baselines' take minutes and run once",
+    )
+    add("--weigh", action="store_true", help="only print how many MB per batch of 64 needs")
     args = parser.parse_args(arguments)
     if args.rounds < 1 or min(args.grid) < 2:
         parser.error("--rounds must be 1 or more, --grid 2 or more")
@@ -163,7 +168,7 @@ def our_times(args: argparse.Namespace) -> dict[str, float]:
 
 
 def monai_times(args: argparse.Namespace) -> dict[str, float]:
-    """CPU-seconds an image of MONAI's sampler, and of ours on MONAI's transformer."""
+    """CPU-seconds per image of MONAI's sampler, and of ours on MONAI's transformer."""
     found: dict[str, float] = {}
     theirs, kept = VQVAETransformerInferer(), CachedTransformerInferer()
     prior = their_prior(args.grid)
@@ -244,7 +249,7 @@ def spread(head: nn.Module, logits: torch.Tensor) -> None:
 
 
 def multiplications(prior: PixelCNN) -> int:
-    """Multiplications with weights for one position of one grid; conditions come once a grid."""
+    """Multiplications with weights for one position of one grid; conditions come once per grid."""
     layers = [prior.above, prior.left, prior.join, prior.head]
     for block in prior.blocks:
         layers += [m for m in block.modules() if isinstance(m, nn.Conv2d)]
@@ -276,7 +281,7 @@ def growth(grid: Sequence[int]) -> float:
     prior = our_prior(grid)
     codes = torch.randint(CODES, (1, *grid))
     prior(codes)  # what the libraries load
-    with open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123  the peak begins anew
+    with open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123  the peak begins again
         file.write("5")
     before = resident("VmRSS")
     AncestralSampler()(prior, BATCH, torch.Generator().manual_seed(0))
@@ -324,7 +329,7 @@ def table(found: Mapping[str, float]) -> str:
     facts = (
         f"parameters: ours {found['our_parameters']:,.0f}, without conditions' and neighbour's "
         f"encoders {found['our_parameters_bare']:,.0f}, MONAI's "
-        f"{found['monai_parameters']:,.0f}; ours {found['flop_per_position'] / 1e6:.2f} MFLOP a "
+        f"{found['monai_parameters']:,.0f}; ours {found['flop_per_position'] / 1e6:.2f} MFLOP per "
         f"position; largest logit {found['largest_logit']:.0f}, the forward's own error "
         f"{found['plain_logit_error']:.1e}; matrix products "
         f"{found['gflop_per_second']:.0f} GFLOP/s; guidance costs "

@@ -67,7 +67,7 @@ class Goal:
         value: the figure that is judged.
         must: what closes the matter.
         aim: what would be good; None for nothing more.
-        peer: the peers' figure to stand beside it, without their prefix.
+        peer: the baselines' figure to compare it with, without their prefix.
         less: whether less is better.
     """
 
@@ -97,8 +97,8 @@ GOALS = (
 def figures(results: Results, bars: Bars) -> Figures:
     """Every figure by a plain name; medians over seeds, for in-brain SSIM the range as well.
 
-    Names end in the budget, without one for what is judged by itself; figures of peers begin with
-    `monai_` or `monai_further_`, those of other races than 128 name the race.
+    Names end in the budget, without one for what is judged by itself; figures of baselines begin
+    with `monai_` or `monai_further_`, those of other races than 128 name the race.
 
     Args:
         results: of all runs.
@@ -123,7 +123,7 @@ def figures(results: Results, bars: Bars) -> Figures:
 
 
 def compared(found: Figures) -> Figures:
-    """The figures that compare: with the tuned peer, and, named so, with the further tuned one."""
+    """The comparisons with the tuned baseline and, by their names, with the further tuned one."""
     more: Figures = {}
     if "codes_used_600s" in found:
         more["codes_used"] = found["codes_used_600s"]
@@ -135,7 +135,7 @@ def compared(found: Figures) -> Figures:
 
 
 def against(found: Figures, peer: str, said: str) -> Figures:
-    """What compares us with one peer, an entry of PEERS."""
+    """What compares us with one baseline, an entry of PEERS."""
     more: Figures = {}
     if {"ssim_brain_600s", f"{peer}ssim_brain_600s"} <= found.keys():
         gain = found["psnr_whole_600s"] - found[f"{peer}psnr_whole_600s"]
@@ -183,7 +183,7 @@ def score_cells(scores: Mapping[str, float], between: str) -> list[str]:
 
 
 def goal_row(goal: Goal, found: Figures) -> list[str]:
-    """One line of the table of goals: ours, each peer's and the ratio to it, must, aim, verdict."""
+    """One row of the table of goals: ours, each baseline and its ratio, must, aim, verdict."""
     value = found[goal.value]
     row = [goal.words, short(value)]
     for peer in PEERS:
@@ -203,7 +203,7 @@ def verdict(goal: Goal, value: float | None) -> str:
 
 
 def short(value: float | None) -> str:
-    """A number as people read it."""
+    """A number as text."""
     return "-" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
 
 

@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__ or "")
     add = parser.add_argument
     add("--run", type=Path, required=True, help="a run with a prior; it is left as it is")
-    add("--split", choices=("validation", "test"), default="test", help="who is held out")
+    add("--split", choices=("validation", "test"), default="test", help="the held-out split")
     add("--number", type=int, default=32, help="volumes to draw")
     add("--seed", type=int, default=0, help="of the volumes")
     add("--temperature", type=float, default=0.95, help="as of vqbrain sample")
@@ -157,7 +157,7 @@ def figures(
 def cuts(
     volumes: Volumes, axis: int, offset: float, millimetres: tuple[float, float]
 ) -> np.ndarray:
-    """Cuts across slices, so many mm from the middle, of square pixels: (N, SIDE, SIDE) uint8."""
+    """Cuts across slices, this many mm from the middle, of square pixels: (N, SIDE, SIDE) uint8."""
     across = round(millimetres[1] / millimetres[0])
     place = volumes.shape[1 + axis] // 2 + round(offset / millimetres[0])
     found = np.take(volumes, place, axis=1 + axis).repeat(across, axis=-1)

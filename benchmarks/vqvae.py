@@ -3,7 +3,7 @@
     python benchmarks/vqvae.py --data ds002748 --work race --jobs 2 --json figures.json
 
 The protocol is in docs/benchmarks.md. Every (race, racer, budget, seed) is a job in a process of
-its own; a finished one is kept in the work folder, so that the same command goes on where it
+its own; a finished one is kept in the work folder, so that the same command continues where it
 stopped.
 """
 
@@ -36,7 +36,7 @@ from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.stages.prepare import prepare
 
 PARTS = (*RACES, "budgets")
-CONTEXT = multiprocessing.get_context("fork")  # to import MONAI anew takes longer than to score
+CONTEXT = multiprocessing.get_context("fork")  # to import MONAI again takes longer than to score
 
 Data = dict[Path, tuple[Slices, Slices]]  # run folder -> slices to train on, slices to score
 
@@ -115,7 +115,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     racers = ["ours", "further", *MONAI]
     add("--racers", nargs="+", choices=racers, default=["ours", "tuned", "further"], metavar="NAME")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    add("--split", choices=["validation", "test"], default="test", help="whom to score")
+    add("--split", choices=["validation", "test"], default="test", help="the split to score")
     add("--cpu-seconds", type=float, default=LONGEST, help="of the longest budget; scales all")
     add("--jobs", type=int, default=1, help="side by side, each on a core of its own")
     args = parser.parse_args(arguments)
@@ -130,7 +130,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def plan(parts: Sequence[str], names: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-    """The jobs, seed by seed and race by race, ours and the peers' in turn."""
+    """The jobs, seed by seed and race by race, ours and the baselines' in turn."""
     jobs: list[Job] = []
     for seed in seeds:
         for name in RACES:
@@ -142,7 +142,7 @@ def plan(parts: Sequence[str], names: Sequence[str], seeds: Sequence[int]) -> li
 
 
 def own_budgets(name: str, parts: Sequence[str]) -> set[int]:
-    """The budgets of our runs in a race; the peers run the longest only."""
+    """The budgets of our runs in a race; the baselines run the longest only."""
     if name != "128":
         return {LONGEST} if name in parts else set()
     return {*(BUDGETS if name in parts else ()), *(SHORT if "budgets" in parts else ())}

@@ -61,7 +61,13 @@ from .networks import (
     PixelCNN as PixelCNN,
     ScalarQuantizer as ScalarQuantizer,
 )
+from .stages.bundle import (
+    export_bundle as export_bundle,
+    list_bundles as list_bundles,
+    verify_bundle as verify_bundle,
+)
 from .stages.check import check as check
+from .stages.config import copy_config as copy_config, list_configs as list_configs
 from .stages.demo import demo as demo
 from .stages.encode import encode as encode
 from .stages.evaluate import evaluate as evaluate, evaluate_images as evaluate_images

@@ -1,4 +1,4 @@
-"""Cells of tables that spreadsheets would take for formulas."""
+"""Cells of tables that spreadsheets would read as formulas."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from monai_vqbrain import __version__
+from monai_vqbrain.bundle_commands import bundle, config
 from monai_vqbrain.errors import ShownElsewhereError, UnexpectedError, UsageError, VQBrainError
 from monai_vqbrain.options import (
     DIRECTORY,
@@ -28,6 +29,7 @@ from monai_vqbrain.options import (
     training_options,
 )
 from monai_vqbrain.run_command import demo, run
+from monai_vqbrain.setup_commands import completion, doctor
 from monai_vqbrain.terminal import configure_logging, is_first_rank, show_error
 
 logger = logging.getLogger(__name__)
@@ -407,6 +409,11 @@ def report(run: Path, show_ids: bool) -> None:
     page = monai_vqbrain.report(run, show_ids=show_ids)
     click.echo(f"the report: {page.resolve()}")
 
+
+vqbrain.add_command(bundle)
+vqbrain.add_command(config)
+vqbrain.add_command(doctor)
+vqbrain.add_command(completion)
 
 if __name__ == "__main__":
     main()

@@ -24,7 +24,7 @@ def writing(path: Path) -> Iterator[Path]:
     libraries make files that no other user may read; all get the mode of the umask.
 
     Args:
-        path: the file to write; its folder is made if need be.
+        path: the file to write; its folder is made if needed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")

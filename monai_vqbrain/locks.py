@@ -83,7 +83,7 @@ def reading(folders: Iterable[Path]) -> Iterator[None]:
 
 
 def _open(path: Path) -> int | None:
-    """Open a lock file, made if need be; None where that is not possible."""
+    """Open a lock file, made if needed; None where that is not possible."""
     if fcntl is None or not path.parent.is_dir():
         return None
     with suppress(OSError):

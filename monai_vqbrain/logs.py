@@ -18,7 +18,7 @@ _open: dict[Path, logging.Handler] = {}  # by folder
 
 
 class StageLog(logging.Handler):
-    """Appends each record to a file, without keeping it open; nothing if the folder is gone.
+    """Appends each record to a file, without keeping it open; nothing if the folder was removed.
 
     Args:
         path: the file.
@@ -45,7 +45,7 @@ def open_log(folder: Path) -> None:
         _package.setLevel(logging.INFO)  # where they are shown is the application's choice
     _package.addHandler(handler)
     _open[folder.absolute()] = handler
-    logger.info("%s: begun", _stage_of(folder), extra=ROUTINE)
+    logger.info("%s: started", _stage_of(folder), extra=ROUTINE)
 
 
 def close_log(folder: Path) -> None:

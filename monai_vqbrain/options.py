@@ -121,6 +121,11 @@ bundle_command_option = click.option(
     "--print-bundle-command", "show_command", is_flag=True,
     help="Print the MONAI bundle command that does the same, and stop.",
 )  # fmt: skip
+start_from_option = click.option(
+    "--start-from", metavar="NAME|RUN|FILE",
+    help="Start from weights instead of random numbers: ds002748, which come with the package, "
+    "those of another run, or a file. What fits is taken.",
+)  # fmt: skip
 jobs_option = option(
     "--jobs", type=click.IntRange(1), default=1, metavar="N",
     help="Number of processes. Each first spends 4 s on imports, so that this pays off with "
@@ -209,9 +214,7 @@ def training_options(command: Command) -> Command:
         option("--size", type=click.Choice(["small", "base", "large"]), default="base",
                help="Width, depth, batch size and budget; small is for tests, large for a GPU."),
         click.option("--resume", is_flag=True, help="Continue an interrupted training."),
-        click.option("--start-from", metavar="NAME|RUN|FILE",
-                     help="Start from weights instead of random numbers: ds002748, which come with "
-                     "the package, those of another run, or a file. What fits is taken."),
+        start_from_option,
         option("--seed", type=click.IntRange(0), default=0, help="Seed of weights and order."),
         click.option("--set", "overrides", multiple=True,
                      type=NameValue("ID=VALUE", "optimizer#lr=0.0005", json_or_text),

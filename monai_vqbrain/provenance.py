@@ -51,6 +51,12 @@ FORM: dict[str, Any] = {
     "image?": str,
     "kind?": str,
     "start_from?": (None, str),
+    "training?": {
+        "optimizer?": str,
+        "learning_rates?": [float],
+        "batch_size?": int,
+        "loss?": {str: float},
+    },
 }
 
 

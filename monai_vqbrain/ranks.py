@@ -20,7 +20,7 @@ def this_rank() -> int:
 
 
 def share_of(items: int) -> slice:
-    """This rank's part of so many items: consecutive ones; parts differ by one item at most."""
+    """This rank's part of `items` items: consecutive ones; parts differ by one item at most."""
     rank, ranks = this_rank(), rank_count()
     return slice(items * rank // ranks, items * (rank + 1) // ranks)
 

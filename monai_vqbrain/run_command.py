@@ -17,6 +17,7 @@ from monai_vqbrain.options import (
     jobs_option,
     names_in,
     option,
+    start_from_option,
 )
 
 
@@ -42,6 +43,7 @@ from monai_vqbrain.options import (
         help="How brains are found: auto in a new run.")  # fmt: skip
 @option("--seed", type=click.IntRange(0),
         help="Of the split, the trainings and the samples: 0 in a new run.")  # fmt: skip
+@start_from_option
 @jobs_option
 @device_option
 @common_options

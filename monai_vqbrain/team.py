@@ -115,14 +115,14 @@ class Team:
         self.tell("share", share)
 
     def ask(self, batches: Sequence[Any]) -> None:
-        """Give one batch to each of the first ranks, for the function that all were told."""
+        """Give one batch to each of the first ranks, for the function that all have received."""
         for connection, batch in zip(self.connections, batches, strict=False):
             _send(connection, "batch", batch)
 
     def tell(self, what: str, content: Any) -> None:
         """Send the same message to all ranks."""
         for connection in self.connections:
-            with suppress(OSError):  # `receive` says that a rank is gone
+            with suppress(OSError):  # `receive` reports that a rank has ended
                 _send(connection, what, content)
 
     def receive(self, rank: int) -> Any:
@@ -216,7 +216,7 @@ def _follow(connection: Connection, rank: int, ranks: int) -> Any:
             raise
         except Exception as error:
             _send(connection, "error", _as_line(error, rank))
-            _receive(connection)  # rank 0 shows it before torchrun ends this process's fellows
+            _receive(connection)  # rank 0 shows it before torchrun ends the other processes
             raise ShownElsewhereError(getattr(error, "exit_code", 1)) from error
 
 

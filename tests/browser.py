@@ -90,8 +90,9 @@ class Page:
         return answer["result"].get("value")
 
     def press(self, key: str) -> None:
-        """Press Enter or Tab."""
-        code, text = {"Enter": (13, "\r"), "Tab": (9, "")}[key]
+        """Press Enter, Tab, an arrow, or a key that writes a character."""
+        named = {"Enter": (13, "\r"), "Tab": (9, ""), "ArrowDown": (40, ""), "ArrowUp": (38, "")}
+        code, text = named.get(key) or (ord(key.upper()), key)
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text,
                       windowsVirtualKeyCode=code)  # fmt: skip

@@ -69,7 +69,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def prepared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with the 32x32 slices of nine simulated people; copy it before you change it."""
+    """A run with the 32x32 slices of nine simulated participants; copy it before you change it."""
     from monai_vqbrain.cohorts import make_phantom
     from monai_vqbrain.stages.prepare import prepare_slices
     from monai_vqbrain.stages.slicing.options import PrepareOptions

@@ -22,7 +22,7 @@ SPLIT = ["training"] * 6 + ["validation"] * 2 + ["test"] * 3
 def make_run(
     path: Path, *, prior: bool = True, samples: bool = True, simulated: bool = True
 ) -> RunFolder:
-    """A run of eleven people `sub-secret01` ..., four slices each, the first with two sessions."""
+    """A run of 11 participants `sub-secret01` ..., four slices each, the first in two sessions."""
     run = RunFolder(path)
     slices, images = make_slices(run, simulated)
     source = training_inputs(run.path, "vqvae")

@@ -26,7 +26,7 @@ def benchmark() -> Iterator[Any]:
 
 
 def brain(ventricle: float, side: int = 64) -> np.ndarray:
-    """A bright disc with a dark middle of so many pixels' radius: (W, H) uint8."""
+    """A bright disc with a dark middle of this many pixels' radius: (W, H) uint8."""
     x, y = np.meshgrid(*[np.arange(side) - side / 2] * 2, indexing="ij")
     radius = np.hypot(x, y)
     return np.where(radius < 24, np.where(radius < ventricle, 40, 180), 0).astype(np.uint8)
@@ -104,7 +104,7 @@ def test_a_mistyped_command_is_named(benchmark: Any, capsys: pytest.CaptureFixtu
 
 
 def groups_of(tmp_path: Path) -> RunFolder:
-    """A run in which everybody has a group and an age."""
+    """A run in which all participants has a group and an age."""
     run = make_run(tmp_path / "run")
     for file in (run.slices / "slices.tsv", run.codes / "codes.tsv"):
         table = pd.read_csv(file, sep="\t", keep_default_na=False)

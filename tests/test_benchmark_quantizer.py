@@ -38,7 +38,9 @@ def test_it_ends_in_a_table_and_the_same_as_json(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     peer()
-    weigh = benchmark.weigh  # of ours alone: a process that imports a peer takes seconds to begin
+    weigh = (
+        benchmark.weigh
+    )  # of ours alone: a process that imports a baseline takes seconds to begin
     weighed = lambda name, *rest: weigh(name, *rest) if name == "ours" else 1000.0  # noqa: E731
     monkeypatch.setattr(benchmark, "weigh", weighed)
     benchmark.main([*TINY, "--json", str(tmp_path / "figures.json")])

@@ -1,4 +1,4 @@
-"""The race against MONAI's VQVAE: its protocol, its figures, and how it goes on when stopped."""
+"""The race against MONAI's VQVAE: its protocol, its figures, and how it continues when stopped."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ print([n for n, file in enumerate(files) if file.stat().st_mtime_ns != before.ge
 
 @pytest.fixture(scope="module")
 def raced(slices_run: Path) -> str:
-    """What two races printed, the second after a result was lost and another had gone stale."""
+    """What two races printed, the second after a result was lost and another had removed stale."""
     work = slices_run.parent / "work"
     options = f"--run {slices_run} --run-256 {slices_run} --work {work} --cpu-seconds 0.1 --seeds 0"
     command = [sys.executable, "-c", TWICE, str(work), *options.split()]
@@ -79,7 +79,9 @@ def raced(slices_run: Path) -> str:
 
 
 def test_a_race_prints_its_tables_and_writes_flat_figures(raced: str, slices_run: Path) -> None:
-    people = "21 slices of 6 people to train on, 9 of 3 others to score; 12 slices with under 5%"
+    people = (
+        "21 slices of 6 participants to train on, 9 of 3 others to score; 12 slices with under 5%"
+    )
     assert people in raced
     assert [words for words in EXCERPT if words not in raced] == []
     figures = json.loads((slices_run.parent / "figures.json").read_text())
@@ -122,7 +124,7 @@ def test_the_score_is_the_protocols(benchmark: SimpleNamespace, slices_run: Path
     slices = benchmark.race.load(slices_run, "test")
     found = benchmark.race.score(Dimmed(), slices)
     people: dict[str, list[list[float]]] = {}
-    for image, mask, person in zip(slices.images, slices.masks, slices.people, strict=True):
+    for image, mask, person in zip(slices.images, slices.masks, slices.participants, strict=True):
         scores = by_hand(image[0].numpy(), mask[0].numpy())
         people.setdefault(person, []).append(scores)
     expected = np.mean([np.mean(scores, axis=0) for scores in people.values()], axis=0)

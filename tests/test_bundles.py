@@ -111,6 +111,7 @@ def test_the_bundles_own_defaults_are_those_of_the_command(network: str, tmp_pat
 
 LISTS = ("handlers", "+handlers")
 FILES = [
+    ("vqvae", "encode"),
     *((name, config) for name in BUNDLES for config in CONFIGS),
     ("vqvae", "vqgan"),
     ("vqvae", "perceptual"),
@@ -148,7 +149,8 @@ def test_the_publication_is_attached_last_and_nothing_disabled_is(
     ("name", "config", "what"),
     [
         ("vqvae", "evaluate", "score slices"),
-        ("vqvae", "inference", "encode"),
+        ("vqvae", "encode", "encode"),
+        ("vqvae", "inference", "reconstruct"),
         ("pixelcnn", "evaluate", "score codes"),
         ("pixelcnn", "inference", "sample"),
     ],

@@ -18,7 +18,7 @@ from monai_vqbrain.stages.slicing.plan_text import plan_lines
 
 @pytest.fixture(name="source")
 def _source(tmp_path: Path) -> Path:
-    """Six people, one of them with a 4D image, one without any."""
+    """Six participants, one of them with a 4D image, one without any."""
     rows = ["participant_id\tgroup\tage"]
     for n in range(6):
         folder = tmp_path / "bids" / f"sub-{n}" / "anat"

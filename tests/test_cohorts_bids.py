@@ -1,4 +1,4 @@
-"""BIDS: images, tables of people and visits, masks; also the real ds002748."""
+"""BIDS: images, tables of participants and visits, masks; also the real ds002748."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def image(root: Path, person: str, session: str, what: str = "desc-Crop_res-1x1x
 
 @pytest.fixture
 def caps(tmp_path: Path) -> Path:
-    """Two people, one of them twice, with the tables of the BIDS dataset beside them."""
+    """Two participants, one of them twice, with the tables of the BIDS dataset beside them."""
     root = tmp_path / "caps"
     for person, session in (("sub-A", "ses-M000"), ("sub-A", "ses-M018"), ("sub-B", "ses-M000")):
         image(root, person, session)

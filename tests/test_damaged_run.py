@@ -1,6 +1,6 @@
-"""A run folder from anybody is data: each of its files is checked as it is read.
+"""A run folder from any participant is data: each of its files is checked as it is read.
 
-`mutations` damages one file at a time; whatever reads it says so in one line, or does not need it.
+`mutations` damages one file at a time; commands that read it report it in one line.
 """
 
 from __future__ import annotations

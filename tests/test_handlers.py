@@ -52,7 +52,7 @@ from monai_vqbrain.handlers.codebook import CodeCount
 from monai_vqbrain.handlers.samples import tile
 
 SIZE = (16, 24)  # (W, H), unequal so that a transposed picture shows
-PEOPLE = [["a", "a"], ["b"]]  # two batches: the means over slices and over people differ
+PEOPLE = [["a", "a"], ["b"]]  # two batches: the means over slices and over participants differ
 
 
 def evaluator(
@@ -74,7 +74,7 @@ def evaluator(
 
 
 def reconstructions() -> list[dict[str, Any]]:
-    """What a VQVAEEvaluator leaves of three slices of two people, in two batches."""
+    """What a VQVAEEvaluator leaves of three slices of two participants, in two batches."""
     rng = np.random.default_rng(0)
     outputs = []
     for batch, people in enumerate(PEOPLE):

@@ -43,7 +43,7 @@ def test_a_private_message_reaches_no_file(tmp_path: Path) -> None:
     logger.info("after")
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert [line.split(" INFO    ")[1] for line in lines] == [
-        f"{tmp_path.name}: begun", "two problems", f"{tmp_path.name}: ended",
+        f"{tmp_path.name}: started", "two problems", f"{tmp_path.name}: ended",
     ]  # fmt: skip
 
 

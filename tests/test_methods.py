@@ -51,18 +51,21 @@ def slicing(options: dict[str, object], **changes: object) -> str:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "with nibabel 5.4.2 and reoriented to RAS axes (3 volumes of 2 participants)"),
+        ({}, "nibabel 5.4.2 [@nibabel] and reoriented to RAS axes (3 volumes of 2 participants)"),
+        ({"dcm2niix": "1.0.2"}, "were converted to NIfTI with dcm2niix 1.0.2 [@dcm2niix]. T1"),
+        (ALIGNED | {"nilearn": "0.14.1"}, "as distributed with nilearn 0.14.1 [@nilearn], wi"),
+        ({}, "with linear interpolation in a single step"),
         (ALIGNED, "to the MNI152NLin2009aSym template [@mni] with a 12-degree-of-freedom"),
         (ALIGNED, "coarse N4 bias-field correction [@n4] (SimpleITK 2.5.7 [@simpleitk], L-BFGS-B"),
         ({"align": "rigid", "space": "MNIx"}, "template with a 6-degree-of-freedom rigid-body"),
         ({"align": "rigid", "space": "MNIx"}, "centred on the template's brain, were extracted"),
-        ({"align": "none", "space": "MNIx"}, "been provided in the space of the MNIx template"),
+        ({"align": "none", "space": "MNIx"}, "were provided in the space of the MNIx template"),
         ({"space": "MNIx"}, "from 1 to 1 mm in template space"),
         ({"align": "none"}, "were not registered to a template"),
         ({"bias": True}, "after N4 bias-field correction [@n4] (SimpleITK 2.5.7 [@simpleitk]), by"),
         ({"size": [128, 128]}, "slices of 128 × 128 pixels with a pixel size of 1.8 × 1.8 mm"),
         ({"percentile": 99.0}, "the 99th percentile"),
-        ({"exclude": ["sub-1", "sub-2"]}, "Those on an exclusion list (2 entries) were left out"),
+        ({"exclude": ["sub-1", "sub-2"]}, "Scans on an exclusion list (2 entries) were excluded"),
         ({}, "covered less than 5 % of the frame were excluded, leaving 3 slices."),
     ],
 )  # fmt: skip
@@ -72,12 +75,13 @@ def test_options_are_told(options: dict[str, object], words: str) -> None:
 
 def test_what_was_not_used_is_not_cited() -> None:
     text = slicing({"align": "none"})
-    for word in ("SimpleITK", "N4", "[@", "exclusion list"):
+    assert re.findall(r"\[@(\w+)\]", text) == ["nibabel"]
+    for word in ("SimpleITK", "N4", "dcm2niix", "exclusion list"):
         assert word not in text.replace("without bias-field correction", "")
 
 
 def test_a_version_that_is_not_recorded_is_left_out() -> None:
-    assert "read with nibabel and" in slicing_paragraph(rows(), {}, None, {})
+    assert "read with nibabel [@nibabel] and" in slicing_paragraph(rows(), {}, None, {})
 
 
 def test_more_than_one_source_of_masks_is_counted() -> None:
@@ -118,6 +122,11 @@ def test_the_split_names_its_seed_and_counts() -> None:
 
 CODES = {"quantizer": "CodebookQuantizer", "num_codes": "512", "grid": "32x32"}
 TRAINED = {"iterations": 1430, "options": {"seed": 3}}
+SETTINGS = {
+    "optimizer": "Adam", "learning_rates": [0.003], "batch_size": 8,
+    "loss": {"l1": 1.0, "ssim": 1.0},
+}  # fmt: skip
+MUON = {"optimizer": "MuonAdamW", "learning_rates": [0.004, 0.02], "batch_size": 4}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +140,7 @@ TRAINED = {"iterations": 1430, "options": {"seed": 3}}
             TRAINED,
             "with GELU in place of the gates, conditioned on age and sex",
         ),
-        (CODES, {}, "with MONAI 1.6.1 [@monai] and PyTorch 2.13.0 (monai-vqbrain)"),
+        (CODES, {}, "with MONAI 1.6.1 [@monai] and PyTorch 2.13.0 [@pytorch] (monai-vqbrain)"),
     ],
 )
 def test_models(codes: dict[str, str], prior: dict[str, object], words: str) -> None:
@@ -140,12 +149,50 @@ def test_models(codes: dict[str, str], prior: dict[str, object], words: str) -> 
     assert ("PixelCNN" in text) is bool(prior)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (SETTINGS, "for 1,430 iterations with the Adam optimiser [@adam] (batch size 8, maximum "),
+        (SETTINGS, "maximum learning rate 0.003, cosine schedule, seed 3), minimising the L1 "),
+        (SETTINGS, "the L1 distance and the structural dissimilarity, 1 − SSIM [@ssim]. "),
+        ({**SETTINGS, "loss": {"l1": 1.0, "ssim": 0.0}}, "minimising the L1 distance. "),
+        ({**SETTINGS, "optimizer": "SGD"}, "for 1,430 iterations (batch size 8, "),
+    ],
+)  # fmt: skip
+def test_the_training_is_described_as_recorded(settings: dict[str, object], words: str) -> None:
+    assert words in models_paragraph(CODES, TRAINED | {"training": settings}, {}, (), VERSIONS)
+
+
+def test_a_training_that_started_from_weights_is_fine_tuning() -> None:
+    text = models_paragraph(CODES, TRAINED | {"start_from": "ds002748"}, {}, (), VERSIONS)
+    assert "fine-tuned from the weights trained on ds002748 for 1,430 iterations (seed 3)" in text
+
+
+def test_the_training_of_the_prior_names_both_optimisers_and_rates() -> None:
+    text = models_paragraph(CODES, {}, TRAINED | {"training": MUON}, (), VERSIONS)
+    assert "the Muon optimiser [@muon] for the kernels of hidden layers and AdamW [@adamw]" in text
+    assert "(batch size 4, maximum learning rate 0.004 and 0.02, cosine schedule, seed 3)" in text
+    assert "minimising the negative log-likelihood of the codes. " in text
+
+
 def test_the_plan_is_told_and_cited() -> None:
     codes = {"quantizer": "CodebookQuantizer", "num_codes": "512", "grid": "32x32"}
     without = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS)
     text = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS, 10)
     assert "appearance model [@appearance] of 10 principal components." in text
     assert "appearance" not in without
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("ds002748", "initialised with weights trained on ds002748 and trained for"),
+        ("/home/me/run", "initialised with weights of another training and trained for"),
+    ],
+)
+def test_the_start_of_a_training_is_described(start: str, words: str) -> None:
+    codes = {"quantizer": "CodebookQuantizer", "num_codes": "512", "grid": "32x32"}
+    assert words in models_paragraph(codes, TRAINED | {"start_from": start}, {}, (), VERSIONS)
 
 
 def test_models_of_unknown_codes_are_not_described() -> None:
@@ -200,6 +247,25 @@ def test_citations_are_numbered_in_the_order_of_the_text() -> None:
 def test_a_citation_without_a_reference_is_named() -> None:
     with pytest.raises(KeyError, match="no reference has the key 'missing': add it"):
         number_citations({"A": "[@missing]"})
+
+
+def test_citations_of_the_whole_text_and_bibtex_entries_are_the_same() -> None:
+    options = {**ALIGNED, "bias": True, "nilearn": "0.14.1", "dcm2niix": "1.0.2"}
+    paragraphs = {
+        "Image processing": slicing(options, mask_source=["deepbet", "deepbet", "template"]),
+        "Participants": split_paragraph({"seed": 7}, COUNTS),
+        "Models": models_paragraph(
+            CODES, TRAINED | {"training": SETTINGS}, TRAINED | {"training": MUON}, (), VERSIONS, 10
+        ),
+        "Evaluation": evaluation_paragraph({"fidelity": FIDELITY, **sample_metrics()}, SAMPLED),
+    }
+    cited = number_citations(paragraphs)
+    in_text = re.findall(r"\[@(\w+)\]", " ".join(paragraphs.values()))
+    in_bibtex = re.findall(r"^@\w+\{(\w+),$", cited.bibtex, re.MULTILINE)
+    assert in_bibtex == list(dict.fromkeys(in_text))
+    assert REFERENCES.keys() - set(in_bibtex) == {"fsq"}  # of the other quantizer
+    numbers = re.findall(r"\[(\d+)\]", " ".join(cited.paragraphs.values()))
+    assert list(dict.fromkeys(map(int, numbers))) == list(range(1, len(cited.references) + 1))
 
 
 @pytest.mark.parametrize("key", REFERENCES)

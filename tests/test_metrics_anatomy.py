@@ -186,7 +186,7 @@ def test_priors_bring_the_tissues_of_the_template() -> None:
 
 
 def numbers(rng: np.random.Generator, people: int, each: int, shift: float = 0) -> np.ndarray:
-    """(people * each,): participants differ by 1 standard deviation, their slices by 0.3."""
+    """(participants * each,): participants differ by 1 standard deviation, their slices by 0.3."""
     return np.repeat(rng.normal(shift, 1, people), each) + rng.normal(0, 0.3, people * each)
 
 

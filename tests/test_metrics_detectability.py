@@ -1,4 +1,4 @@
-"""The classifier two-sample test: fakes are told apart, real slices are not."""
+"""The classifier two-sample test: fakes are distinguished, real slices are not."""
 
 from __future__ import annotations
 

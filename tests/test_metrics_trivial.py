@@ -24,7 +24,7 @@ def test_position_mean_takes_the_training_slices_of_the_same_index() -> None:
     found = position_mean(np.array([1, 0, 9]), training, index)
     np.testing.assert_allclose(found[0], training[2:4].mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(found[1], training[:2].mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(found[2], training[4])  # nobody has index 9: the closest
+    np.testing.assert_allclose(found[2], training[4])  # no participant has index 9: the closest
 
 
 def test_nearest_equals_the_whole_distance_matrix_across_chunks() -> None:

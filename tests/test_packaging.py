@@ -27,7 +27,8 @@ SETUP.read(ROOT / "setup.cfg")
 EXTRAS = list(SETUP["options.extras_require"])
 FUNCTIONS = {
     "check", "prepare", "train_vqvae", "train_prior", "encode", "sample", "reconstruct", "score",
-    "evaluate", "evaluate_images", "report", "demo", "run_pipeline",
+    "evaluate", "evaluate_images", "report", "demo", "run_pipeline", "list_bundles",
+    "export_bundle", "verify_bundle", "list_configs", "copy_config",
 }  # fmt: skip
 HEAVY = ("torch", "monai", "numpy", "pandas", "nibabel", "matplotlib", "ignite")
 

@@ -109,7 +109,7 @@ def test_a_skull_is_a_bright_ring_around_a_dark_one_and_air_is_noise() -> None:
     depth = ndimage.distance_transform_edt(bare == 0, sampling=2)
     bone, scalp = head[(depth > 6) & (depth < 8)], head[(depth > 11) & (depth < 13)]
     assert np.median(scalp) > 3 * np.median(bone)
-    assert (head[depth > 25] > 0).mean() > 0.5  # nobody can take this for skull-stripped
+    assert (head[depth > 25] > 0).mean() > 0.5  # no participant can take this for skull-stripped
 
 
 @pytest.mark.parametrize(

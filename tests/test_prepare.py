@@ -50,7 +50,7 @@ def brain_image(seed: int = 0, dtype: type = np.uint8) -> nib.Nifti1Image:
 
 
 def dataset(root: Path, people: int = 8) -> Path:
-    """A BIDS dataset; the last person has a second session."""
+    """A BIDS dataset; the last participant has a second session."""
     rows = []
     for n in range(people):
         sub = f"sub-{n:02d}"

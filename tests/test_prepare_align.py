@@ -53,7 +53,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The heads, prepared as nobody said how; do not change it."""
+    """The heads, prepared as no participant said how; do not change it."""
     out = tmp_path_factory.mktemp("aligned") / "run"
     prepare_slices(heads, out, SMALL)
     return out

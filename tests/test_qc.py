@@ -9,8 +9,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from browser import CHROMIUM, open_page
 from click.testing import CliRunner
 from scipy import stats
+from words import visible_text, words_to_avoid
 
 from monai_vqbrain.cli import vqbrain
 from monai_vqbrain.cohorts import make_phantom
@@ -19,12 +21,15 @@ from monai_vqbrain.stages.prepare import prepare_slices
 from monai_vqbrain.stages.slicing.options import PrepareOptions
 from monai_vqbrain.stages.slicing.qc import robust_distance
 
+needs_chromium = pytest.mark.skipif(
+    not CHROMIUM.is_file(), reason=f"needs Chromium as {CHROMIUM}, which is not there"
+)
 SMALL = {"size": (32, 32), "spacing": 6.0, "count": 4}
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight simulated people, one of whom has lost the lower half of the brain."""
+    """Eight simulated participants, one of whom has lost the lower half of the brain."""
     folder = tmp_path_factory.mktemp("qc") / "people"
     make_phantom(folder, participants=8, resolution_mm=4, second_sessions=0)
     path = next(folder.glob("sub-phantom03/**/*_T1w.nii.gz"))
@@ -81,6 +86,78 @@ def test_the_page_is_whole_by_itself_and_has_every_scan(slices: Path) -> None:
     assert page.count("data:image/jpeg;base64,") == 8
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert page.index("sub-phantom03") < page.index("sub-phantom05")
+
+
+def test_the_text_of_the_page_avoids_private_words(slices: Path) -> None:
+    text = visible_text((slices / "qc" / "index.html").read_text())
+    assert "Quality control" in text
+    assert words_to_avoid(text) == []
+
+
+def test_the_page_names_its_keys(slices: Path) -> None:
+    page = re.sub(r"\s+", " ", (slices / "qc" / "index.html").read_text())
+    assert "<kbd>j</kbd> and <kbd>k</kbd> move, <kbd>x</kbd> excludes a scan" in page
+    for key, what in {
+        "j": "next scan", "k": "previous scan", "x": "exclude the scan", "c": "copy the list",
+    }.items():  # fmt: skip
+        assert re.search(rf"<dt><kbd>{key}</kbd>( <kbd>.</kbd>)?</dt><dd>{what}", page)
+
+
+CURRENT = "document.querySelector('[aria-current]')?.dataset.scan"
+
+
+@needs_chromium
+def test_keys_move_and_mark_and_give_the_list(slices: Path, tmp_path: Path) -> None:
+    scans = list(table(slices)["scan"])
+    with open_page(tmp_path / "profile") as page:
+        page.show(slices / "qc" / "index.html")
+        assert page.run(CURRENT) is None
+        page.press("x")  # no scan is chosen yet
+        seen = []
+        for key in ("j", "ArrowDown", "j", "k", "ArrowUp", "k", "k"):
+            page.press(key)
+            seen.append(scans.index(page.run(CURRENT)))
+        assert seen == [0, 1, 2, 1, 0, 0, 0]
+        for _ in scans:
+            page.press("j")
+        bottom = "document.querySelector('[aria-current]').getBoundingClientRect().bottom"
+        assert 0 < page.run(bottom) <= page.run("innerHeight")
+        for _ in scans:
+            page.press("k")
+        assert page.run("document.getElementById('chosen').hidden")
+        for key in ("x", "j", "x", "j", "x", "x"):  # the third is taken in again
+            page.press(key)
+        assert page.run("document.getElementById('names').value") == "\n".join(scans[:2])
+        assert page.run("document.getElementById('save').textContent") == "Save exclude.txt (2)"
+        page.press("c")
+        assert page.run("document.getElementById('copied').textContent") == "copied"
+        assert page.problems == []
+
+
+@needs_chromium
+def test_a_question_mark_shows_the_keys_and_typing_is_left_alone(
+    slices: Path, tmp_path: Path
+) -> None:
+    with open_page(tmp_path / "profile") as page:
+        page.show(slices / "qc" / "index.html")
+        page.press("?")
+        assert page.run("document.getElementById('keys').open")
+        page.press("j")  # nothing moves behind it
+        assert page.run(CURRENT) is None
+        page.press("?")
+        assert not page.run("document.getElementById('keys').open")
+        page.run("document.getElementById('named').focus()")
+        page.press("x")
+        page.press("j")
+        assert page.run("document.getElementById('named').value") == "xj"
+        assert page.run(CURRENT) is None
+        page.run("document.getElementById('named').value = 'phantom05'")
+        page.run("document.getElementById('named').dispatchEvent(new Event('input'))")
+        page.run("document.getElementById('named').blur()")
+        page.press("j")
+        assert page.run(CURRENT) == "sub-phantom05_ses-01"
+        page.press("j")  # the others are not shown
+        assert page.run(CURRENT) == "sub-phantom05_ses-01"
 
 
 def test_what_a_list_names_is_left_out(source: Path, slices: Path, tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_dead_codes_are_redrawn_from_the_batch_of_their_group_and_counted() -> N
     quantizer = trained(4, 4, 8, 8, num_codes=8, groups=2, steps=1, decay=0.5)
     metric = CodesRedrawn(quantizer)
     for row in (3, 8):  # one in each group
-        quantizer.codebook[row] = quantizer.sums[row] = 1e3  # nobody's nearest
+        quantizer.codebook[row] = quantizer.sums[row] = 1e3  # no participant's nearest
         quantizer.counts[row] = 1
     shift = torch.tensor([0.0, 0.0, 50.0, 50.0])[:, None, None]
     for step in range(6):

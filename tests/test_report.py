@@ -16,6 +16,7 @@ import pytest
 from made_metrics import cohort, groups, mean, sample_metrics
 from made_run import decode, finish, finish_again, make_run, make_scores
 from PIL import Image
+from words import visible_text, words_to_avoid
 
 from monai_vqbrain.contents import seal
 from monai_vqbrain.errors import UsageError, VQBrainError
@@ -122,6 +123,24 @@ def test_it_can_be_read_aloud(page: str, request: pytest.FixtureRequest) -> None
     assert all(after <= before + 1 for before, after in pairwise([0, *levels]))
 
 
+def test_its_text_avoids_private_words(full: str) -> None:
+    text = visible_text(full)
+    assert "Can the samples be distinguished from real slices?" in text
+    assert "Near copies of training slices were detected" in text
+    assert words_to_avoid(text) == []
+
+
+def test_every_citation_has_a_reference_and_a_bibtex_entry(full: str) -> None:
+    methods = full[full.index('id="methods"') : full.index('id="claims"')]
+    quoted = methods[methods.index('class="quote"') : methods.index('class="references"')]
+    cited = {int(number) for number in re.findall(r"\[(\d+)\]", quoted)}
+    listed = methods[methods.index('class="references"') : methods.index("</ol>")].count("<li")
+    entries = re.findall(r"@(?:article|inproceedings|misc)\{(\w+),", methods)
+    assert len(cited) > 5
+    assert cited == set(range(1, listed + 1))
+    assert len(entries) == len(set(entries)) == listed
+
+
 def test_sets_of_samples_stand_side_by_side(full: str) -> None:
     table = re.search(r'<section id="sets">.*?</table>', full)
     assert table is not None
@@ -165,7 +184,7 @@ def test_every_section_with_figures_says_how_they_were_computed(full: str) -> No
         "not measurable: the classifier of real slices is at chance (AUC 0.52, p = 0.31)",
         '<td class="number">0.61 (0.45 to 0.75)</td> <td class="number">0.64 (0.50 to 0.78)</td>',
         "p-value, cross-fitted",
-        "A prior saves 12.3 (2.1 to 22.5) bits per slice on participants that it has seen",
+        "A prior saves 12.3 (2.1 to 22.5) bits per slice on participants that it was trained on",
         "each participant is compared with itself",
         "conditional minus unconditional bits, the larger of 2 scores",
         "smallest p-value, corrected for 2 scores",
@@ -279,7 +298,7 @@ def test_ids_that_are_numbers_do_not_change_the_numbers_of_options() -> None:
         "That samples are anonymous",
         "derived data under its data use agreement",
         "Wang Z, Bovik AC",
-        "They are no scans.",
+        "They are not scans.",
     ],
 )
 def test_it_says(html: str, words: str) -> None:

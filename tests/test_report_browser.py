@@ -198,3 +198,16 @@ def test_it_prints(page: Page, file: Path) -> None:
     assert printed.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 8
     assert page.run("document.querySelectorAll('details[open]').length") == before
+
+
+def test_tables_and_figures_are_whole_on_paper(page: Page, file: Path) -> None:
+    page.show(file, PAPER)
+    page.media("print")
+    assert "counter(page)" in file.read_text()  # pages have numbers
+    style = "getComputedStyle(document.querySelector({!r}))"
+    for what in (".scroll", "figure", ".how dl", "#scorecard"):
+        assert page.run(style.format(what) + ".breakInside") == "avoid", what
+    assert page.run(style.format("#distribution h2") + ".breakAfter") == "avoid"
+    heights = page.run("[...document.images].map((one) => one.getBoundingClientRect().height)")
+    assert max(heights) < 9.6 / 2.54 * 96  # pixels: two fit on a page
+    page.media()

@@ -213,7 +213,7 @@ def test_folders_that_cannot_be_used_are_named(
     with pytest.raises(UsageError, match="has no PNG, JPEG, TIFF or NIfTI image"):
         read_images(tmp_path / "empty", {})
     table.write_text("file,who\na,b\n")
-    with pytest.raises(UsageError, match="needs the columns image and participant_id; there are"):
+    with pytest.raises(UsageError, match="needs the columns image and participant_id; it has"):
         folder_comparison(real, synthetic, table)
     Image.fromarray(np.zeros((9, 7), np.uint8)).save(synthetic / "z.png")
     with pytest.raises(VQBrainError, match="z.png has 7x9 pixels, the others 48x48: resample"):
@@ -268,7 +268,7 @@ def test_a_table_of_other_names_is_refused_and_gaps_are_said(
 def test_folders_that_share_images_are_refused(folders: tuple[Path, Path, Path]) -> None:
     real, synthetic, _ = folders
     for pair in ((real, real), (real.parent, synthetic), (real, real.parent)):
-        with pytest.raises(UsageError, match="one lies in the other: give two apart"):
+        with pytest.raises(UsageError, match="the same or nested folders: give two separate"):
             folder_comparison(*pair, None)
 
 
@@ -348,13 +348,15 @@ AUDIT = {
 
 def test_the_verdict_claims_no_anonymity() -> None:
     text = privacy_verdict(AUDIT)
-    assert "no more than chance explains" in text
+    assert "no more than expected by chance" in text
     assert "Treat the networks as personal data" in text
     assert "No finding here shows that samples or networks are anonymous" in text
     worse = AUDIT | {"copies": {"share": 0.3, "low": 0.2, "high": 0.4}}
-    assert "more than chance explains: look at the pairs" in privacy_verdict(worse)
+    assert "more than expected by chance: inspect the pairs" in privacy_verdict(worse)
     better = {"auc": 0.5, "low": 0.4, "high": 0.6, "dataset_p_value": 0.5}
-    assert "does not tell training participants" in privacy_verdict(AUDIT | {"membership": better})
+    assert "does not distinguish training participants" in privacy_verdict(
+        AUDIT | {"membership": better}
+    )
 
 
 def test_the_scorecard_asks_in_the_readers_order() -> None:

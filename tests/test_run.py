@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from monai_vqbrain.stages import demo as demo_stage
 from monai_vqbrain.stages.run import PipelineOptions, do_steps
 from monai_vqbrain.stages.sample import SampleOptions
 from monai_vqbrain.stages.slicing.options import PrepareOptions
-from monai_vqbrain.stages.train import train
+from monai_vqbrain.stages.train import can_resume, train
 
 STEPS = ["prepare", "train vqvae", "encode", "train prior", "sample", "evaluate"]
 SLICING = {"size": (32, 32), "spacing": 6.0, "count": 4}  # of the prepared run
@@ -169,6 +170,23 @@ def test_what_is_not_given_remains_as_in_the_run(
     assert options.sample.number == 9
 
 
+def test_the_start_of_a_training_remains_as_in_the_run(
+    prepared_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(prepared_run, tmp_path)
+    train(run, "vqvae", tiny_vqvae(epochs=1))
+    start = str(shutil.copytree(run / "3-vqvae", tmp_path / "start") / "model.pt")
+    train(run, "vqvae", tiny_vqvae(epochs=1, start_from=start))
+    assert planned(run, monkeypatch).vqvae.start_from == start
+    kill_in_epoch(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, "vqvae", tiny_vqvae(epochs=3, start_from=start))
+    options = planned(run, monkeypatch).vqvae
+    assert (options.start_from, options.epochs) == (start, 3)
+    assert can_resume(RunFolder(run), "vqvae", options)
+    assert not can_resume(RunFolder(run), "vqvae", replace(options, start_from=None))
+
+
 def test_an_interrupted_training_of_other_options_is_started_over(
     prepared_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -186,6 +204,19 @@ def test_an_interrupted_training_of_other_options_is_started_over(
     told = capsys.readouterr().out
     assert "starting over: the interrupted run in 3-vqvae.partial is discarded" in told
     assert "is resumed" not in told
+
+
+def test_the_weights_that_a_training_starts_from_remain(
+    prepared_run: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, start = copy_of(prepared_run, tmp_path), str(trained_run)
+    kill_in_epoch(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, "vqvae", tiny_vqvae(start_from=start))
+    assert planned(run, monkeypatch).vqvae.start_from == start
+    monkeypatch.undo()
+    train(run, "vqvae", tiny_vqvae(start_from=start))
+    assert planned(run, monkeypatch).vqvae.start_from == start
 
 
 def test_a_damaged_interrupted_training_is_started_over(
@@ -246,7 +277,7 @@ def test_the_command_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.M
     assert options == {
         "minutes": 2.0, "number": 64, "columns": {"diagnosis": "group"}, "table": None,
         "exclude": ("sub-01", "sub-02_ses-1"), "align": None, "brain": None, "seed": None,
-        "jobs": 1, "device": "auto",
+        "start_from": None, "jobs": 1, "device": "auto",
     }  # fmt: skip
     called.clear()
     CliRunner().invoke(cli.vqbrain, ["run", "bids", "out"], catch_exceptions=False)

@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def datalist(folder: Path, **sizes: int) -> Path:
-    """A datalist with so many items in each split."""
+    """A datalist with this many items in each split."""
     folder.mkdir(exist_ok=True)
     lists = {
         split: [{"image": f"{split}{i}.nii", "index": i} for i in range(sizes.get(split, 1))]
@@ -224,7 +224,7 @@ def test_conditions_are_what_training_people_differ_in(run: RunFolder) -> None:
     known = conditions.prior_conditions(run.path)
     assert known["diagnosis"] == ["AD", "CN"]
     assert known["sex"] == ["F", "M"]
-    assert known["age"] == [60.5, 65.5]  # six training people, the fifth of unknown age
+    assert known["age"] == [60.5, 65.5]  # six training participants, the fifth of unknown age
     assert known["position_rel"] == [0.5, 0.8]
     assert list(conditions.prior_conditions(run.path, ["age"])) == ["age"]
 

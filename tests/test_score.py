@@ -23,7 +23,7 @@ from monai_vqbrain.stages.score import score
 
 
 def a_stack(run: Path) -> Path:
-    """A test person's slices as a volume."""
+    """A test participant's slices as a volume."""
     table = pd.read_csv(run / "2-slices/slices.tsv", sep="\t")
     return run / "2-slices" / str(table["stack"][table["split"] == "test"].iloc[0])
 

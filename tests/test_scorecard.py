@@ -112,11 +112,11 @@ def test_a_good_generator_has_five_ticks() -> None:
         ({"coverage": {"low": 0.7}}, "distribution", None, TOO_WIDE),
         ({"coverage": {"low": 0.3, "high": 0.5}}, "distribution", False, "Less varied"),
         ({"anatomy": {"implausible_high": 0.3}}, "anatomy", None, TOO_WIDE),
-        ({"anatomy": {"implausible_low": 0.12}}, "anatomy", False, "Not in all"),
+        ({"anatomy": {"implausible_low": 0.12}}, "anatomy", False, "implausible anatomy"),
         ({"copies": {"high": 0.06}}, "privacy", None, TOO_WIDE),
         ({"copies": {"low": 0.02, "high": 0.06}}, "privacy", False, "There are near copies"),
-        ({"membership": {"high": 0.7}}, "privacy", None, "Too few participants to say"),
-        ({"membership": membership(0.9, 0.02)}, "privacy", False, "who was in the training set"),
+        ({"membership": {"high": 0.7}}, "privacy", None, "Too few participants to decide"),
+        ({"membership": membership(0.9, 0.02)}, "privacy", False, "reveals training participants"),
         ({"utility": {"age": task(-0.3, 0.1)}}, "utility", None, TOO_WIDE),
         ({"utility": {"age": task(-0.3, -0.1)}}, "utility", False, "for classifying age."),
     ],
@@ -167,7 +167,7 @@ def verdict(**changes: Any) -> str:
 
 
 def test_the_larger_of_two_scores_does_not_decide_the_verdict() -> None:
-    assert "does not tell training participants from others" in verdict(low=0.51)
+    assert "does not distinguish training participants from others" in verdict(low=0.51)
     assert "corrected p = 0.06" in verdict()
 
 
@@ -175,4 +175,4 @@ def test_the_cross_fitted_test_decides_by_itself() -> None:
     crossed = {"folds": 5, "auc": 0.9, "low": 0.8, "high": 0.95, "p_value": 0.01}
     assert "Treat the networks as personal data" in verdict(cross_fitted=crossed)
     assert "cross-fitted AUC 0.90, p = 0.01" in verdict(cross_fitted=crossed)
-    assert "does not tell" in verdict(cross_fitted=crossed | {"p_value": 0.3})
+    assert "does not distinguish" in verdict(cross_fitted=crossed | {"p_value": 0.3})

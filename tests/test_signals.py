@@ -116,7 +116,9 @@ def test_a_stopped_training_says_how_to_go_on_and_does(
     with pytest.raises(StoppedError, match="stopped by SIGTERM after epoch 1"):
         train(run, "vqvae", tiny_vqvae())
     monkeypatch.undo()
-    assert f"go on with vqbrain train vqvae {run} --resume and the same" in capsys.readouterr().out
+    assert (
+        f"continue with vqbrain train vqvae {run} --resume and the same" in capsys.readouterr().out
+    )
     saved = torch.load(run / "3-vqvae.partial" / "checkpoint.pt", weights_only=True)
     assert saved["epoch"] == 1
     train(run, "vqvae", tiny_vqvae(resume=True))

@@ -15,7 +15,7 @@ SIZES = [0, 1, 2, 3, 4, 5, 7, 10, 13, 20, 48, 100, 333]
 
 
 def crowd(count: int, seed: int = 0) -> list[Participant]:
-    """People with every mixture of diagnosis, sex and age, unknown ones too."""
+    """Participants with every mixture of diagnosis, sex and age, unknown ones too."""
     rng = np.random.default_rng(seed)
     return [
         Participant(

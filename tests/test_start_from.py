@@ -16,6 +16,7 @@ from monai_vqbrain.networks import BrainVQVAE, PixelCNN
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.packaged import PACKAGED
 from monai_vqbrain.runs.start import start_network
+from monai_vqbrain.stages.reporting.cross_fitting import train_folds
 from monai_vqbrain.stages.train import train, training_command
 
 VIEW = {"shift_x": [-3.0, 3.0]}
@@ -109,7 +110,9 @@ def test_tables_of_other_codes_are_not_taken(
     taken = changed(network, before)
     assert "blocks" in taken
     assert not {"embedding", "head", "likeness"} & taken
-    assert "embedding, head, likeness" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "embedding, head, likeness" in said
+    assert "(the codes are others: start the VQ-VAE from there, too)" in said
 
 
 def test_late_conditions_and_the_plan_begin_anew(tmp_path: Path) -> None:
@@ -250,6 +253,13 @@ def test_a_start_that_has_seen_held_out_scans_is_refused(run: Path, tmp_path: Pa
     table.write_text("".join("\t".join(line) + "\n" for line in lines))
     with pytest.raises(VQBrainError, match=r"\d of its training scans are validation or test"):
         train(run, "prior", tiny_prior(start_from=str(start)))
+
+
+def test_folds_start_as_their_prior_did(run: Path, other_run: Path) -> None:
+    train(run, "prior", tiny_prior(epochs=1, start_from=str(other_run)))
+    folds = train_folds(RunFolder(run), 2, "cpu")
+    for fold in folds:
+        assert made_from(fold.prior)["by"] == str(other_run)
 
 
 def test_the_bundles_command_has_the_start(tmp_path: Path) -> None:

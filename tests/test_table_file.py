@@ -1,4 +1,4 @@
-"""Tables as people save them: read rightly, or refused with a line."""
+"""Tables as participants save them: read rightly, or refused with a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that people open in spreadsheets: nothing in them is run, and they read back unchanged."""
+"""Tables opened in spreadsheets: nothing in them is run, and they are read unchanged."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ def recorded(folder: Path, source: Path, weights: bool = True) -> VQVAETrainer:
     if weights:
         (work / "model.pt").touch()
     made_from = describe({"2-slices": source})
-    record = TrainingRecord(folder, work, network, made_from, {"seed": 3, "epochs": 1})
+    training = {"optimizer": "SGD", "learning_rates": [0.1], "batch_size": 2}
+    options = {"seed": 3, "epochs": 1}
+    record = TrainingRecord(folder, work, network, made_from, options, training=training)
     return VQVAETrainer(
         device="cpu",
         max_epochs=1,
@@ -55,6 +57,7 @@ def test_a_finished_training_replaces_the_earlier_with_its_record(tmp_path: Path
     assert found["options"] == {"seed": 3, "epochs": 1}
     assert found["made_from"]["2-slices"]["bytes"] == 1
     assert (found["device"], found["epochs"], found["iterations"]) == ("cpu", 1, 1)
+    assert found["training"] == {"optimizer": "SGD", "learning_rates": [0.1], "batch_size": 2}
 
 
 def test_an_interrupted_training_leaves_the_earlier_folder(tmp_path: Path) -> None:

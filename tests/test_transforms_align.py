@@ -22,7 +22,7 @@ from monai_vqbrain.transforms.template import SPACE, template_brain, template_im
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two simulated people with skull and scalp."""
+    """Two simulated participants with skull and scalp."""
     out = tmp_path_factory.mktemp("heads")
     return make_phantom(out / "p", 2, seed=3, skull=True, second_sessions=0)
 

@@ -221,7 +221,7 @@ def test_torchrun_starts_the_command_line_and_an_error_is_one_line(
     assert failed.returncode != 0
     errors = re.findall(r"(?<!\w)Error: .*", failed.stderr)  # after the bar, in its line
     assert len(errors) == 1, failed.stderr
-    assert "rank 1: vqvae/inference.json stopped: RuntimeError: no memory left" in errors[0]
+    assert "rank 1: vqvae/encode.json stopped: RuntimeError: no memory left" in errors[0]
     assert not (run / "4-codes").exists()
     done = torchrun("-m", "monai_vqbrain", "encode", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from sklearn.linear_model import LinearRegression
 
 from monai_vqbrain.inferers import AncestralSampler, PlainSampler, VolumeSampler
 from monai_vqbrain.networks import PixelCNN
-from monai_vqbrain.networks.plan import LEVELS, SMOOTHING, VolumePlan
+from monai_vqbrain.networks.plan import LEVELS, SMOOTHING, VolumePlan, number_of_components
 from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.conditions import of_participants, prior_conditions
 from monai_vqbrain.runs.folder import RunFolder
@@ -165,6 +165,11 @@ def test_conditions_explain_little_of_noise() -> None:
     plan.fit(volumes, rows, 15)
     expected = plan._expected(rows)[:, 0].var() / plan.coefficients(volumes)[:, 0].var()
     assert expected < 0.5
+
+
+@pytest.mark.parametrize(("participants", "number"), [(14, 0), (15, 1), (34, 2), (500, 10)])
+def test_there_is_a_component_per_15_participants(participants: int, number: int) -> None:
+    assert number_of_components(10, participants) == number
 
 
 def test_wrong_plans_are_named() -> None:

@@ -149,6 +149,6 @@ def test_weights_of_a_run_name_no_participant(weights: Path, trained_run: Path) 
     table = pd.read_csv(trained_run / "2-slices" / "participants.tsv", sep="\t", dtype=str)
     names = [name.encode() for name in table["participant_id"]]
     files = [path for path in weights.rglob("*") if path.is_file()]
-    assert len(files) == 6
+    assert len(files) == 7
     for path in files:
         assert not [name for name in names if name in path.read_bytes()]

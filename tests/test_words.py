@@ -2,80 +2,23 @@
 
 from __future__ import annotations
 
-import re
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from words import texts_of, visible_text, words_to_avoid
+
+from monai_vqbrain.cli import vqbrain
 
 ROOT = Path(__file__).parents[1]
-# Names and identifiers that contain such a word.
-NAMES = ("cohort.participants()", "`strangers`")
-
-COUNTED = (
-    "bits|codes|columns|commands?|files?|lines?|messages?|numbers|pixels|rows?|slices|steps|"
-    "seconds|ms|MB|GB|MFLOP"
-)
-UNITS = (
-    "batch|brain|code|command|epoch|grid|image|layer|level|participant|person|position|row|sample|"
-    "second|session|slice|stage|step|visit|volume"
-)
-# What to avoid (a regular expression; a blank stands for any white space) -> what to write.
-AVOID = {
-    "people|persons?|folks?": "participants",
-    "somebody|someone|anybody|anyone|everybody|everyone|nobody|no one": "participants, users",
-    "whom?|who's": "participants that",
-    "strangers?": "other participants",
-    f"(?:{COUNTED}) an? (?:{UNITS})": "per",
-    f"once an? (?:{UNITS})": "once per",
-    "anew": "again",
-    "of before": "previous",
-    "the (?:code|one|slice) before(?=[.,;:)])": "previous",
-    "(?:come|comes|came|coming) back": "is returned, is restored",
-    "(?:give|gives|gave|given|giving) back": "returns",
-    r"gone, [^.]{0,40}\bleft": "elapsed, remaining",
-    "(?:tell|tells|telling|told) (?:\\w+ ){0,4}apart": "distinguish",
-    "(?:go|goes|went) by": "follows",
-    "as (?:it|they) (?:comes?|stands?|lies?|ships?)": "unchanged, default",
-    "aside|as it might have been": "shifted, augmented",
-    "by heart": "memorise",
-    "found of": "found in",
-    "alike": "similar, the same",
-    "mends?|mended": "fixes, the command to run",
-    "training manifold": "several-fold",
-    "flattened by": "bias-field corrected with",
-    "twelve parameters": "12 degrees of freedom",
-    "same millimetres": "the same MNI coordinates",
-    "(?:stand|stands|stood) beside": "is listed with",
-    "turn by turn|in turns": "alternately",
-    "peers?": "baseline, alternative",
-    "in hand|at hand": "available",
-    "say so|says so": "reports, warns",
-    "passed over": "skipped",
-    "shared out": "assigned",
-    "for good": "permanently",
-}
-
-
-def words_to_avoid(text: str) -> list[str]:
-    """Each avoided word of `text` as 'line: word (what to write)', in the order of the list."""
-    for name in NAMES:
-        text = text.replace(name, " " * len(name))
-    return [
-        f"{text.count(chr(10), 0, match.start()) + 1}: {match[0]!r} ({instead})"
-        for pattern, instead in AVOID.items()
-        for match in expression(pattern).finditer(text)
-    ]
-
-
-def expression(pattern: str) -> re.Pattern[str]:
-    """The pattern between word boundaries, in any case, across line breaks."""
-    anywhere = pattern.replace(" ", r"\s+")
-    return re.compile(rf"\b(?:{anywhere})\b", re.IGNORECASE)
+PACKAGE = ROOT / "monai_vqbrain"
 
 
 def pages() -> list[str]:
     """Every text for users, by its path in the repository."""
-    found = [ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    found = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
     found += [*ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/README.md")]
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
@@ -83,6 +26,45 @@ def pages() -> list[str]:
 @pytest.mark.parametrize("page", pages())
 def test_a_page_avoids_private_words(page: str) -> None:
     assert words_to_avoid((ROOT / page).read_text(encoding="utf-8")) == []
+
+
+def commands(command: click.Command, parents: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Name and help of a command and of those below it."""
+    name = (*parents, command.name or "")
+    yield " ".join(name), command.get_help(click.Context(command, info_name=command.name))
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from commands(below, name)
+
+
+@pytest.mark.parametrize(("name", "text"), commands(vqbrain))
+def test_help_avoids_private_words(name: str, text: str) -> None:
+    assert "Usage:" in text
+    assert words_to_avoid(text) == [], name
+
+
+def parts() -> list[str]:
+    """The sub-packages, and "" for the modules at the top."""
+    return sorted({path.relative_to(PACKAGE).parent.as_posix() for path in PACKAGE.rglob("*.py")})
+
+
+@pytest.mark.parametrize("part", parts())
+def test_strings_and_comments_of_the_package_avoid_private_words(part: str) -> None:
+    for path in sorted((PACKAGE / part).glob("*.py")):
+        found = words_to_avoid(texts_of(path.read_text(encoding="utf-8")))
+        assert found == [], path.relative_to(ROOT).as_posix()
+
+
+def test_templates_avoid_private_words() -> None:
+    templates = sorted(PACKAGE.rglob("*.j2"))
+    assert len(templates) >= 5
+    for path in templates:
+        assert words_to_avoid(visible_text(path.read_text(encoding="utf-8"))) == [], path.name
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("bundles/*/configs/metadata.json")))
+def test_metadata_of_bundles_avoid_private_words(path: Path) -> None:
+    description = json.loads(path.read_text(encoding="utf-8"))
+    assert words_to_avoid(json.dumps(description, indent=1)) == []
 
 
 @pytest.mark.parametrize(
@@ -105,6 +87,10 @@ def test_a_page_avoids_private_words(page: str) -> None:
         ("it goes by the first volumes", "goes by"),
         ("a value as it comes", "as it comes"),
         ("a little aside", "aside"),
+        ("samples told from real slices", "told from"),
+        ("tells a sample from a scan", "tells a sample from"),
+        ("its table goes before the other", "goes before"),
+        ("take the file away", "take the file away"),
     ],
 )
 def test_a_private_word_is_found(text: str, word: str) -> None:
@@ -124,3 +110,14 @@ def test_a_private_word_is_found(text: str, word: str) -> None:
 )
 def test_other_words_are_not(text: str) -> None:
     assert words_to_avoid(text) == []
+
+
+def test_texts_of_code_are_its_strings_and_comments_on_their_lines() -> None:
+    code = 'def who(people):\n    """One\n    two."""\n    return f"three {people} four"  # five\n'
+    lines = [line.split() for line in texts_of(code).splitlines()]
+    assert lines[:4] == [[], ["One"], ["two."], ["three", "four", "five"]]
+
+
+def test_visible_text_is_without_tags_and_code() -> None:
+    page = '<style>a {}</style><p title="one">two &amp; three</p><script>four()</script>'
+    assert visible_text(page).split() == ["two", "&", "three", "one"]

@@ -83,7 +83,7 @@ def loose_name(path: Path) -> BidsName | None:
         key, dash, label = part.partition("-")
         if dash and key.isalpha() and key.islower():
             entities[key], last = label, key
-        elif last:  # the label goes on
+        elif last:  # the label continues
             entities[last] += f"_{part}"
         else:
             return None

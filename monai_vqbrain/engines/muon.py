@@ -71,7 +71,7 @@ class MuonAdamW(torch.optim.AdamW):
         self.momentum, self.kernel_decay = momentum, kernel_decay
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; the gradients of kernels are gone after it.
+        """One step, which removes the gradients of kernels.
 
         Args:
             closure: computes the loss again, with its gradients; what it gives is returned.

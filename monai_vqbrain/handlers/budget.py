@@ -53,7 +53,7 @@ class TrainingBudget:
         self.what = what
         self.seconds = 0.0  # spent before this process
         self.skipped = 0.0  # share of the budget that was given up
-        self.restarted = False  # whether the part after the restart has begun
+        self.restarted = False  # whether the part after the restart has started
         self._started = 0.0
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._bar: Bar | None = None

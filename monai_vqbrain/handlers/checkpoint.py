@@ -47,7 +47,7 @@ class ResumableCheckpoint:
 
     `checkpoint.pt` contains the state for resuming, `model.pt` the network's weights of the epoch
     with the best key metric. Attach after the validation handler. With several ranks, rank 0
-    writes, every rank loads, and none goes on before both files are there.
+    writes, every rank loads, and none continues before both files are there.
 
     Args:
         folder: the folder of both files.

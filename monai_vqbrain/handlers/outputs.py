@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +44,21 @@ class SliceTable:
         raise NotImplementedError
 
     def _start(self, engine: Engine) -> None:
-        self.rows: list[pd.DataFrame] = []
+        # not as tables, whose arrays would lie between the images of batches and leave holes
+        self.rows: list[dict[Hashable, Any]] = []
 
     def _add(self, engine: Engine) -> None:
         output = as_batch(engine.state.output)
         rows = pd.DataFrame({key: list(np.asarray(output[key])) for key in SLICE_KEYS})
         for name, values in self.columns(output).items():
             rows[name] = values.cpu().numpy()
-        self.rows.append(rows)
+        self.rows += rows.to_dict("records")
 
     def _write(self, engine: Engine) -> None:
         shards: Any = idist.all_gather(self.rows)
         if this_rank() != 0:
             return
-        rows = pd.concat([batch for shard in shards for batch in shard])
+        rows = pd.DataFrame([row for shard in shards for row in shard])
         write_table(rows.drop_duplicates(list(SLICE_KEYS)), self.path, digits=6)
 
 

@@ -71,7 +71,7 @@ class StopOnSignal:
             return
         raise StoppedError(
             f"stopped by {signal.Signals(int(number)).name} after epoch {epoch}, whose checkpoint "
-            "is saved: resume the training to go on"
+            "is saved: resume the training to continue"
         )
 
     def _end(self, engine: Engine) -> None:

@@ -57,7 +57,7 @@ class PatchAdversary(nn.Module):
         return loss
 
     def judge(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """How badly the discriminator tells predictions from images (B, 1, *size): a scalar."""
+        """The discriminator's error between predictions and images (B, 1, *size): a scalar."""
         fake = self.criterion(
             self._logits(prediction.detach()), target_is_real=False, for_discriminator=True
         )

@@ -263,7 +263,7 @@ def _of_classes(counts: Floats, classes: NDArray[np.integer]) -> Tissues:
 def _mixture(
     counts: Floats, start: Tissues, prior_pixels: float, iterations: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Fit a mixture to each histogram (B, 256); `start` counts as so many pixels per tissue.
+    """Fit a mixture to each histogram (B, 256); `start` counts as this number of pixels per tissue.
 
     Returns:
         Means, standard deviations and shares, each (B, 3).

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 REPLICATES = 1000
 LEVEL = 0.95
 
-# What is bootstrapped. It is told how often each group was drawn, (R, G) int64, and gives the
+# What is bootstrapped. Its argument is how often each group was drawn, (R, G) int64, and gives the
 # statistic of each of the R draws, (R,).
 Statistic = Callable[[np.ndarray], np.ndarray]
 

@@ -45,7 +45,7 @@ def codes_used(counts: ArrayLike) -> int:
 
 
 def perplexity(counts: ArrayLike) -> float:
-    """Two to the entropy (bits) of the codes: so many codes, equally frequent, carry as much.
+    """Two to the entropy (bits) of the codes: as many equally frequent codes have this entropy.
 
     Args:
         counts: (K,) occurrences.

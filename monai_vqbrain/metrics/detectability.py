@@ -1,4 +1,4 @@
-"""Can a network tell synthetic slices from real ones? A classifier two-sample test.
+"""Detectability of synthetic slices: a classifier two-sample test.
 
 A small network is trained to distinguish real slices of training participants from one half of the
 samples. It is tested on real slices of held-out participants and the other half. An AUC of 0.5
@@ -35,8 +35,8 @@ class DetectorProtocol:
     twice the cost.
 
     Attributes:
-        pooling: images are averaged over squares of so many pixels first, which makes a step four
-            times as cheap at 2.
+        pooling: side in pixels of the squares over which images are first averaged; 2 makes a
+            step four times as cheap.
         steps: of training.
         batch: real and as many synthetic slices per step.
         learning_rate: the highest of the one-cycle schedule of AdamW.
@@ -59,7 +59,7 @@ PROTOCOL = DetectorProtocol()
 
 @dataclass(frozen=True)
 class Detectability:
-    """How well a network tells synthetic slices from real ones.
+    """How well a network distinguishes synthetic from real slices.
 
     Attributes:
         auc: mean over seeds, with its 95 % interval over the participants of the real slices,
@@ -129,11 +129,11 @@ def detectability_control(
     """The same test with real held-out participants in the place of the samples.
 
     Each seed halves the training participants (T1, T2) and the held-out participants (H1, H2). One
-    network learns to tell T1 from H1 and is scored on T2 against H2, another learns T2 from H2 and
-    is scored on T1 against H1, so that no participant is both learnt and scored, and each slice is
-    scored once per seed. What the network remembers of single participants is then of no use, and
-    the AUC is 0.5 in expectation where training and held-out participants are of one population.
-    Which participants fall into which half decides more than the network does: over 20 halvings of
+    network is trained to distinguish T1 and H1 and scored on T2 against H2, another is trained on
+    T2 and H2 and scored on T1 against H1, so that no participant is both learnt and scored, and
+    each slice is scored once per seed. What the network has memorised of single participants is
+    then of no use, and the AUC is 0.5 in expectation if training and held-out participants are of
+    one population. The halves have more influence than the network: over 20 halvings of
     34 and 14 participants (ds002748) one AUC spreads with a standard deviation of 0.05, the mean of
     three with 0.03. Each network's own AUC is averaged: pooled scores of several networks would be
     compared across networks, whose held-out classes are anticorrelated. The halvings do not undo

@@ -242,7 +242,7 @@ def _first_order(histogram: np.ndarray) -> list[np.ndarray]:
 
 
 def _percentile(histogram: np.ndarray, percent: float) -> np.ndarray:
-    """The smallest value that at least so many percent do not exceed, (B,)."""
+    """The smallest value that at least this percentage does not exceed, (B,)."""
     below = histogram.cumsum(axis=1)
     return (below < percent / 100 * below[:, -1:]).sum(axis=1)
 

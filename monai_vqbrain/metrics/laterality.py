@@ -56,7 +56,7 @@ class Laterality:
 class Mirrored:
     """How many samples look mirrored, beside how many real held-out slices do.
 
-    Single slices are hard to tell from their mirror images where there are few training
+    Single slices are hard to distinguish from their mirror images with few training
     participants: read `share` beside `real_share`. If `real_share` is near 0.5, left and right
     were not learnt, and `share` tells nothing.
 
@@ -75,7 +75,7 @@ class Mirrored:
 
 
 def fit_laterality(images: ImageArray) -> Laterality:
-    """Learn to tell real slices from their mirror images, by ridge regression.
+    """Learn to distinguish real slices from their mirror images, by ridge regression.
 
     Each brain is moved along the first axis until its outline is centred in the frame, so that
     shifts do not count. The regression has no intercept: mirroring only changes the sign.

@@ -1,4 +1,4 @@
-"""Membership inference from a prior's bits: do they tell training participants from others?"""
+"""Membership inference: distinguishing training participants from others by a prior's bits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TruePositives:
 
 @dataclass(frozen=True)
 class Membership:
-    """How well bits tell members from non-members.
+    """How well bits distinguish members from non-members.
 
     Args:
         unit: what is classified, "slice" or "participant".

@@ -136,7 +136,7 @@ def outside_ranges(
         For each measure, (M,) bool. A slice of which a measure is NaN (it has no brain) is outside.
 
     Raises:
-        ValueError: if positions are given and the ranges know none, or the other way round.
+        ValueError: if positions are given and the ranges know none, or the reverse.
     """
     if (positions is not None) != ranges.knows_positions:
         raise ValueError(

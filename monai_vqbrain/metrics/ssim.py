@@ -95,8 +95,8 @@ def ssim_brain(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def ssim_whole(prediction: Tensor, target: Tensor) -> Tensor:
     """The mean SSIM over each whole image, the background and the border included.
 
-    Background flatters (an all-black image scores about 0.6 on skull-stripped slices): give it only
-    beside `ssim_brain`.
+    Background inflates it (an all-black image scores about 0.6 on skull-stripped slices): report it
+    only together with `ssim_brain`.
 
     Args:
         prediction: (B, 1, W, H), clipped to [0, 1].

@@ -59,8 +59,15 @@ def position_means(
     """
     _need(training)
     indices, where = np.unique(training_index, return_inverse=True)
-    means = [training[where == i].mean(axis=0, dtype=np.float64) for i in range(len(indices))]
+    means = [_mean(training, np.flatnonzero(where == i)) for i in range(len(indices))]
     return indices, np.stack(means).astype(np.float32)
+
+
+def _mean(images: ImageArray, chosen: np.ndarray) -> np.ndarray:
+    """The mean of some of (M, W, H) images, (W, H) float64, a chunk of them at a time."""
+    parts = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
+    total = sum(images[part].sum(axis=0, dtype=np.float64) for part in parts)
+    return np.asarray(total / len(chosen))
 
 
 def nearest(test: ImageArray, training: ImageArray) -> tuple[np.ndarray, np.ndarray]:

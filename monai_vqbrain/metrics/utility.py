@@ -76,7 +76,7 @@ class Utility:
             task is not measurable.
         measurable: whether the AUC of `real` is above chance: its interval lies above 0.5, and
             its p-value is below `SIGNIFICANCE`. If not, the task says nothing of samples.
-        p_value: how often the AUC of `real` is reached when classes are dealt to the held-out
+        p_value: how often the AUC of `real` is reached when classes are assigned to the held-out
             participants at random. A bootstrap of two or three participants cannot replace it.
         images: how many real slices, and how many samples, were trained on.
         participants: how many held-out participants were scored.
@@ -197,7 +197,7 @@ def _check(real: Labelled, synthetic: Labelled, held_out: Labelled) -> int:
 
 
 def _reduced(part: Labelled, size: int, classes: int, seed: int) -> Labelled:
-    """A random part of so many slices, with at least one of each class."""
+    """A random part of this size, with at least one of each class."""
     order = np.random.default_rng(seed).permutation(len(part.labels))
     first = np.array([order[part.labels[order] == label][0] for label in range(classes)])
     rest = order[~np.isin(order, first)]

@@ -18,6 +18,11 @@ EXPLAINED = 40  # participants per component of what conditions explain
 RIDGE = 1.0  # takes effects back where participants are few
 
 
+def number_of_components(most: int, participants: int) -> int:
+    """How many components a plan has that is fitted to so many participants, 0 for no plan."""
+    return min(most, participants // PARTICIPANTS)
+
+
 class VolumePlan(nn.Module):
     """Blurred volumes of a cohort as a linear Gaussian model, given participants' conditions.
 
@@ -112,7 +117,7 @@ class VolumePlan(nn.Module):
             ValueError: if there are fewer than 15 participants, or all volumes are equal.
         """
         flat = volumes.double().flatten(1)
-        number = min(len(self.components), participants // PARTICIPANTS)
+        number = number_of_components(len(self.components), participants)
         if number < 1:
             raise ValueError(
                 f"a plan needs at least {PARTICIPANTS} participants, got {participants}"

@@ -117,7 +117,7 @@ def _share_of_bundle(
             workflow.initialize()
             compute_share(workflow.parser.get_parsed_content("evaluator"), rank, ranks, send)
     except OSError:
-        raise  # rank 0 has gone
+        raise  # rank 0 has ended
     except Exception as error:
         raise _root_cause(error, f"{name}/{config}.json") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -246,12 +246,19 @@ def read_codes(run: RunFolder) -> RunCodes:
     return RunCodes(codes[rows.index.to_numpy()], rows, int(header["num_codes"]))
 
 
-def code_shape(run_dir: Path | str) -> tuple[int, ...]:
-    """(K, h, w) of a run's codes, or (K, G, h, w); the default VQ-VAE's if nothing is encoded."""
+def code_shape(run_dir: Path | str, settings: Mapping[str, Any] | None = None) -> tuple[int, ...]:
+    """(K, h, w) of a run's codes, or (K, G, h, w).
+
+    If nothing is encoded, it is that of the settings, or of the default VQ-VAE's codes.
+
+    Args:
+        run_dir: the run folder.
+        settings: of a PixelCNN; empty or None for none.
+    """
     run = RunFolder(run_dir)
     path = run.codes / "codes.safetensors"
     if not path.is_file():
-        return DEFAULT_SHAPE
+        return (settings["num_codes"], *settings["grid"]) if settings else DEFAULT_SHAPE
     with open_codes(path) as file:
         shape = file.get_slice("codes").get_shape()[1:]
     return int(codes_header(run)["num_codes"]), *(shape[1:] if shape[0] == 1 else shape)

@@ -32,7 +32,10 @@ RANGE_DIGITS = 5  # decimals of a range's ends, as in slices.tsv
 
 
 def prior_conditions(
-    run_dir: Path | str, wanted: str | Sequence[str] = "auto", views: bool = False
+    run_dir: Path | str,
+    wanted: str | Sequence[str] = "auto",
+    views: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Any]]:
     """The conditions of a run's training slices, as `PixelCNN(conditions=...)` takes them.
 
@@ -41,10 +44,11 @@ def prior_conditions(
         wanted: names of columns; or "auto" for those of diagnosis, sex, age and position that are
             known and vary.
         views: add the conditions that say which view of a slice it is, see `PLAIN_VIEW`.
+        settings: of a PixelCNN; empty or None for none.
 
     Returns:
-        Category -> its values in alphabetical order; number -> its minimum and maximum. Empty if
-        nothing is encoded yet.
+        Category -> its values in alphabetical order; number -> its minimum and maximum. If nothing
+        is encoded yet, those of the settings.
 
     Raises:
         UsageError: if a wanted column is no condition, or is constant over the training slices.
@@ -57,7 +61,7 @@ def prior_conditions(
         there = ", ".join((*CATEGORIES, *NUMBERS))
         raise UsageError(f"condition_on: there is no condition {unknown[0]}; there are {there}")
     if not (run.codes / "codes.tsv").is_file():
-        return {}
+        return dict((settings or {}).get("conditions", {}))
     table = read_rows(run.codes / "codes.tsv")
     rows = table[in_split(table, "training")]
     values_of = {name: _values(rows[name], name) for name in names}

@@ -25,11 +25,11 @@ BLOCK = 2**20  # bytes read at a time
 def scan_inputs(scans: Iterable[Scan]) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of all images and masks of scans, by their names in the source.
 
-    Several files of one scan count as one; a file that may not be read, and a link that leads
-    nowhere, are left out.
+    Several files of one scan count as one; files without read permission and broken links are
+    left out.
 
     Raises:
-        VQBrainError: if a file is no longer there, or the disk or the network does not give it.
+        VQBrainError: if a file no longer exists, or cannot be read from the disk or the network.
     """
     files: dict[str, tuple[Path, ...]] = {}
     for scan in scans:

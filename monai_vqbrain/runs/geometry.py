@@ -18,6 +18,7 @@ from monai_vqbrain.runs.tables import in_split, read_rows
 
 GEOMETRY = "geometry.json"  # beside the weights of a prior that is taken out of its run
 GEOMETRY_FORM = {
+    "axis": {"axial", "coronal", "sagittal"},
     "size": [int],
     "spacing": float,
     "affine": [[float]],
@@ -111,9 +112,11 @@ def geometry(run: RunFolder, position: str | None) -> dict[str, Any]:
         position: the prior's condition on the position; None if it has none.
     """
     positions = pd.Series(dtype=float) if position is None else slice_positions(run, position)
+    options = slicing_options(run, "axis", "spacing")
     return {
+        "axis": options["axis"],
         "size": list(sample_size(run.path) or ()),
-        "spacing": slicing_options(run, "spacing")["spacing"],
+        "spacing": options["spacing"],
         "affine": cohort_affine(run).round(5).tolist(),
         "positions": [
             {"index": index, "position": round(value, 5)}
@@ -123,12 +126,17 @@ def geometry(run: RunFolder, position: str | None) -> dict[str, Any]:
 
 
 def read_geometry(weights: str) -> dict[str, Any]:
-    """The geometry that is stored with weights.
+    """The geometry that is stored with the prior of some weights; see `find_models`."""
+    return stored_geometry(prior_models(weights))
+
+
+def stored_geometry(folder: Path | str) -> dict[str, Any]:
+    """The geometry beside the weights of a network that is outside of a run.
 
     Raises:
         VQBrainError: if it is missing, or not as `geometry` gives it.
     """
-    path = prior_models(weights) / GEOMETRY
+    path = Path(folder) / GEOMETRY
     if not path.is_file():
         raise VQBrainError(f"{path} is not there: these weights are not whole; get them again")
     found: dict[str, Any] = read_json(path, GEOMETRY_FORM)

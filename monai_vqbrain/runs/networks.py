@@ -50,19 +50,40 @@ def load_network(folder: Path | str, device: torch.device | str = "cpu") -> nn.M
         ) from error
     except ValueError as error:
         raise VQBrainError(f"{folder / 'model.pt'} is damaged: train it again") from error
-    target = definition.pop("_target_", None)
-    if target not in networks.__all__:  # a configuration must not run any callable
-        raise VQBrainError(f"{folder}/config.json names the network {target}, which is unknown")
+    kind = _network_class(definition, folder)
     try:
         _check_sizes(definition, weights)
-        network: nn.Module = getattr(networks, target)(**definition)
+        network = kind(**definition)
         network.load_state_dict(weights)
     except (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError) as error:
         raise VQBrainError(
-            f"{folder} was trained by a version whose {target} had another architecture: "
+            f"{folder} was trained by a version whose {kind.__name__} had another architecture: "
             "train it again"
         ) from error
     return network.to(device).eval()
+
+
+def new_network(folder: Path | str) -> nn.Module:
+    """A network with the settings of a trained one and random weights.
+
+    Args:
+        folder: as for `load_network`.
+
+    Raises:
+        VQBrainError: if the settings are missing or damaged.
+    """
+    definition = network_settings(Path(folder))
+    network: nn.Module = _network_class(definition, Path(folder))(**definition)
+    return network
+
+
+def _network_class(definition: dict[str, Any], folder: Path) -> type[nn.Module]:
+    """Take the class out of a network's settings; only one of this package is taken."""
+    target = definition.pop("_target_", None)
+    if target not in networks.__all__:  # a configuration must not run any callable
+        raise VQBrainError(f"{folder}/config.json names the network {target}, which is unknown")
+    found: type[nn.Module] = getattr(networks, target)
+    return found
 
 
 def _check_sizes(definition: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monai_vqbrain.errors import UsageError
 from monai_vqbrain.runs.bundles import bundle_folder
 from monai_vqbrain.runs.folder import DEFAULT_RUN, RunFolder
+from monai_vqbrain.runs.records import network_settings
 
 PACKAGED = ("ds002748",)  # by the data set that they were trained on
 MODELS = "models"  # folder of a bundle
@@ -49,13 +50,19 @@ def vqvae_models(weights: str) -> Path:
 
 
 def default_weights(run_dir: Path | str, bundle: Path | str) -> str | None:
-    """The weights that a bundle of the prior samples from if nothing is said: None for the run's.
+    """The weights that a bundle of the prior samples from by default: None for the run's.
 
     They are the bundle's own if `run_dir` is the bundles' default and holds no prior.
     """
     if str(run_dir) != DEFAULT_RUN or RunFolder(run_dir).prior.exists():
         return None
     return PACKAGED[0] if Path(bundle) == bundle_folder("pixelcnn") else str(bundle)
+
+
+def bundle_settings(bundle: Path | str) -> dict[str, Any]:
+    """The settings of the network in a bundle's folder; empty if it holds no weights."""
+    folder = Path(bundle) / MODELS
+    return network_settings(folder) if (folder / "config.json").is_file() else {}
 
 
 def find_start(start_from: str, which: str) -> Path:

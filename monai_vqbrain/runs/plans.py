@@ -75,7 +75,9 @@ def with_plans(
         positions = torch.tensor(part[_position(network)].to_numpy(np.float32))[None]
         keys = names.loc[part.index].astype(str).itertuples(index=False, name=None)
         found |= dict(zip(keys, plan.at(coefficients, positions)[0], strict=True))
-    factor, nothing = _factor(run, network), torch.full(plan.mean.shape[1:], torch.nan)
+    size = sample_size(run.path)
+    assert size is not None  # there are slices
+    factor, nothing = _factor(size[0], network), torch.full(plan.mean.shape[1:], torch.nan)
     planned: list[dict[str, Any]] = []
     for item, shift in zip(items, _shifts(items, network), strict=True):
         own = found.get(tuple(str(item[key]) for key in SLICE_KEYS), nothing)
@@ -114,8 +116,8 @@ def blurred_volume(run: RunFolder, slices: pd.DataFrame, network: Any) -> Tensor
         (LEVELS, h, w) in [0, 1].
     """
     height, width = network.settings["grid"][-2:]
-    factor = _factor(run, network)
     images = torch.from_numpy(read_slices(run, slices)[0].astype(np.float32) / 255)[:, None]
+    factor = _factor(images.shape[2], network)
     more = (0, width * factor - images.shape[3], 0, height * factor - images.shape[2])
     cells = F.avg_pool2d(F.pad(images, more), factor)[:, 0]
     positions = slices[_position(network)].to_numpy(float)
@@ -140,11 +142,10 @@ def _position(network: Any) -> str:
     return name
 
 
-def _factor(run: RunFolder, network: Any) -> int:
-    """Pixels along each side of a code: a power of two, as VQ-VAEs have it."""
-    size, factor = sample_size(run.path), 1
-    assert size is not None  # there are slices
-    while -(-size[0] // factor) > int(network.settings["grid"][-2]):
+def _factor(side: int, network: Any) -> int:
+    """Pixels along each side of a code, of slices with this number of rows: a power of two."""
+    factor = 1
+    while -(-side // factor) > int(network.settings["grid"][-2]):
         factor *= 2
     return factor
 

@@ -74,7 +74,7 @@ def is_first_rank() -> bool:
 
 
 def rank_items(items: Sequence[Any]) -> list[Any]:
-    """Every so many-th item, those of this rank's in a validation.
+    """Every n-th item, those of this rank's in a validation.
 
     Raises:
         UsageError: if there are fewer items than ranks.

@@ -20,7 +20,7 @@ def write_stack(stack: SliceStack, folder: Path, name: str) -> Path:
 
     Args:
         stack: the slices, in [0, 1].
-        folder: the folder to write to; made if need be.
+        folder: the folder to write to; made if needed.
         name: participant and session.
 
     Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,8 @@ def start_network(network: Any, start_from: str | None, which: str) -> Any:
             "without one"
         )
     network.load_state_dict(taken, strict=False)
-    new = sorted({_part(name) for name in own if name not in taken})
-    anew = f"; not taken: {', '.join(new)}" if new else ""
-    logger.info("starting from %s: %.0f %% of the weights%s", start_from, 100 * share, anew)
+    left_out = _left_out([name for name in own if name not in taken])
+    logger.info("starting from %s: %.0f %% of the weights%s", start_from, 100 * share, left_out)
     return network
 
 
@@ -104,9 +103,12 @@ def _differences(settings: Mapping[str, Any], start: Mapping[str, Any]) -> str:
     return f" ({found})" if found else ""
 
 
-def _part(name: str) -> str:
-    """The part of a network that a weight belongs to: `blocks.0.link.weight` -> blocks."""
-    return name.partition(".")[0]
+def _left_out(names: Sequence[str]) -> str:
+    """The parts of a network that weights belong to, and what to do about the codes' tables."""
+    parts = sorted({name.partition(".")[0] for name in names})
+    advice = " (the codes are others: start the VQ-VAE from there, too)"
+    hint = advice if "embedding" in parts else ""
+    return f"; not taken: {', '.join(parts)}{hint}" if parts else ""
 
 
 def _without_partial_codebook(given: State, own: Mapping[str, Tensor]) -> State:
@@ -133,7 +135,7 @@ def _without_foreign_codes(given: State, network: Any) -> State:
 
 
 def _similarity(one: Tensor, other: Tensor) -> float:
-    """How alike the likenesses of codes are that two tables of features (K, D) imply, 0 to 1.
+    """Similarity of the code likenesses that two tables of features (K, D) imply, 0 to 1.
 
     It does not change when either table is rotated.
 

@@ -30,7 +30,8 @@ class TrainingRecord:
         made_from: size and hash of what the training depends on, by name.
         options: the options of the training, JSON values.
         files: name -> content, JSON values, of further files that belong to the network.
-        about: further entries of the provenance, on which the result does not depend.
+        about: further entries of both, on which the result does not depend: `start_from`,
+            and `training`, settings that the methods paragraph of the report names.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class TrainingRecord:
         """
         self._began = time.monotonic()
         settings = {"_target_": type(self.network).__name__, **self.network.settings}  # type: ignore[dict-item]
-        record = {"network_def": settings, **self.options, "made_from": self.made_from}
+        told = {**self.options, **self.about}
+        record = {"network_def": settings, **told, "made_from": self.made_from}
         path = self.work / "config.json"
         if engine.state.epoch and path.is_file():  # resumed
             _check_same(read_json(path, {}), json.loads(json.dumps(record)))

@@ -19,7 +19,7 @@ def slice_views(number: int) -> list[dict[str, Any]]:
     """The parameters of each view: `view`, its number, and `shift`, in pixels; no shift twice.
 
     Views are not mirrored: a prior that learns mirrored brains beside others confuses left and
-    right, although it is told which is which, and does not gain a bit.
+    right, although the view is a condition, and does not gain a bit.
     """
     reach = range(-MAX_SHIFT, MAX_SHIFT + 1)
     shifts = [list(shift) for shift in itertools.product(reach, reach) if any(shift)]

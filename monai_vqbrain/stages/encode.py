@@ -39,7 +39,7 @@ def encode(run: Path | str, *, device: str = "auto") -> Path:
         return run_folder.codes
     logger.info("encoding %s (%s)", run_folder.codes.name, reason)
     try:
-        run_bundle("vqvae", "inference", _ids(run_folder, device))
+        run_bundle("vqvae", "encode", _ids(run_folder, device))
     finally:
         leave_stage(run_folder.codes)
     return run_folder.codes
@@ -47,7 +47,7 @@ def encode(run: Path | str, *, device: str = "auto") -> Path:
 
 def encoding_command(run: Path | str, device: str = "auto") -> str:
     """The MONAI bundle command that does the same as `encode`."""
-    return bundle_command("vqvae", "inference", _ids(RunFolder(run), device))
+    return bundle_command("vqvae", "encode", _ids(RunFolder(run), device))
 
 
 def _ids(run: RunFolder, device: str) -> dict[str, str]:

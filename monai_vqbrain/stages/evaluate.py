@@ -75,7 +75,7 @@ def evaluate(
         run: the run folder, with at least a trained VQ-VAE and codes.
         cohort: another run, sliced in the same way: the networks and samples are also measured on
             its slices.
-        folds: train so many priors, each without one part of the training participants, and
+        folds: train this number of priors, each without one part of the training participants, and
             measure with them how well a prior reveals its training participants.
         weights: a local ResNet's weights as a further feature space.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.

@@ -108,7 +108,7 @@ def prepare_slices(source: Path | str, run: Path | str, options: PrepareOptions)
     try:
         execute(plan, run_folder, began)
     except KeyboardInterrupt:
-        logger.info("the slices of finished volumes are kept: go on with the same command")
+        logger.info("the slices of finished volumes are kept: continue with the same command")
         raise
     return run_folder.slices
 

@@ -14,6 +14,7 @@ from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import hold, remove_temporaries, using
 from monai_vqbrain.locks import unlock
+from monai_vqbrain.networks.plan import number_of_components
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.records import network_settings
@@ -139,12 +140,11 @@ def methods_text(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any])
     options, versions = slices.get("options", {}), _versions(run)
     participants, given = metrics["split"]["participants"], slices.get("given_splits", False)
     pixel = _pixel(run, rows)
+    plan = number_of_components(_definition(run).get("plan", 0), participants["training"])
     return number_citations({
         "Image processing": methods.slicing_paragraph(rows, options, pixel, versions),
         "Participants": methods.split_paragraph(options, participants, given),
-        "Models": models_paragraph(
-            codes, vqvae, prior, _conditions(run), versions, _definition(run).get("plan", 0)
-        ),
+        "Models": models_paragraph(codes, vqvae, prior, _conditions(run), versions, plan),
         "Evaluation": evaluation_paragraph(metrics, samples.get("options", {})),
     })  # fmt: skip
 
@@ -156,7 +156,7 @@ def plain_answers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         metrics: the content of metrics.json.
 
     Returns:
-        Dictionaries with `good` (bool), whether the finding speaks for the model, and `text`.
+        Dictionaries with `good` (bool), whether the finding is in favour of the model, and `text`.
     """
     answers = []
     fidelity, prior = metrics["fidelity"], metrics.get("prior")

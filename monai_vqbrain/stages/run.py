@@ -83,6 +83,7 @@ def run_pipeline(
     align: str | None = None,
     brain: str | None = None,
     seed: int | None = None,
+    start_from: str | None = None,
     jobs: int = 1,
     device: str = "auto",
 ) -> Path:
@@ -103,6 +104,7 @@ def run_pipeline(
         align: register to MNI152: `auto`, `none`, `rigid` or `affine`.
         brain: how brains are found: `auto`, `given`, `zero`, `deepbet` or `template`.
         seed: of the split, of both trainings and of the samples; 0 by default.
+        start_from: weights from which both trainings start, see `train_vqvae`.
         jobs: number of processes that slice volumes.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
@@ -117,7 +119,7 @@ def run_pipeline(
     slicing = {
         "columns": columns, "exclude": exclude, "align": align, "brain": brain, "seed": seed,
     }  # fmt: skip
-    training = {"minutes": minutes, "seed": seed}
+    training = {"minutes": minutes, "seed": seed, "start_from": start_from}
     report = intact_provenance(folder.report) or {"options": {}}
     options = PipelineOptions(
         prepare=PrepareOptions(**_slicing_of(folder) | _given(slicing), table=table, jobs=jobs),
@@ -238,13 +240,17 @@ def _slicing_of(run: RunFolder) -> dict[str, Any]:
 
 def _training_of(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a run's training, finished or interrupted, with those that are given."""
-    record = (intact_provenance(folder) or {"options": {}})["options"]
+    finished = intact_provenance(folder) or {"options": {}}
+    record = {"start_from": finished.get("start_from")} | finished["options"]
     if (partial(folder) / "checkpoint.pt").is_file():
         try:
             record = read_json(partial(folder) / "config.json", {})
         except (FileNotFoundError, VQBrainError):  # then it is not resumed either
             record = {}
-    names = {"seed": "seed", "minutes": "minutes", "max_epochs": "epochs", "overrides": "overrides"}
+    names = {
+        "seed": "seed", "minutes": "minutes", "max_epochs": "epochs", "overrides": "overrides",
+        "start_from": "start_from",
+    }  # fmt: skip
     found = {ours: record[name] for name, ours in names.items() if record.get(name) is not None}
     if given["minutes"] is not None:
         found.pop("epochs", None)

@@ -129,7 +129,7 @@ def train(run: Path | str, network: str, options: TrainOptions) -> Path:
     try:
         return run_training(run_folder, network, options)
     except (KeyboardInterrupt, StoppedError):
-        logger.info("%s", _how_to_go_on(run_folder, network))
+        logger.info("%s", _how_to_continue(run_folder, network))
         raise
 
 
@@ -173,10 +173,10 @@ def _folder(run: RunFolder, network: str) -> Path:
     return run.vqvae if network == "vqvae" else run.prior
 
 
-def _how_to_go_on(run: RunFolder, network: str) -> str:
+def _how_to_continue(run: RunFolder, network: str) -> str:
     if (partial(_folder(run, network)) / "checkpoint.pt").is_file():
         command = f"{run.command(f'train {network}')} --resume"
-        return f"the last finished epoch is kept: go on with {command} and the same options"
+        return f"the last finished epoch is kept: continue with {command} and the same options"
     return "no epoch was finished, so that there is nothing to resume: run the same command again"
 
 

@@ -22,7 +22,7 @@ from monai_vqbrain.transforms.voxels import open_image, read_scaled
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
 MAX_PIXELS = 2**26  # of a picture
-MAX_PIXEL_RATIO = 1.25  # pixels larger or smaller than the run's by more are worth a word
+MAX_PIXEL_RATIO = 1.25  # pixels larger or smaller than the run's by more are reported
 NO_MASK = "the background is not 0, so where the brain is stays unknown: no in-brain score"
 ROUNDING = 1e-6  # 255 x a header's float32 of 1/255 is a little above 1
 

@@ -104,7 +104,7 @@ def _trainings(run: RunFolder, prior: bool) -> Iterator[dict[str, Any]]:
         minutes, epochs = options.get("minutes"), options.get("max_epochs")
         yield {
             "name": name,
-            "budget": f"{minutes:g} minutes" if minutes else f"{epochs} epochs",
+            "budget": f"{minutes:.3g} minutes" if minutes else f"{epochs} epochs",
             "epochs": record["epochs"],
             "steps": f"{record['iterations']:,}",
             "time": duration(record["seconds"]),

@@ -17,9 +17,9 @@ from monai_vqbrain.runs.records import network_settings
 def write_models(run: RunFolder, name: str, folder: Path) -> None:
     """Write the trained network of a run, without anything that names a participant.
 
-    These are model.pt, as the training wrote it, and the network's settings, config.json. A prior
-    also has the joint distribution of its conditions, conditions.json, and the size, affine and
-    positions of the slices, geometry.json.
+    These are model.pt, as the training wrote it, the network's settings, config.json, and the axis,
+    size, affine and positions of the slices, geometry.json. A prior also has the joint
+    distribution of its conditions, conditions.json.
 
     Args:
         run: the run folder.
@@ -34,10 +34,10 @@ def write_models(run: RunFolder, name: str, folder: Path) -> None:
     with writing(folder / "model.pt") as path:
         shutil.copyfile(source / "model.pt", path)
     write_json({"network_def": settings}, folder / "config.json")
+    known = settings.get("conditions", {})  # a VQ-VAE has none
+    write_json(geometry(run, position_condition(known)), folder / GEOMETRY)
     if name == "pixelcnn":
-        known = settings.get("conditions", {})
         write_json(read_joint(run.path, known).as_json(), folder / JOINT)
-        write_json(geometry(run, position_condition(known)), folder / GEOMETRY)
 
 
 def write_json(content: Any, path: Path) -> None:

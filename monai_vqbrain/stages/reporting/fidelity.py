@@ -111,12 +111,17 @@ def trivial_fidelity(run: RunFolder, work: Path | None = None) -> dict[str, Any]
     batches = (
         (*read_slices(run, test.iloc[part]), known[closest[part]], place[part]) for part in parts
     )
-    scores = list(spread(partial(_trivial_scores, factor, means), batches))
+    tables: dict[str, pd.DataFrame] = {}
+    scores = spread(partial(_trivial_scores, factor, means), batches)
+    for part, found in zip(parts, scores, strict=True):
+        # into one table: those of the batches, kept, would lie between the images of the next ones
+        # and the memory of these could not be used again
+        for name, table in found.items():
+            if name not in tables:
+                tables[name] = pd.DataFrame(np.nan, test.index, table.columns, np.float32)
+            tables[name].iloc[part] = table.to_numpy()
     names = test["participant_id"].tolist()
-    trivial = {
-        name: fidelity(pd.concat([one[name] for one in scores]).assign(participant_id=names))
-        for name in scores[0]
-    }
+    trivial = {name: fidelity(table.assign(participant_id=names)) for name, table in tables.items()}
     return {"trivial": trivial, "pooling_factor": factor}
 
 

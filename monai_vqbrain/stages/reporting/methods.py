@@ -12,7 +12,7 @@ from monai_vqbrain.cohorts.splits import SPLITS
 MASKS = {
     "zero-background": "the non-zero voxels of the skull-stripped input",
     "derivative": "the brain mask supplied with the data",
-    "deepbet": "the brain that deepbet extracted from whole heads [@deepbet]",
+    "deepbet": "the brain extracted from the whole head by deepbet [@deepbet]",
     "template": "the brain mask of the MNI152 template, mapped to each volume with a "
     "12-degree-of-freedom affine transform unless the volume was in the template's space",
     "pictures": "the pixels brighter than the background of the image",
@@ -28,10 +28,10 @@ Versions = Mapping[str, str]
 def slicing_paragraph(
     rows: pd.DataFrame, options: Mapping[str, Any], pixel: float | None, versions: Versions
 ) -> str:
-    """How volumes became slices, as a paragraph for a paper's methods.
+    """The image processing, as a paragraph for the methods section of a paper.
 
     Args:
-        rows: the slices that count.
+        rows: the slices that are used.
         options: of 2-slices/provenance.json; what is not recorded is not claimed.
         pixel: pixel spacing in mm, from the stacks.
         versions: package -> version.
@@ -53,12 +53,12 @@ def slicing_paragraph(
 def split_paragraph(
     options: Mapping[str, Any], participants: Mapping[str, int], given: bool = False
 ) -> str:
-    """How the participants were divided, as a paragraph for a paper's methods.
+    """The splits, as a paragraph for the methods section of a paper.
 
     Args:
         options: of 2-slices/provenance.json.
-        participants: how many each split has.
-        given: the source had splits.
+        participants: number of participants in each split.
+        given: whether the source has splits.
     """
     seed = options.get("seed", 0)
     counts = f"{participants['training']}, {participants['validation']} and {participants['test']}"
@@ -72,15 +72,15 @@ def split_paragraph(
     )
     if given:
         return (
-            "The splits supplied with the data were used; where they had no validation set, it was "
-            f"taken from the training participants in the order of {order}. Training, validation "
+            "The splits supplied with the data were used; if they had no validation set, it was "
+            f"taken from the training participants, ordered by {order}. The training, validation "
             f"and test sets had {counts} participants. {use}."
         )
     return (
         "Participants, not slices, were divided into training, validation and test sets "
         f"({counts} participants, aiming at 70, 15 and 15 %), each with all of their sessions, so "
         "that no participant contributed to more than one set. The sets were stratified: "
-        f"participants were ordered by {order}, and dealt to the sets along this order. {use}."
+        f"participants were ordered by {order}, and assigned to the sets in this order. {use}."
     )
 
 
@@ -135,8 +135,13 @@ def _from_pictures(rows: pd.DataFrame, options: Mapping[str, Any]) -> list[str]:
 def _from_volumes(rows: pd.DataFrame, options: Mapping[str, Any], versions: Versions) -> list[str]:
     sessions = rows[["participant_id", "session_id"]].drop_duplicates()
     volumes = _of_participants(rows, len(sessions), "volume")
-    reader = software("nibabel", versions.get("nibabel"))
+    reader = software("nibabel", versions.get("nibabel")) + " [@nibabel]"
+    converted = []
+    if "dcm2niix" in options:
+        dcm2niix = software("dcm2niix", options["dcm2niix"])
+        converted = [f"DICOM series were converted to NIfTI with {dcm2niix} [@dcm2niix]"]
     return [
+        *converted,
         f"T1-weighted volumes were read with {reader} and reoriented to RAS axes ({volumes})",
         _registration(options, versions),
     ]
@@ -145,16 +150,21 @@ def _from_volumes(rows: pd.DataFrame, options: Mapping[str, Any], versions: Vers
 def _registration(options: Mapping[str, Any], versions: Versions) -> str:
     align, space = options.get("align", "none"), options.get("space", "")
     cited = f"{space} template{' [@mni]' if space.startswith('MNI152NLin2009') else ''}"
+    source = ""
+    if "nilearn" in options:
+        source = f", as distributed with {software('nilearn', options['nilearn'])} [@nilearn],"
     if align in TRANSFORMS:
         return (
-            f"Each volume was registered to the {cited} with a {TRANSFORMS[align]} that maximised "
-            "the correlation of intensities within 10 mm of the template's brain after coarse N4 "
-            f"bias-field correction [@n4] ({_simpleitk(versions)}, "
+            f"Each volume was registered to the {cited}{source} with a {TRANSFORMS[align]} that "
+            "maximised the correlation of intensities within 10 mm of the template's brain after "
+            f"coarse N4 bias-field correction [@n4] ({_simpleitk(versions)}, "
             "L-BFGS-B optimiser, resolution levels of 4 and 2 mm)"
         )
     if space:
-        return f"They had been provided in the space of the {cited} and were not registered again"
-    return "They were not registered to a template"
+        return (
+            f"The volumes were provided in the space of the {cited} and were not registered again"
+        )
+    return "The volumes were not registered to a template"
 
 
 def _extraction(rows: pd.DataFrame, options: Mapping[str, Any], pixel: float | None) -> str:
@@ -164,7 +174,7 @@ def _extraction(rows: pd.DataFrame, options: Mapping[str, Any], pixel: float | N
     centre = "the template's brain" if options.get("space") else "the brain"
     return (
         f"{_axes(rows)} slices{frame}{spacing}, centred on {centre}, were extracted with linear "
-        f"interpolation, each voxel being interpolated once: {_positions(rows, options)}"
+        f"interpolation in a single step: {_positions(rows, options)}"
     )
 
 
@@ -214,7 +224,7 @@ def _exclusions(rows: pd.DataFrame, options: Mapping[str, Any]) -> list[str]:
         "Slices in which the brain covered less than 5 % of the frame were excluded, leaving "
         f"{len(rows):,} slices"
     )
-    return [f"Those on an exclusion list ({entries}) were left out", sentence][not listed :]
+    return [f"Scans on an exclusion list ({entries}) were excluded", sentence][not listed :]
 
 
 def _of_participants(rows: pd.DataFrame, number: int, what: str) -> str:

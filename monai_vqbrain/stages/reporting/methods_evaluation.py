@@ -17,6 +17,19 @@ CODEBOOKS = {
     "codes",
 }
 
+OPTIMIZERS = {
+    "Adam": "the Adam optimiser [@adam]",
+    "AdamW": "the AdamW optimiser [@adamw]",
+    "MuonAdamW": "the Muon optimiser [@muon] for the kernels of hidden layers and AdamW [@adamw] "
+    "for all other parameters",
+}
+LOSSES = {
+    "l1": "the L1 distance",
+    "ssim": "the structural dissimilarity, 1 − SSIM [@ssim]",
+    "adversarial": "an adversarial loss",
+    "features": "a perceptual loss",
+}
+
 
 def models_paragraph(
     codes: Record,
@@ -26,32 +39,32 @@ def models_paragraph(
     versions: Versions,
     components: int = 0,
 ) -> str:
-    """What was trained, as a paragraph for a paper's methods.
+    """Networks and their training, as a paragraph for the methods section of a paper.
 
     Args:
         codes: of 4-codes/provenance.json: quantizer, num_codes and grid; may lack them.
         vqvae: 3-vqvae/provenance.json.
         prior: 5-prior/provenance.json; empty if there is no prior.
-        conditions: what the prior is conditioned on, in words.
+        conditions: names of the prior's conditions.
         versions: package -> version.
         components: of the prior's plan, see VolumePlan; 0 for none.
 
     Returns:
-        Text with citations, `[@key]`; empty if it is not recorded what the codes are.
+        Text with citations, `[@key]`; empty if the quantizer of the codes is not recorded.
     """
     if codes.get("quantizer") not in CODEBOOKS:
         return ""
     codec = CODEBOOKS[codes["quantizer"]].format(codes["num_codes"])
     grid = str(codes["grid"]).replace("x", " × ")
     sentences = [
-        f"Each slice was represented by a grid of {grid} codes with a {codec}{_steps(vqvae)}"
+        f"Each slice was represented by a grid of {grid} codes with a {codec}{_training(vqvae)}"
     ]
     if prior:
         given = f", conditioned on {_listed(conditions)}" if conditions else ""
         sentences.append(
             "The distribution of the codes was modelled by an autoregressive network with the "
             "vertical and horizontal stacks of the gated PixelCNN [@pixelcnn], with GELU in place "
-            f"of the gates{given}{_steps(prior)}"
+            f"of the gates{given}{_training(prior, 'the negative log-likelihood of the codes')}"
         )
     if prior and components:
         sentences.append(
@@ -61,13 +74,13 @@ def models_paragraph(
     monai, torch, ours = (versions.get(name) for name in ("monai", "torch", "monai-vqbrain"))
     sentences.append(
         f"Networks were implemented with {software('MONAI', monai)} [@monai] and "
-        f"{software('PyTorch', torch)} ({software('monai-vqbrain', ours)})"
+        f"{software('PyTorch', torch)} [@pytorch] ({software('monai-vqbrain', ours)})"
     )
     return ". ".join(sentences) + "."
 
 
 def evaluation_paragraph(metrics: Record, samples: Record) -> str:
-    """What was measured, as a paragraph for a paper's methods.
+    """The evaluation, as a paragraph for the methods section of a paper.
 
     Args:
         metrics: metrics.json; what it does not hold is not claimed.
@@ -85,14 +98,27 @@ def evaluation_paragraph(metrics: Record, samples: Record) -> str:
     return " ".join(f"{sentence}." for sentence in sentences)
 
 
-def _steps(record: Record) -> str:
+def _training(record: Record, loss: str = "") -> str:
+    """`, trained for ...`, of what the record of a training holds."""
     if "iterations" not in record:
         return ""
-    seed = record.get("options", {}).get("seed", 0)
     start = record.get("start_from")
-    weights = f"those trained on {start}" if start in PACKAGED else "those of an earlier training"
-    begun = f" from {weights}" if start else ""
-    return f", trained{begun} for {record['iterations']:,} iterations (seed {seed})"
+    source = f"weights trained on {start}" if start in PACKAGED else "weights of another training"
+    begun = f"initialised with {source} and " if start else ""
+    settings = record.get("training", {})
+    parts = [f", {begun}trained for {record['iterations']:,} iterations"]
+    if settings.get("optimizer") in OPTIMIZERS:
+        parts.append(f" with {OPTIMIZERS[settings['optimizer']]}")
+    rates = " and ".join(f"{rate:g}" for rate in sorted(settings.get("learning_rates", ())))
+    details = [
+        *([f"batch size {settings['batch_size']}"] if "batch_size" in settings else []),
+        *([f"maximum learning rate {rates}, cosine schedule"] if rates else []),
+        f"seed {record.get('options', {}).get('seed', 0)}",
+    ]
+    terms = [LOSSES[name] for name, weight in settings.get("loss", {}).items()
+             if weight and name in LOSSES]  # fmt: skip
+    minimised = f", minimising {loss or _listed(terms)}" if settings and (loss or terms) else ""
+    return f"{''.join(parts)} ({', '.join(details)}){minimised}"
 
 
 def _fidelity(metrics: Record) -> Iterator[str]:
@@ -116,8 +142,9 @@ def _fidelity(metrics: Record) -> Iterator[str]:
 def _bits(metrics: Record) -> Iterator[str]:
     if "prior" in metrics:
         yield (
-            "The prior was scored by the negative log-likelihood of the test participants' codes "
-            "in bits per code, beside a unigram model per grid and slice position"
+            "The prior was evaluated by the negative log-likelihood of the test participants' "
+            "codes, in bits per code, and compared with a unigram model for each grid and slice "
+            "position"
         )
 
 
@@ -144,9 +171,9 @@ def _sets(metrics: Record) -> Iterator[str]:
 def _distribution(metrics: Record) -> Iterator[str]:
     if "detectability" in metrics:
         yield (
-            "A classifier two-sample test [@c2st] gives the area under the ROC curve (AUC) of a "
-            "convolutional network that was trained to tell samples from real slices of training "
-            "participants, on held-out participants and other samples"
+            "In a classifier two-sample test [@c2st], a convolutional network was trained to "
+            "distinguish samples from real slices of training participants, and evaluated by the "
+            "area under the ROC curve (AUC) on other samples and held-out participants"
         )
     if "distribution" in metrics:
         spaces = list(metrics["distribution"]["kid"])
@@ -170,14 +197,14 @@ def _audit(metrics: Record) -> Iterator[str]:
     audit = metrics.get("audit", {})
     if "copies" in audit:
         yield (
-            "Near copies were searched over mirrored and shifted training slices, with a threshold "
-            "that 1 % of held-out slices pass"
+            "Near copies of training slices were detected over mirrored and shifted views, with a "
+            "threshold set to a false-positive rate of 1 % on held-out slices"
         )
     if "membership" in audit:
         tried = len(audit["membership"].get("scores", "1"))
         corrected = f", Bonferroni-corrected for {tried} scores" if tried > 1 else ""
         yield (
-            "Membership inference from the prior [@membership] was tested by "
+            "Membership inference from the likelihood of the prior [@membership] was tested by "
             f"permutation of participants{corrected}"
         )
 

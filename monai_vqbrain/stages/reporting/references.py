@@ -1,10 +1,12 @@
-"""The literature that the methods of a report cite: numbered references and BibTeX entries."""
+"""References that the methods of a report cite: a numbered list and BibTeX entries."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+VENUES = {"article": "journal", "misc": "howpublished"}  # type of an entry -> field of the venue
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Reference:
         fields = {
             "author": self.authors,
             "title": f"{{{self.title}}}",
-            "journal" if self.kind == "article" else "booktitle": self.venue,
+            VENUES.get(self.kind, "booktitle"): self.venue,
             "year": str(self.year),
             "volume": volume,
             "number": number,
@@ -83,7 +85,43 @@ REFERENCES = {
     "monai": Reference(
         "Cardoso, M J and Li, W and Brown, R and Ma, N and Kerfoot, E and Wang, Y and others",
         "MONAI: an open-source framework for deep learning in healthcare",
-        "arXiv preprint arXiv:2211.02701", 2022, kind="article",
+        "arXiv preprint arXiv:2211.02701", 2022, doi="10.48550/arXiv.2211.02701", kind="article",
+    ),
+    "pytorch": Reference(
+        "Paszke, A and Gross, S and Massa, F and Lerer, A and Bradbury, J and Chanan, G and others",
+        "PyTorch: an imperative style, high-performance deep learning library", NEURIPS, 2019,
+        "32",
+    ),
+    "adam": Reference(
+        "Kingma, D P and Ba, J", "Adam: a method for stochastic optimization",
+        "International Conference on Learning Representations", 2015,
+    ),
+    "adamw": Reference(
+        "Loshchilov, I and Hutter, F", "Decoupled weight decay regularization",
+        "International Conference on Learning Representations", 2019,
+    ),
+    "muon": Reference(
+        "Jordan, K and Jin, Y and Boza, V and You, J and Cesista, F and Newhouse, L and "
+        "Bernstein, J",
+        "Muon: an optimizer for hidden layers in neural networks",
+        "https://kellerjordan.github.io/posts/muon/", 2024, kind="misc",
+    ),
+    "nibabel": Reference(
+        "Brett, M and Markiewicz, C J and Hanke, M and Côté, M-A and Cipollini, B and "
+        "McCarthy, P and others",
+        "nipy/nibabel", "Zenodo", 2024, doi="10.5281/zenodo.591597", kind="misc",
+    ),
+    "nilearn": Reference(
+        "Abraham, A and Pedregosa, F and Eickenberg, M and Gervais, P and Mueller, A and "
+        "Kossaifi, J and Gramfort, A and Thirion, B and Varoquaux, G",
+        "Machine learning for neuroimaging with scikit-learn", "Frontiers in Neuroinformatics",
+        2014, "8", "14", "10.3389/fninf.2014.00014", "article",
+    ),
+    "dcm2niix": Reference(
+        "Li, X and Morgan, P S and Ashburner, J and Smith, J and Rorden, C",
+        "The first step for neuroimaging data analysis: DICOM to NIfTI conversion",
+        "Journal of Neuroscience Methods", 2016, "264", "47-56",
+        "10.1016/j.jneumeth.2016.03.001", "article",
     ),
     "mni": Reference(
         "Fonov, V and Evans, A C and Botteron, K and Almli, C R and McKinstry, R C and "
@@ -98,9 +136,11 @@ REFERENCES = {
         "29(6)", "1310-1320", "10.1109/TMI.2010.2046908", "article",
     ),
     "deepbet": Reference(
-        "Fisch, L and Zumdick, S and Barkhau, C and Emden, D and Ernsting, J and others",
+        "Fisch, L and Zumdick, S and Barkhau, C and Emden, D and Ernsting, J and Leenings, R and "
+        "others",
         "deepbet: fast brain extraction of T1-weighted MRI using convolutional neural networks",
-        "arXiv preprint arXiv:2308.07003", 2023, kind="article",
+        "Computers in Biology and Medicine", 2024, "179", "108845",
+        "10.1016/j.compbiomed.2024.108845", "article",
     ),
     "simpleitk": Reference(
         "Lowekamp, B C and Chen, D T and Ibáñez, L and Blezek, D",

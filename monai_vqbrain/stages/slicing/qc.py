@@ -56,7 +56,7 @@ def write_qc(sliced: Sequence[SlicedScan], folder: Path, qc: Path) -> pd.DataFra
     write_table(shown, qc / "qc.tsv")
     rows = list(zip(table.index, table.to_dict("records"), strict=True))
     scans = [
-        {**row, "mosaic": _mosaic(folder / sliced[index].slices[0]["stack"])}
+        row | _mosaic(folder / sliced[index].slices[0]["stack"])
         for index, row in progress(rows, "quality control", unit="volume")
     ]
     known = {name: words for name, words in MEASURES.items() if table[name].notna().any()}
@@ -99,10 +99,14 @@ def _qc_row(sliced: SlicedScan) -> dict[str, Any]:
     }
 
 
-def _mosaic(stack: Path) -> str:
-    """A row of slices with the outlines of their brain masks: a JPEG as a data URI."""
+def _mosaic(stack: Path) -> dict[str, Any]:
+    """A row of slices with the outlines of their brain masks: a JPEG as a data URI, and its size.
+
+    With its size the page has room for it before it is shown: else keys scroll to a wrong place.
+    """
     row = outlined_slices(stack, TILES, PIXELS)
     file = io.BytesIO()
     picture = Image.fromarray(np.rint(255 * row).astype(np.uint8))
     picture.save(file, "JPEG", quality=QUALITY, subsampling=0)  # else thin outlines blur
-    return "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()
+    uri = "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()
+    return {"mosaic": uri, "width": picture.width, "height": picture.height}

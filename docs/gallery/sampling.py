@@ -65,7 +65,9 @@ for panel in panels:
 
 # %%
 # Three samples while they are drawn; blue squares are not drawn yet. Last column: grids of
-# simulated brains, for comparison.
+# simulated brains, for comparison. A prior this small, trained this briefly, draws rough brains.
+
+# sphinx_gallery_thumbnail_number = 2
 
 drawn = AncestralSampler()(prior, 3, torch.Generator().manual_seed(0))
 columns = (4, 7, 10, 13, 16, 20)  # of 20 that are drawn

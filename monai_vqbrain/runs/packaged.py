@@ -50,7 +50,7 @@ def vqvae_models(weights: str) -> Path:
 
 
 def default_weights(run_dir: Path | str, bundle: Path | str) -> str | None:
-    """The weights that a bundle of the prior samples from if nothing is said: None for the run's.
+    """The weights that a bundle of the prior samples from by default: None for the run's.
 
     They are the bundle's own if `run_dir` is the bundles' default and holds no prior.
     """

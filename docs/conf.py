@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import version as installed
+import sys
+from pathlib import Path
 from typing import Any
 
 from sphinx.util import logging
 
 import monai_vqbrain
 
+sys.path.insert(0, str(Path(__file__).parent))
+from links import broken_links
+
 logger = logging.getLogger(__name__)
 
 project = "monai_vqbrain"
 copyright = "The monai_vqbrain contributors"
-release = version = installed("monai-vqbrain")
+release = version = monai_vqbrain.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
-exclude_patterns = ["_build"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "gallery"]
 default_role = "code"
 html_theme = "furo"
 html_title = f"monai_vqbrain {release}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+smartquotes = False  # they would turn --option into –option
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -30,6 +43,18 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Source"]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "capture_repr": (),
+    "download_all_examples": False,
+    "show_signature": False,
+    "write_computation_times": False,
+}
 
 
 def escape_shapes(_app: Any, _what: str, _name: str, _of: Any, _how: Any, lines: list[str]) -> None:
@@ -57,8 +82,16 @@ def check_public_names(_app: Any, env: Any) -> None:
             logger.warning("no page documents monai_vqbrain.%s: add it to docs/api.md", name)
 
 
+def check_links(app: Any, error: Exception | None) -> None:
+    """Warn of each relative link of the site that leads nowhere; -W makes it an error."""
+    if error is None and app.builder.format == "html":
+        for problem in broken_links(Path(app.outdir)):
+            logger.warning("%s", problem)
+
+
 def setup(app: Any) -> None:
     """Escape before napoleon (priority 500) writes reStructuredText of its own."""
     app.connect("autodoc-process-docstring", escape_shapes, priority=400)
     app.connect("sphinx-click-process-description", keep_examples)
     app.connect("env-check-consistency", check_public_names)
+    app.connect("build-finished", check_links, priority=900)  # after all files are written

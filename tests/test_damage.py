@@ -314,7 +314,7 @@ def test_prepare_mends_its_files_in_1_volumes(
     WAYS[way](min(run.volumes.glob(f"*{name}")))
     prepare_slices(source, run.path, ALIGNED)
     told = capsys.readouterr().out
-    assert "files of 1 volumes in 1-volumes are missing or have changed; 1 of 4 volumes" in told
+    assert "files in 1-volumes are missing or have changed; 1 of 4 volumes to slice" in told
     assert len(made) == 1
     assert {path.name: content_sha256(path) for path in run.volumes.iterdir()} == files
     assert slices_content(run) == content

@@ -26,6 +26,7 @@ from monai_vqbrain.files import sha256
 from monai_vqbrain.inferers import PixelCNNInferer
 from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.networks.likeness import code_features
+from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.codes import begin_codes, write_codes
 from monai_vqbrain.runs.datalist import all_items
 from monai_vqbrain.runs.networks import load_network
@@ -94,6 +95,15 @@ def test_the_prior_knows_which_codes_are_alike(trained_run: Path) -> None:
     prior, vqvae = (load_network(trained_run / name) for name in ("5-prior", "3-vqvae"))
     expected = code_features(vqvae.quantizer.codebook, prior.settings["likeness"])
     torch.testing.assert_close(prior.likeness.features, expected)
+
+
+def test_the_record_has_the_training_for_the_methods_of_the_report(trained_run: Path) -> None:
+    vqvae, prior = (read_provenance(trained_run / name) or {} for name in ("3-vqvae", "5-prior"))
+    assert vqvae["training"]["optimizer"] == "Adam"
+    assert vqvae["training"]["learning_rates"] == [0.003]
+    assert vqvae["training"]["loss"] == {"l1": 1.0, "ssim": 1.0}
+    assert prior["training"]["optimizer"] == "MuonAdamW"
+    assert sorted(prior["training"]["learning_rates"]) == [0.004, 0.02]
 
 
 def test_nobody_is_in_two_splits(trained_run: Path) -> None:

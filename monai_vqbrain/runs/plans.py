@@ -143,7 +143,7 @@ def _position(network: Any) -> str:
 
 
 def _factor(side: int, network: Any) -> int:
-    """Pixels along each side of a code, of slices of so many rows: a power of two."""
+    """Pixels along each side of a code, of slices with this number of rows: a power of two."""
     factor = 1
     while -(-side // factor) > int(network.settings["grid"][-2]):
         factor *= 2

@@ -135,7 +135,7 @@ def _without_foreign_codes(given: State, network: Any) -> State:
 
 
 def _similarity(one: Tensor, other: Tensor) -> float:
-    """How alike the likenesses of codes are that two tables of features (K, D) imply, 0 to 1.
+    """Similarity of the code likenesses that two tables of features (K, D) imply, 0 to 1.
 
     It does not change when either table is rotated.
 

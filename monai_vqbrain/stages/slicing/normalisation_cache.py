@@ -116,9 +116,8 @@ class NormalisationCache:
         if not is_sealed(record) or record["digest"] != self.digest:
             return None
         files = record["files"].items()
-        return (
-            record if all(content_sha256(self.folder / n) == found for n, found in files) else None
-        )
+        changed = any(content_sha256(self.folder / name) != found for name, found in files)
+        return None if changed else record
 
     def write(self, result: NormalisationResult, affine: np.ndarray | None = None) -> None:
         """Store a result in place of an earlier one.

@@ -265,9 +265,9 @@ def _why_to_run(
     if run is None:
         return NOT_MADE
     reason = what_changed(run.slices, inputs, record) or splits_damage(run)
-    changed = sum(planned.state is ScanState.CHANGED for planned in scans)
+    changed = any(planned.state is ScanState.CHANGED for planned in scans)
     if reason is None and changed:  # stacks and options are as they were
-        return f"files of {changed} volumes in {run.volumes.name} are missing or have changed"
+        return f"files in {run.volumes.name} are missing or have changed"
     return reason
 
 

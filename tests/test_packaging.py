@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import importlib
 import inspect
+import json
 import os
 import re
 import shutil
@@ -69,10 +70,12 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_bundles(tmp_path: Pat
     run = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+    file = next(tmp_path.glob("*.whl"))
+    with zipfile.ZipFile(file) as wheel:
         inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
     expected = {file_in_wheel(path.relative_to(source)) for path in package_files(source)}
     assert inside == expected
+    assert file.name.split("-")[:2] == ["monai_vqbrain", monai_vqbrain.__version__]
 
 
 def caches_and_links(folder: str, names: list[str]) -> set[str]:
@@ -161,11 +164,20 @@ def test_an_unknown_name_is_said_as_python_says_it() -> None:
 
 def test_one_version_everywhere() -> None:
     version = monai_vqbrain.__version__
+    assert SETUP["metadata"]["version"] == "attr: monai_vqbrain.__version__"
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     cited = re.search(r"^version: (\S+)", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert newest is not None
     assert cited is not None
     assert {newest[1], cited[1]} == {version}
+
+
+@pytest.mark.parametrize("name", ["vqvae", "pixelcnn"])
+def test_the_bundles_have_the_version_of_the_package(name: str) -> None:
+    metadata = json.loads((ROOT / "bundles" / name / "configs" / "metadata.json").read_text())
+    needed = metadata["required_packages_version"]["monai-vqbrain"]
+    newest = next(iter(metadata["changelog"]))
+    assert {metadata["version"], needed, newest} == {monai_vqbrain.__version__}
 
 
 def test_readme_gives_both_commands_from_nothing() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging as messages
+import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,10 @@ autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Source"]
 
+# The output of examples is theirs: no progress bars, and nothing on MONAI's DICOM reader.
+os.environ["TQDM_DISABLE"] = "1"
+warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+messages.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(messages.ERROR)
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "auto_gallery",

@@ -20,6 +20,7 @@ def pages() -> list[str]:
     """Every text for users, by its path in the repository."""
     found = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
     found += [*ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/README.md")]
+    found += [*ROOT.glob("docs/gallery/*.py"), *ROOT.glob("docs/gallery/*.rst")]
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 

@@ -26,13 +26,13 @@ extract = ExtractSlicesd("image", size=(112, 112), count=12)
 steps = [LoadImaged("image", reader="NibabelReader"), EnsureChannelFirstd("image"), BrainMaskd()]
 load = Compose([*steps, ScaleBrainIntensityd("image"), extract])
 with TemporaryDirectory() as folder:
-    cohort = read_cohort(make_phantom(f"{folder}/simulated", 18, second_sessions=0))
+    cohort = read_cohort(make_phantom(f"{folder}/simulated", 12, second_sessions=0))
     volumes = [load({"image": str(scan.path)}) for scan in cohort.scans]
 images = np.stack([[one["image"][0].numpy() for one in items] for items in volumes])
-training, held_out, others = images.reshape(3, 6 * 12, 112, 112)  # of six participants each
+training, held_out, others = images.reshape(3, 4 * 12, 112, 112)  # of four participants each
 
 # %%
-# The "synthetic" sets are slices of six other participants: unchanged, or with a fault.
+# The "synthetic" sets are slices of four other participants: unchanged, or with a fault.
 
 sets = {
     "no fault": others,
@@ -49,7 +49,7 @@ sets = {
 features = RandomConvFeatures()
 standardise = Standardiser.fit(features(training))
 real = standardise(features(held_out))
-participants = np.repeat(np.arange(6), 12)
+participants = np.repeat(np.arange(4), 12)
 measures: dict[str, list[float]] = {"KID": [], "coverage": [], "detectability (AUC)": []}
 for synthetic in sets.values():
     found = standardise(features(synthetic))

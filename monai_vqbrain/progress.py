@@ -101,6 +101,10 @@ class Bar(tqdm):
             ours = {"file": lines, "mininterval": LOG_EVERY, "delay": LOG_EVERY, "maxinterval": 0}
         super().__init__(items, **ours, **settings)
 
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
+        """Set the label; ignite does so at every iteration, so it is shown with the next state."""
+        super().set_description(desc, refresh=False)
+
     @property
     def format_dict(self) -> dict[str, Any]:
         """What the line is made of."""

@@ -163,11 +163,6 @@ def test_the_training_is_described_as_recorded(settings: dict[str, object], word
     assert words in models_paragraph(CODES, TRAINED | {"training": settings}, {}, (), VERSIONS)
 
 
-def test_a_training_that_started_from_weights_is_fine_tuning() -> None:
-    text = models_paragraph(CODES, TRAINED | {"start_from": "ds002748"}, {}, (), VERSIONS)
-    assert "fine-tuned from the weights trained on ds002748 for 1,430 iterations (seed 3)" in text
-
-
 def test_the_training_of_the_prior_names_both_optimisers_and_rates() -> None:
     text = models_paragraph(CODES, {}, TRAINED | {"training": MUON}, (), VERSIONS)
     assert "the Muon optimiser [@muon] for the kernels of hidden layers and AdamW [@adamw]" in text

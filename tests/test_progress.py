@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import tqdm
+from ignite.engine import Engine
 
 from monai_vqbrain import progress as module
+from monai_vqbrain.handlers import EngineProgress
 from monai_vqbrain.progress import PipelineStep, pipeline_step, progress
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +59,15 @@ def test_a_file_gets_a_line_for_each_state(
 
 def test_what_is_quick_leaves_nothing_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(progress(range(3), "slicing volumes")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_of_an_engine_is_no_line_for_each_iteration(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engine = Engine(lambda *_: None)
+    EngineProgress("encode").attach(engine)
+    engine.run(range(4))
     assert capsys.readouterr().err == ""
 
 

@@ -19,7 +19,7 @@ RIDGE = 1.0  # takes effects back where participants are few
 
 
 def number_of_components(most: int, participants: int) -> int:
-    """How many components a plan has that is fitted to so many participants, 0 for no plan."""
+    """The number of components of a plan for a number of participants; 0: no plan."""
     return min(most, participants // PARTICIPANTS)
 
 

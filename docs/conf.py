@@ -91,7 +91,7 @@ def check_public_names(_app: Any, env: Any) -> None:
 
 
 def check_links(app: Any, error: Exception | None) -> None:
-    """Warn of each relative link of the site that leads nowhere; -W makes it an error."""
+    """Warn of each broken relative link of the site; -W makes it an error."""
     if error is None and app.builder.format == "html":
         for problem in broken_links(Path(app.outdir)):
             logger.warning("%s", problem)

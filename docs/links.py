@@ -1,4 +1,4 @@
-"""Links of a built site that lead nowhere, found without a network."""
+"""Broken links of a built site, found without a network."""
 
 from __future__ import annotations
 

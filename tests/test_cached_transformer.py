@@ -196,7 +196,10 @@ def test_samples_can_be_trained_on() -> None:
 
 
 @pytest.mark.parametrize("verbose", [True, False])
-def test_progress_names_the_step(verbose: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_names_the_step(
+    verbose: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("monai_vqbrain.progress.LOG_EVERY", 0.0)
     CachedTransformerInferer().sample(**arguments(transformer(), verbose=verbose))
     assert ("sample" in capsys.readouterr().err) == verbose
 

@@ -279,7 +279,10 @@ def test_top_p_keeps_the_fewest_that_reach_it(top_p: float, kept: list[float]) -
     assert keep_top(probabilities, top_p).tolist() == [kept]
 
 
-def test_progress_names_the_step(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_names_the_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("monai_vqbrain.progress.LOG_EVERY", 0.0)
     AncestralSampler(progress=True)(prior(), 1, seeded())
     assert "sample" in capsys.readouterr().err
 

@@ -28,7 +28,7 @@ def recorded(folder: Path, source: Path, weights: bool = True) -> VQVAETrainer:
     made_from = describe({"2-slices": source})
     training = {"optimizer": "SGD", "learning_rates": [0.1], "batch_size": 2}
     options = {"seed": 3, "epochs": 1}
-    record = TrainingRecord(folder, work, network, made_from, options, training=training)
+    record = TrainingRecord(folder, work, network, made_from, options, about={"training": training})
     return VQVAETrainer(
         device="cpu",
         max_epochs=1,

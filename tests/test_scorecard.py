@@ -168,7 +168,7 @@ def verdict(**changes: Any) -> str:
 
 def test_the_larger_of_two_scores_does_not_decide_the_verdict() -> None:
     assert "does not distinguish training participants from others" in verdict(low=0.51)
-    assert "corrected p = 0.06" in verdict()
+    assert "the largest of 2 scores; smallest corrected p = 0.06)" in verdict()
 
 
 def test_the_cross_fitted_test_decides_by_itself() -> None:

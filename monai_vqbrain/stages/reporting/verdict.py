@@ -83,7 +83,9 @@ def _copies(copies: Found) -> str:
 
 
 def _membership(found: Found) -> str:
-    figures = f"AUC {found['auc']:.2f}, corrected p = {corrected_p_value(found):.2g}"
+    number = len(found.get("scores", ()))
+    of = f", the largest of {number} scores; smallest" if number > 1 else ","
+    figures = f"AUC {found['auc']:.2f}{of} corrected p = {corrected_p_value(found):.2g}"
     if "cross_fitted" in found:
         crossed = found["cross_fitted"]
         figures += f"; cross-fitted AUC {crossed['auc']:.2f}, p = {crossed['p_value']:.2g}"

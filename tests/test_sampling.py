@@ -279,6 +279,24 @@ def test_top_p_keeps_the_fewest_that_reach_it(top_p: float, kept: list[float]) -
     assert keep_top(probabilities, top_p).tolist() == [kept]
 
 
+def test_one_thread_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "monai_vqbrain.inferers.sampling.choose",
+        lambda logits, *_: (seen.append(torch.get_num_threads()), logits.argmax(1, keepdim=True))[
+            1
+        ],
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        AncestralSampler()(prior(), 1, seeded())
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_progress_names_the_step(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

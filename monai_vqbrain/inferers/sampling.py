@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -37,8 +38,8 @@ class AncestralSampler:
     A prior with a plan has it drawn first. Each code is drawn by the inverse of its cumulative
     distribution from one uniform number. These are taken from the generator at once, one for each
     code, so that what a generator yields later does not depend on the codes. The same generator,
-    batch size, machine and number of threads give the same codes; another batch size may not (sums
-    in float32 depend on it).
+    batch size and machine give the same codes; another batch size may not (sums in float32 depend
+    on it). On the CPU it computes with one thread.
 
     Args:
         temperature: above 0; divides the logits. Below 1 likelier codes become likelier still.
@@ -127,7 +128,7 @@ class AncestralSampler:
                     f"known codes reach to {int(codes.max())}, but this prior knows 0 to "
                     f"{network.num_codes - 1}: use the codes of the VQ-VAE that it was trained for"
                 )
-        with eval_mode(network), torch.inference_mode():
+        with _one_thread(), eval_mode(network), torch.inference_mode():
             if plan is None and known is None and condition is not None:
                 rows = condition.expand(batch_size, -1)
                 start = None if base is None else base.expand(batch_size, -1)
@@ -196,6 +197,21 @@ class AncestralSampler:
                     column_of_codes.copy_(drawn)
                 walk.write(column, code, group)
         codes.copy_(places[..., 0].permute(3, 2, 0, 1))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread.
+
+    On the CPU, more threads do not speed up features of a single position, and where other work
+    shares the cores they wait for each other at every operation.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _stacked(parts: list[Tensor | None], batch_size: int) -> Tensor | None:

@@ -28,7 +28,7 @@ def run_concurrently(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
         The results in the order of the tasks; they do not depend on the number of threads.
 
     Raises:
-        Exception: the first that a task raises; tasks that have not begun are left out.
+        Exception: the first that a task raises; tasks that have not started are left out.
     """
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))

@@ -270,7 +270,9 @@ def train_detector(
     """
     network, generator = seeded_network(Detector, seed)
     labels = torch.cat([torch.zeros(protocol.batch), torch.ones(protocol.batch)])
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), weight_decay=protocol.weight_decay, fused=True
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, protocol.learning_rate, total_steps=protocol.steps
     )

@@ -238,7 +238,7 @@ def _train(
     rng = np.random.default_rng(seed)
     network, _ = seeded_network(partial(_network, classes), seed)
     net = network.to(device)
-    optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=0.05)
+    optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=0.05, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     for _ in range(steps):
         images, labels = _batch(sources, classes, rng)

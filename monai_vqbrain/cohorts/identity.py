@@ -1,4 +1,4 @@
-"""Doubts about who is who: names that are nearly the same, scans of two sexes."""
+"""Participants whose names are nearly the same, or whose scans are of two sexes."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def check_evaluated(run: RunFolder) -> None:
     Sets of samples that were drawn after it do not count.
 
     Raises:
-        VQBrainError: if one of them has changed or is gone.
+        VQBrainError: if one of them has changed or is missing.
     """
     record = intact_provenance(run.report) or {"made_from": {}}
     now = evaluation_inputs(run)

@@ -491,6 +491,13 @@ def test_every_odd_file_is_used_or_said(shared_data: Path, tmp_path: Path) -> No
     assert said == images - used | {"participants.tsv"}
 
 
+@pytest.mark.parametrize("place", ["run", "run/below"])
+def test_a_run_that_is_a_file_is_refused(source: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(UsageError, match="run is a file: name a folder for the run$"):
+        prepare_slices(source, tmp_path / place, SMALL)
+
+
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     source = dataset(tmp_path / "bids", 1)
     for path in source.glob("sub-*/**/*.nii.gz"):

@@ -40,10 +40,10 @@ def demo(run: Path | str = "vqbrain-demo", *, quick: bool = False, device: str =
     slices = read_provenance(run_folder.slices)
     if slices is not None and not slices.get("simulated"):
         raise UsageError(f"{run} holds a run on real data: give the demo a folder of its own")
-    logger.info("A demo on SIMULATED data, %s.", "under 2 minutes" if quick else "about 6 minutes")
+    logger.info("A demo on SIMULATED data, %s.", "under 2 minutes" if quick else "about 4 minutes")
     participants = 10 if quick else PARTICIPANTS
     source = make_phantom(run_folder.path / "0-phantom", participants=participants)
-    minutes = 0.25 if quick else 2.5
+    minutes = 0.25 if quick else 1.5
     epoch: dict[str, Any] = {"slices_per_epoch": 320} if quick else {}  # several points per curve
     options = PipelineOptions(
         prepare=PrepareOptions(size=SIZE, spacing=SPACING),

@@ -143,8 +143,8 @@ def _refuse_labels(array: np.ndarray) -> None:
     shares = []
     for one, other in ((planes[1:], planes[:-1]), (planes[:, 1:], planes[:, :-1])):
         inside = (one != array[0, 0, 0]) & (other != array[0, 0, 0])
-        equal = np.count_nonzero((one == other) & inside)
-        shares.append(equal / max(1, np.count_nonzero(inside)))
+        pairs = int(np.count_nonzero(inside))
+        shares.append(int(np.count_nonzero((one == other) & inside)) / max(1, pairs))
     if min(shares) > EQUAL_NEIGHBOURS:
         raise UnusableImageError(
             f"{min(shares):.0%} of its voxels are equal to their neighbours, as in a label map",

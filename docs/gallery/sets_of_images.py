@@ -16,7 +16,7 @@ import numpy as np
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
 from monai_vqbrain.cohorts import make_phantom, read_cohort
-from monai_vqbrain.metrics.detectability import detectability
+from monai_vqbrain.metrics.detectability import DetectorProtocol, detectability
 from monai_vqbrain.metrics.distribution import kid, neighbours
 from monai_vqbrain.metrics.faults import blur, missing_parts, mode_collapse, noise, wrong_contrast
 from monai_vqbrain.metrics.features import RandomConvFeatures, Standardiser, texture_features
@@ -26,7 +26,7 @@ extract = ExtractSlicesd("image", size=(80, 80), spacing=2.5, count=12)
 steps = [LoadImaged("image", reader="NibabelReader"), EnsureChannelFirstd("image"), BrainMaskd()]
 load = Compose([*steps, ScaleBrainIntensityd("image"), extract])
 with TemporaryDirectory() as folder:
-    cohort = read_cohort(make_phantom(f"{folder}/simulated", 12, second_sessions=0))
+    cohort = read_cohort(make_phantom(folder, 12, resolution_mm=2.5, second_sessions=0))
     volumes = [load({"image": str(scan.path)}) for scan in cohort.scans]
 images = np.stack([[one["image"][0].numpy() for one in items] for items in volumes])
 training, held_out, others = images.reshape(3, 4 * 12, 80, 80)  # of four participants each
@@ -45,16 +45,18 @@ sets = {
 
 # %%
 # KID is computed in two feature spaces that need no download: a network with random weights, and
-# textures. The classifier of the detectability is trained with one seed only, to save time.
+# textures. To save time, the classifier of the detectability is trained with one seed and half of
+# the usual steps.
 
 random = RandomConvFeatures()
 standardise = Standardiser.fit(random(training)), Standardiser.fit(texture_features(training))
 real = standardise[0](random(held_out)), standardise[1](texture_features(held_out))
 participants = np.repeat(np.arange(4), 12)
+protocol = DetectorProtocol(steps=75)
 rows = []
 for synthetic in sets.values():
     found = standardise[0](random(synthetic)), standardise[1](texture_features(synthetic))
-    auc = detectability(training, held_out, participants, synthetic, seeds=[0]).auc.value
+    auc = detectability(training, held_out, participants, synthetic, [0], protocol).auc.value
     coverage = neighbours(real[0], found[0]).coverage
     rows.append([kid(real[0], found[0]), kid(real[1], found[1]), coverage, auc])
 

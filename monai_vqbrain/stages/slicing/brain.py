@@ -140,11 +140,11 @@ def _refuse_labels(array: np.ndarray) -> None:
     """Refuse a mask or a label map, in which most voxels are equal to their neighbours."""
     count = array.shape[2]
     planes = array[:, :, count // 4 : count - count // 4 : max(1, count // 32)]
-    shares = []
+    shares: list[float] = []
     for one, other in ((planes[1:], planes[:-1]), (planes[:, 1:], planes[:, :-1])):
         inside = (one != array[0, 0, 0]) & (other != array[0, 0, 0])
-        pairs = int(np.count_nonzero(inside))
-        shares.append(int(np.count_nonzero((one == other) & inside)) / max(1, pairs))
+        equal, pairs = int(((one == other) & inside).sum()), int(inside.sum())
+        shares.append(equal / max(1, pairs))
     if min(shares) > EQUAL_NEIGHBOURS:
         raise UnusableImageError(
             f"{min(shares):.0%} of its voxels are equal to their neighbours, as in a label map",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # with apostrophes of its own, so that reading is exact
-NEUTRALISED = re.compile(r"'+[=+\-@\t\r\n]")
+START = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"  # the last four are those of East Asian keyboards
+FORMULA = re.compile(f"'*{START}")  # with apostrophes of its own, so that reading is exact
+NEUTRALISED = re.compile(f"'+{START}")
 
 
 def safe_cell(text: str) -> str:

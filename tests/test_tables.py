@@ -15,6 +15,7 @@ from monai_vqbrain.tables import read_table, read_text_table, write_table
 
 FORMULAS = [
     "=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\r=1", "\n=1", "'=1+1", "''@x", "=",
+    "\uff1d1+1", "\uff20x",
 ]  # fmt: skip
 HARMLESS = ["AD", "-5", "+1.5e-3", "-inf", "'s", "'", "a=b", "", "NA", "null", "n/a"]
 

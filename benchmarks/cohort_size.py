@@ -44,9 +44,10 @@ from monai_vqbrain.runs.splits import read_splits
 from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.stages.encode import encode
-from monai_vqbrain.stages.evaluate import decoder, evaluate
+from monai_vqbrain.stages.evaluate import evaluate
 from monai_vqbrain.stages.prepare import prepare
 from monai_vqbrain.stages.reporting import ruler
+from monai_vqbrain.stages.reporting.decoding import decoder
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet
 from monai_vqbrain.stages.reporting.membership_audit import measure_membership
 from monai_vqbrain.stages.train import train_prior, train_vqvae

@@ -30,8 +30,8 @@ from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.runs.tables import in_split
-from monai_vqbrain.stages.evaluate import decoder
 from monai_vqbrain.stages.reporting import ruler
+from monai_vqbrain.stages.reporting.decoding import decoder
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 
 SOUND = "none"

@@ -56,7 +56,7 @@ from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.runs.stacks import read_slices, to_uint8
 from monai_vqbrain.runs.tables import in_split, read_slices_table
-from monai_vqbrain.stages.evaluate import decoder
+from monai_vqbrain.stages.reporting.decoding import decoder
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
 
 BATCH = 64

@@ -37,7 +37,7 @@ from monai_vqbrain.runs.plans import plan_residuals
 from monai_vqbrain.runs.sampling import condition_rows, draw_conditions
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.runs.training import kept_epoch
-from monai_vqbrain.stages.evaluate import decoder
+from monai_vqbrain.stages.reporting.decoding import decoder
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet
 from monai_vqbrain.stages.reporting.membership_audit import bits_of_items
 from monai_vqbrain.stages.train import train_prior

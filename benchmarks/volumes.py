@@ -39,8 +39,8 @@ from monai_vqbrain.runs.geometry import sample_size, slice_positions
 from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.runs.sampling import condition_rows, draw_conditions
 from monai_vqbrain.runs.tables import in_split
-from monai_vqbrain.stages.evaluate import decoder
 from monai_vqbrain.stages.reporting.coherence import DISTANCES, slice_ssim
+from monai_vqbrain.stages.reporting.decoding import decoder
 
 BATCH = 8
 CUTS = (-9.0, 0.0, 9.0)  # mm from the middle

@@ -60,3 +60,16 @@ class UnavailableImageError(UnusableImageError):
 
 class ComponentError(VQBrainError, ValueError):
     """A ValueError of a component whose message stands alone: the command line adds nothing."""
+
+
+def printable(text: str) -> str:
+    r"""The text with escapes for line breaks and other characters that cannot be shown.
+
+    Example:
+        >>> printable("sub-1\n2")
+        'sub-1\\n2'
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

@@ -116,13 +116,21 @@ def _swap(folder: Path) -> None:
     """
     new, old = _hidden(folder, "new"), _hidden(folder, "old")
     if new.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
+        _remove(old)
+        if os.path.lexists(folder):  # a broken link, too
             folder.replace(old)
         new.replace(folder)
     elif old.exists() and not folder.exists():
         old.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or the file or link that was in its place."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def hold(folder: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 
 import click
+
+from monai_vqbrain.errors import printable
 
 COLOURS = {logging.WARNING: "yellow", logging.ERROR: "red"}
 
@@ -44,5 +47,6 @@ def is_first_rank() -> bool:
 
 
 def show_error(message: str) -> None:
-    """Show an error as one line."""
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True)
+    """Show an error as one line, whatever characters a path or cell in it has."""
+    line = printable(re.sub(r"\s*[\n\r\t]\s*", " ", message))
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {line}", err=True)

@@ -24,7 +24,7 @@ def _source(tmp_path: Path) -> Path:
         folder = tmp_path / "bids" / f"sub-{n}" / "anat"
         folder.mkdir(parents=True)
         values = np.zeros((20, 20, 20, 3 if n == 5 else 1), dtype=np.uint8)
-        values[5:15, 5:15, 5:15] = 100 + n
+        values[5:15, 5:15, 5:15] = np.random.default_rng(n).integers(90, 110, (10, 10, 10, 1))
         nib.save(nib.Nifti1Image(values, np.diag([8, 8, 8, 1])), folder / f"sub-{n}_T1w.nii.gz")
         rows.append(f"sub-{n}\t{'AD' if n % 2 else 'CN'}\t{70 + n}")
     (tmp_path / "bids" / "participants.tsv").write_text("\n".join([*rows, "sub-9\tCN\t60"]))

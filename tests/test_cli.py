@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import monai_vqbrain
 from monai_vqbrain import cli, cohorts, options
 from monai_vqbrain.errors import UnexpectedError
+from monai_vqbrain.terminal import show_error
 
 COMMANDS = (
     "demo", "run", "check", "prepare", "train", "encode", "sample", "reconstruct", "evaluate",
@@ -208,3 +209,8 @@ def test_what_is_no_pair_is_refused(pair: str) -> None:
     kind = options.NameValue("ID=VALUE", "optimizer#lr=0.0005")
     with pytest.raises(click.BadParameter, match="write ID=VALUE, for example optimizer#lr=0.0005"):
         kind.convert(pair, None, None)
+
+
+def test_an_error_is_one_line_whatever_it_names(capsys: pytest.CaptureFixture[str]) -> None:
+    show_error("no file a\n\tb\x1b[31m  c: choose\r\nanother")
+    assert capsys.readouterr().err == "Error: no file a b\\x1b[31m  c: choose another\n"

@@ -347,7 +347,10 @@ def test_a_dataset_without_t1_is_refused(tmp_path: Path) -> None:
         read_cohort(dataset(tmp_path, "sub-1_T2w.nii"))
 
 
-@pytest.mark.parametrize(("text", "simulated"), [('{"Simulated": {}}', True), ("{", False)])
+@pytest.mark.parametrize(
+    ("text", "simulated"),
+    [('{"Simulated": {}}', True), ("{", False), ("[" * 100_000, False), ("[]", False)],
+)
 def test_a_simulated_dataset_says_so(tmp_path: Path, text: str, simulated: bool) -> None:
     dataset(tmp_path, "sub-1_T1w.nii")
     (tmp_path / "dataset_description.json").write_text(text)

@@ -69,3 +69,18 @@ def test_names_that_are_passed_over_are_said(caps: Path) -> None:
     problems = [(p.path, p.problem) for p in read_cohort(caps).problems]
     said = "its name or a label in it is not valid in BIDS, skipped"
     assert (wrong.relative_to(caps).as_posix(), said) in problems
+
+
+def test_raw_images_of_visits_without_t1_linear_are_listed(caps: Path) -> None:
+    """Of a BIDS dataset in the same folder, and of one beside it."""
+    for name in ("sub-A_ses-M000", "sub-C_ses-M000"):
+        participant, session = name.split("_")
+        for root in (caps, caps.parent / "bids"):
+            path = root / participant / session / "anat" / f"{name}_T1w.nii.gz"
+            path.parent.mkdir(parents=True)
+            path.touch()
+    for source, below in ((caps, ""), (caps.parent, "bids/")):
+        said = {p.path: p.problem for p in read_cohort(source).problems}
+        path = f"{below}sub-C/ses-M000/anat/sub-C_ses-M000_T1w.nii.gz"
+        assert said[path] == "its visit has no image of t1-linear, skipped"
+        assert not any("sub-A" in path for path in said)

@@ -321,3 +321,12 @@ def test_a_value_that_cannot_be_decoded_is_unknown(tmp_path: Path, tag: str, val
         "anna_1",
         None,
     )
+
+
+def test_without_a_study_date_the_date_of_the_series_or_image_is_the_visit(tmp_path: Path) -> None:
+    slices(tmp_path / "a", StudyDate="", SeriesDate="20060418", AcquisitionDate="20060419")
+    slices(tmp_path / "b", number=2, StudyDate="", AcquisitionDate="20070502",
+           PatientAge="", PatientBirthDate="19370502")  # fmt: skip
+    first, later = read_cohort(tmp_path).scans
+    assert (first.session_id, later.session_id) == ("2006-04-18", "2007-05-02")
+    assert later.age == pytest.approx(70, abs=0.01)

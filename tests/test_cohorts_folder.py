@@ -333,3 +333,20 @@ def test_results_of_this_package_are_no_source(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(UsageError, match="no readable NIfTI or DICOM"):
         read_cohort(tmp_path / "half")
+
+
+def test_tables_in_sub_folders_are_not_read_and_this_is_listed(tmp_path: Path) -> None:
+    folder(tmp_path, "siteA/sub-1_T1w.nii", "siteB/sub-2_T1w.nii")
+    for site in ("siteA", "siteB"):
+        (tmp_path / site / "participants.tsv").write_text("participant_id\tage\nsub-1\t60\n")
+    cohort = read_cohort(tmp_path)
+    assert [scan.age for scan in cohort.scans] == [None, None]
+    assert [(p.path, p.problem) for p in cohort.problems] == [
+        (
+            "siteA/participants.tsv",
+            "was not read, since it is in a sub-folder (the first of 2 such tables)",
+        )
+    ]
+    named = read_cohort(tmp_path, table=tmp_path / "siteA" / "participants.tsv")
+    assert [scan.age for scan in named.scans] == [60, None]
+    assert not any("sub-folder" in problem.problem for problem in named.problems)

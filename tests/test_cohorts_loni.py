@@ -260,3 +260,29 @@ def test_a_participant_of_two_studies_is_said(tmp_path: Path) -> None:
     assert [(p.path, p.problem) for p in read_cohort(tmp_path).problems] == [
         ("1", "is in several studies (AIBL, PPMI), treated as one participant")
     ]
+
+
+def test_images_outside_of_the_tree_are_listed(tmp_path: Path) -> None:
+    used = image(tmp_path, "002_S_0295", PROCESSED, FIRST, 1)
+    image(tmp_path, "002_S_0295", "FLAIR", FIRST, 2)
+    (tmp_path / "ADNI" / "stray.nii").touch()
+    (used.parents[1] / "beside_I4.nii").touch()
+    collection(tmp_path, ("I1", "002_S_0295", "AD", "M", "70"))
+    problems = read_cohort(tmp_path).problems
+    outside = "is not in <participant>/<series>/<date>/<image>, skipped"
+    place = used.parents[1].relative_to(tmp_path).as_posix()
+    assert {p.path for p in problems if p.problem == outside} == {
+        f"{place}/beside_I4.nii",
+        "ADNI/stray.nii",
+    }
+    assert [p.path for p in problems if p.problem != outside] == ["FLAIR"]
+
+
+def test_an_image_in_the_folder_of_another_subject_is_listed(tmp_path: Path) -> None:
+    image(tmp_path, "002_S_0295", PROCESSED, FIRST, 1)
+    collection(tmp_path, ("I1", "003_S_0001", "AD", "M", "70"))
+    cohort = read_cohort(tmp_path)
+    assert [scan.participant_id for scan in cohort.scans] == ["003_S_0001"]
+    assert [problem.problem for problem in cohort.problems] == [
+        "is in the folder of 002_S_0295, but of 003_S_0001 by the collection CSV"
+    ]

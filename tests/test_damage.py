@@ -21,7 +21,15 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.provenance import damage
 from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.folder import RunFolder
-from monai_vqbrain.runs.freshness import check_codes, check_models, check_vqvae, slices_content
+from monai_vqbrain.runs.freshness import (
+    check_codes,
+    check_evaluated,
+    check_models,
+    check_vqvae,
+    evaluation_inputs,
+    slices_content,
+)
+from monai_vqbrain.runs.sample_sets import current_sets
 from monai_vqbrain.runs.training import begin_training
 from monai_vqbrain.stages.encode import encode
 from monai_vqbrain.stages.evaluate import evaluate
@@ -390,3 +398,30 @@ def test_an_identical_stage_made_again_makes_nothing_stale(
     train(run.path, "prior", tiny_prior())
     assert "5-prior is up to date" in capsys.readouterr().out
     check_models(run)
+
+
+def test_figures_of_other_networks_or_samples_are_not_reported(whole: Path, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(whole, tmp_path / "run"))
+    finish_again(run.report, made_from=evaluation_inputs(run))
+    check_evaluated(run)
+    shutil.copytree(run.sample_set("default"), run.sample_set("later"))
+    check_evaluated(run)
+    finish_again(run.report, made_from=evaluation_inputs(run))
+    shutil.rmtree(run.sample_set("later"))
+    with pytest.raises(VQBrainError, match="7-report is of another 6-samples/later than the run"):
+        report(run.path)
+    (run.prior / "model.pt").write_bytes(b"other weights")
+    finish_again(run.prior)
+    words = r"7-report is of another 5-prior than .*: run vqbrain evaluate \S+$"
+    with pytest.raises(VQBrainError, match=words):
+        report(run.path)
+
+
+def test_files_beside_the_samples_are_no_samples(whole: Path, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(whole, tmp_path / "run"))
+    (before,) = current_sets(run).values()
+    folder = run.sample_set("default")
+    for name in ("sample-0099.nii.gz", "._sample-0001.nii.gz", "sample-0001 copy.nii.gz"):
+        shutil.copy(folder / "sample-0001.nii.gz", folder / name)
+    assert list(current_sets(run).values()) == [before]
+    assert before[0] == folder / "sample-0001.nii.gz"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from made_run import make_run
 
 from monai_vqbrain.documents import check_form, read_json
 from monai_vqbrain.errors import UnexpectedError, VQBrainError
@@ -33,6 +34,7 @@ from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import read_slices_table
 from monai_vqbrain.runs.training import report_training
 from monai_vqbrain.stages.images.input_volume import SliceFrame
+from monai_vqbrain.stages.reporting.summary import split_counts
 from monai_vqbrain.transforms import LoadSliced
 
 VALUES = [
@@ -71,6 +73,7 @@ def readers(run: RunFolder) -> dict[str, Callable[[], Any]]:
         "items": items,
         "samples": lambda: [read_samples(files) for files in current_sets(run).values()],
         "trainings": lambda: (report_training(run.vqvae), report_training(run.prior)),
+        "counts": lambda: split_counts(run),
         "freshness": lambda: what_changed(run.codes, {}, {}),
     }
 
@@ -225,3 +228,20 @@ def test_odd_json_is_one_line(content: str, tmp_path: Path) -> None:
 def test_another_form_is_said(value: Any, form: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         check_form(value, form)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[" * 100_000, "is damaged"),
+        ('{"training": 5}', "training must be a list, got 5"),
+        ('{"test": [{"participant_id": 1}]}', r"test\[0\].participant_id cannot be 1"),
+    ],
+)
+def test_splits_are_not_counted_in_a_damaged_datalist(
+    content: str, words: str, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", prior=False)
+    (run.slices / "datalist.json").write_text(content)
+    with pytest.raises(VQBrainError, match=words):
+        split_counts(run)

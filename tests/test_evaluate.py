@@ -21,6 +21,7 @@ from monai_vqbrain.runs.sample_sets import current_sets, main_set
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages import evaluate as stage
+from monai_vqbrain.stages.reporting import run_figures
 from monai_vqbrain.stages.reporting.summary import summarise
 from monai_vqbrain.tables import read_table
 
@@ -201,9 +202,9 @@ def test_evaluate_writes_the_report_folder_and_then_only_what_changed(
         make_scores(run, work)
 
     monkeypatch.setattr(stage, "run_evaluations", bundles)
-    monkeypatch.setattr(stage, "load_network", lambda *_: None)
-    monkeypatch.setattr(stage, "decoder", lambda *_: decode)
-    monkeypatch.setattr(stage, "run_comparison", lambda *_: None)  # tests/test_ruler.py has it
+    monkeypatch.setattr(run_figures, "load_network", lambda *_: None)
+    monkeypatch.setattr(run_figures, "decoder", lambda *_: decode)
+    monkeypatch.setattr(run_figures, "run_comparison", lambda *_: None)  # see test_ruler.py
     path = stage.evaluate(run.path, device="cpu")
     assert path == run.report / "report.html"
     assert path.is_file()

@@ -20,8 +20,11 @@ def test_codes_are_ranked_by_the_brightness_of_their_patches() -> None:
     codes = np.array([[[0, 3], [5, 3]]])
     brightness = np.array([10, 200, 90, 220])  # of the four cells, in the codes' order
     images = brightness.reshape(1, 2, 2).repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
-    ranks = figures.code_brightness(images, codes, 6)
+    ranks = figures.code_brightness([(images, codes)], 6)
     np.testing.assert_allclose(ranks, [0, np.nan, np.nan, 1, np.nan, 0.5])
+    twice = figures.code_brightness([(images, codes), (images // 2, codes[:, ::-1])], 6)
+    both = np.concatenate([images, images // 2]), np.concatenate([codes, codes[:, ::-1]])
+    np.testing.assert_allclose(twice, figures.code_brightness([both], 6))
 
 
 def test_montage_shows_the_second_axis_upwards() -> None:

@@ -126,6 +126,24 @@ def test_what_an_earlier_publication_left_is_cleared(tmp_path: Path) -> None:
     assert names(folder) == ["3-vqvae.partial"]
 
 
+@pytest.mark.parametrize("place", ["a file", "a broken link", "a link"])
+def test_what_is_in_the_place_of_a_folder_is_replaced(tmp_path: Path, place: str) -> None:
+    folder, elsewhere = tmp_path / "run" / "4-codes", tmp_path / "elsewhere"
+    folder.parent.mkdir()
+    if place == "a file":
+        folder.write_text("x")
+    else:
+        folder.symlink_to(elsewhere)
+    if place == "a link":
+        elsewhere.mkdir()
+        (elsewhere / "kept").touch()
+    with building(folder) as work:
+        (work / "new").touch()
+    assert names(folder.parent) == ["4-codes"]
+    assert names(folder) == ["new"]
+    assert place != "a link" or names(elsewhere) == ["kept"]
+
+
 @pytest.fixture
 def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """The name of each file that was flushed, and the names beside it at that time."""

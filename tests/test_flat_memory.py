@@ -23,6 +23,7 @@ from monai_vqbrain.handlers import CollectCodes
 from monai_vqbrain.metrics.images import ImageArray
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.stages.reporting import fidelity
+from monai_vqbrain.stages.reporting.report_figures import _code_figures
 from monai_vqbrain.stages.reporting.run_images import run_comparison
 from monai_vqbrain.stages.reporting.stored_images import store
 
@@ -102,6 +103,13 @@ def test_the_images_of_an_evaluation_stay_on_disk(
     # 1,440 slices more are 23 MB; it was 29 MB, and 4 now
     assert growth(lambda: compare(many)) - growth(lambda: compare(few)) < 15 * MB
     assert not list(tmp_path.glob("tmp*"))  # their file has no name
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_the_report_reads_test_slices_in_batches(runs: tuple[RunFolder, RunFolder]) -> None:
+    few, many = runs
+    more = growth(lambda: _code_figures(many)) - growth(lambda: _code_figures(few))
+    assert more < 30 * MB  # of 720 slices; it was 190 MB
 
 
 def test_tables_of_single_batches_are_not_kept(

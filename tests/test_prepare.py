@@ -360,7 +360,7 @@ BAD: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "constant": (lambda v: v * 0 + 7, "every voxel is 7"),
     "infinite": (lambda v: np.where(v > v.max() / 2, np.inf, v), "voxels are NaN or infinite"),
     "specks": (lambda v: v * (v == v.max()), "no brain found: only "),
-    "negative": (lambda v: -v * 0 - (v > 0), "not above"),
+    "one value": (lambda v: -v * 0 - (v > 0), "100% of its voxels are equal to their neighbours"),
 }
 
 
@@ -491,6 +491,13 @@ def test_every_odd_file_is_used_or_said(shared_data: Path, tmp_path: Path) -> No
     assert said == images - used | {"participants.tsv"}
 
 
+@pytest.mark.parametrize("place", ["run", "run/below"])
+def test_a_run_that_is_a_file_is_refused(source: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(UsageError, match="run is a file: name a folder for the run$"):
+        prepare_slices(source, tmp_path / place, SMALL)
+
+
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     source = dataset(tmp_path / "bids", 1)
     for path in source.glob("sub-*/**/*.nii.gz"):
@@ -570,6 +577,17 @@ def test_a_mask_of_labels_is_refused(tmp_path: Path) -> None:
     volume = read_volume(write(tmp_path / "a.nii.gz", np.ones(SHAPE, dtype=np.uint8)))
     with pytest.raises(VQBrainError, match=r"has the labels 1 to 2, .*: create a mask of 0 and 1"):
         find_brain(volume, write(tmp_path / "mask.nii.gz", labels))
+
+
+@pytest.mark.parametrize("background", [0, 9])
+@pytest.mark.parametrize("labels", [1, 3, 40])
+def test_a_label_map_of_any_name_is_no_image(tmp_path: Path, labels: int, background: int) -> None:
+    """In the middle of a brain of 26 x 30 x 24 voxels, few neighbours have different labels."""
+    inside = np.asarray(brain_image().dataobj) > 0
+    values = np.where(inside, 10 + np.arange(SHAPE[2]) * labels // SHAPE[2], background)
+    volume = read_volume(write(tmp_path / "a.nii.gz", values.astype(np.uint8)))
+    with pytest.raises(VQBrainError, match="of its voxels are equal to their neighbours, as in a"):
+        find_brain(volume, None)
 
 
 @pytest.mark.parametrize(("side", "words"), [(None, "6421 ml"), (6, "74 ml")])

@@ -307,3 +307,28 @@ def test_the_same_image_under_two_ids_is_said_and_in_one_split(tmp_path: Path) -
     assert said["problem"].iloc[0] == "is the same image as sub-00_T1w.nii (sub-00)"
     run = check(source, tmp_path / "run", size=(32, 32))
     assert [run.splits[name] for name in split.index] == list(split)
+
+
+@pytest.mark.parametrize("how", ["compressed", "as floats", "mirrored storage"])
+def test_the_same_voxels_in_another_file_are_listed_and_in_one_split(
+    how: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(6):
+        image = brain_image(number)
+        image.to_filename(source / f"sub-{number}_T1w.nii")
+        if how == "as floats":
+            image = nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine)
+        elif how == "mirrored storage":
+            image = nib.as_closest_canonical(image)
+        image.to_filename(source / f"sub-1{number}_T1w.nii{'.gz' * (how == 'compressed')}")
+    folder = prepare_slices(source, tmp_path / "run", FRAME)
+    slices = pd.read_csv(folder / "slices.tsv", sep="\t")
+    split = slices.groupby("participant_id")["split"].first()
+    assert all(split[f"sub-{number}"] == split[f"sub-1{number}"] for number in range(6))
+    assert split.nunique() == 3
+    problems = pd.read_csv(folder / "problems.tsv", sep="\t")
+    said = problems[problems["problem"].str.startswith("has the same slices as")]
+    assert len(said) == 6
+    assert said["problem"].iloc[0] == "has the same slices as sub-0_T1w.nii (sub-0)"

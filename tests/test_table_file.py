@@ -130,3 +130,17 @@ def test_a_list_of_exclusions_may_have_a_byte_order_mark(tmp_path: Path, encodin
     command = click.command()(slicing_options(lambda **options: found.append(options["exclude"])))
     outcome = CliRunner().invoke(command, ["--exclude", str(tmp_path / "list.txt")])
     assert (outcome.exit_code, found) == (0, [("sub-1", "sub-2")])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'id,note,age\na,"one\ntwo, three",70\nb,-,71\n',
+        'id,age,note\na,70,"one\ntwo, three"\nb,71,-\n',
+        'id,age,note\na,70,"one, two\n\nthree, four, five, six\n"\nb,71,"x\ny,"\n',
+    ],
+)
+def test_a_quoted_cell_may_have_several_lines(tmp_path: Path, content: str) -> None:
+    rows, problems = read(tmp_path, content)
+    assert [(row["id"], row["age"]) for row in rows] == [("a", "70"), ("b", "71")]
+    assert problems == []

@@ -79,6 +79,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "a huge extension": (".gz", extension, r"voxels begin at byte 2\.68"),
     "voxels nowhere": ("", lambda: nifti(offset=float("inf")), "voxels begin at byte inf"),
     "voxels before the file": ("", lambda: nifti(offset=-8), "voxels begin at byte -8"),
+    "voxels in the header": ("", lambda: nifti(offset=0) + bytes(SIDE**3), "begin at byte 0"),
     "no end": (".gz", lambda: nifti() + bytes(SIDE**3), "end of its compressed data is missing"),
 }
 PACKED = {".gz": lambda raw: gzip.compress(raw, 1), ".bz2": bz2.compress, "": bytes}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from monai_vqbrain.cohorts.cohort import Cohort, Problem, Scan, visit_order
 from monai_vqbrain.cohorts.names import BidsName, is_nifti, parse_name
 from monai_vqbrain.cohorts.participant_tables import Key, read_participant_tables
 from monai_vqbrain.cohorts.series_choice import Rank, reason
+from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 
 ANAT = ("sub-*/anat", "sub-*/ses-*/anat")
@@ -84,10 +84,10 @@ def read_bids(
 def description(source: Path) -> dict[str, Any]:
     """The content of dataset_description.json; empty if it is missing or unreadable."""
     try:
-        found = json.loads((source / "dataset_description.json").read_text())
-    except (OSError, ValueError):
+        found: dict[str, Any] = read_json(source / "dataset_description.json", {})
+    except (OSError, VQBrainError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
 
 
 def _find(

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from monai_vqbrain.errors import UsageError
+from monai_vqbrain.errors import UsageError, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,19 +140,6 @@ class Cohort:
             )
             for participant, scans in visits.items()
         )
-
-
-def printable(text: str) -> str:
-    r"""The text with escapes for line breaks and other characters that cannot be shown.
-
-    Example:
-        >>> printable("sub-1\n2")
-        'sub-1\\n2'
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def visit_order(scan: Scan) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:

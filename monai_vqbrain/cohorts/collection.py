@@ -20,6 +20,7 @@ from monai_vqbrain.cohorts.columns import (
     settle,
 )
 from monai_vqbrain.cohorts.file_names import image_id
+from monai_vqbrain.cohorts.table_check import check_cells
 from monai_vqbrain.cohorts.table_file import read_table
 
 
@@ -55,6 +56,7 @@ def read_collection(paths: Iterable[Path], columns: Mapping[str, str] | None) ->
         table, wrong = read_table(path)
         problems += wrong
         if find_column(table, "image id") is not None:
+            problems += check_cells(table, path.name, columns, ("image id",))
             tables.append(table)
     check_asked(columns, tables)
     found: dict[str, list[Facts]] = defaultdict(list)

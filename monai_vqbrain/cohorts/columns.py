@@ -162,7 +162,7 @@ def facts(row: Mapping[str, str], chosen: Mapping[str, str]) -> Facts:
     raw = {role: str(row[column]).strip() for role, column in chosen.items()}
     return Facts(
         diagnosis=read_diagnosis(raw.get("diagnosis", "")),
-        sex=SEXES.get(raw.get("sex", "").lower(), ""),
+        sex=read_sex(raw.get("sex", "")),
         age=read_age(raw.get("age", "")),
     )
 
@@ -172,9 +172,19 @@ def read_diagnosis(text: str) -> str:
     return "" if text.lower() in MISSING else DIAGNOSES.get(text.lower(), text)
 
 
+def read_sex(text: str) -> str:
+    """M or F; empty for anything else, since codes such as 1 and 2 differ between studies."""
+    return SEXES.get(text.lower(), "")
+
+
 def read_age(text: str) -> float | None:
-    """Years; `89+` (as BIDS hides great age) is 89, `70,5` is 70.5; None if it is no age."""
-    match = re.fullmatch(r"(\d+(?:[.,]\d*)?)\+?", text)
+    """Years; `89+` and `>89` (as great age is hidden) are 89; None if it is no age.
+
+    Example:
+        >>> [read_age(text) for text in ("70,5", ">89", "70 years", "070Y", "70 months", "999")]
+        [70.5, 89.0, 70.0, 70.0, None, None]
+    """
+    match = re.fullmatch(r"(?i)(?:>=?|≥)? *(\d+(?:[.,]\d*)?) *\+? *(?:y|yrs?|years?)?", text)
     age = float(match.group(1).replace(",", ".")) if match else None
     return age if age is not None and age <= 120 else None
 

@@ -15,11 +15,13 @@ from monai_vqbrain.cohorts.columns import SEXES, Facts
 from monai_vqbrain.cohorts.series_choice import Rank, is_t1, rank_of_series
 from monai_vqbrain.errors import UsageError
 
+DATES = ("StudyDate", "SeriesDate", "AcquisitionDate")  # the first known one is the visit's
 TAGS = [
     "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID",
-    "SeriesDescription", "ProtocolName", "SeriesNumber", "StudyDate", "PatientID", "PatientSex",
+    "SeriesDescription", "ProtocolName", "SeriesNumber", "PatientID", "PatientSex",
     "PatientAge", "PatientBirthDate", "MRAcquisitionType", "EchoTime", "ContrastBolusAgent",
     "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices",
+    *DATES,
 ]  # fmt: skip
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax of compressed data sets
 MR_CLASSES = {  # storage classes of MR images: single, enhanced and legacy converted
@@ -72,8 +74,8 @@ class Series:
 
     @property
     def date(self) -> str:
-        """Date of the study, `YYYY-MM-DD`; empty if there is none."""
-        found = _date(self.head, "StudyDate")
+        """Date of the study, else of the series or images, `YYYY-MM-DD`; empty if there is none."""
+        found = _scan_date(self.head)
         return found.isoformat() if found else ""
 
     @property
@@ -130,7 +132,7 @@ def age_in_years(head: Any) -> float | None:
         unit = match.group(2) or "Y"
         years = float(match.group(1)) * DAYS_PER_UNIT[unit] / DAYS_PER_UNIT["Y"]
         return round(years, 2) if years <= OLDEST else None
-    born, scanned = _date(head, "PatientBirthDate"), _date(head, "StudyDate")
+    born, scanned = _date(head, "PatientBirthDate"), _scan_date(head)
     if born is None or scanned is None or born == NO_BIRTH_DATE:
         return None
     years = (scanned - born).days / DAYS_PER_UNIT["Y"]
@@ -254,6 +256,10 @@ def _numbers(value: Any, count: int) -> list[float] | None:
     except (TypeError, ValueError):
         return None
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+
+
+def _scan_date(head: Any) -> date | None:
+    return next((found for name in DATES if (found := _date(head, name))), None)
 
 
 def _date(head: Any, name: str) -> date | None:

@@ -16,7 +16,7 @@ from monai_vqbrain.cohorts.file_names import (
     plain,
     preference,
 )
-from monai_vqbrain.cohorts.folder_tables import FolderTables, read_folder_tables
+from monai_vqbrain.cohorts.folder_tables import FolderTables, is_table, read_folder_tables
 from monai_vqbrain.cohorts.names import is_nifti, parse_name, stem
 from monai_vqbrain.cohorts.participant_tables import Key, Row, bare
 from monai_vqbrain.cohorts.walk import walk
@@ -102,7 +102,7 @@ def read_folder(
     ]
     problems = [
         *participants.problems, *_without_rows(used, tables), *problems, *_other_kinds(nifti),
-        *_other_formats(files), *unread, *repeats, *unfit,
+        *_other_formats(files), *_tables_below(files, table), *unread, *repeats, *unfit,
     ]  # fmt: skip
     return Cohort(
         root=source,
@@ -204,6 +204,15 @@ def _other_kinds(nifti: Sequence[Path]) -> list[Problem]:
         for path in nifti
         if is_other_kind(path, nifti) and not is_brain_mask(path)
     ]
+
+
+def _tables_below(files: Sequence[Path], table: Path | None) -> list[Problem]:
+    """One problem for the tables in sub-folders, which are not read."""
+    below = [path.as_posix() for path in files if path.parent.parts and is_table(path)]
+    if table is not None or not below:
+        return []
+    what = f"was not read, since it is in a sub-folder (the first of {len(below)} such tables)"
+    return [Problem(below[0], what, "name its folder as SOURCE, or the table by --table")]
 
 
 def _other_formats(files: Sequence[Path]) -> list[Problem]:

@@ -22,6 +22,7 @@ from monai_vqbrain.cohorts.columns import (
 from monai_vqbrain.cohorts.file_names import image_id, image_number, plain
 from monai_vqbrain.cohorts.names import stem
 from monai_vqbrain.cohorts.participant_tables import ParticipantTables, Row, by_participant
+from monai_vqbrain.cohorts.table_check import check_cells
 from monai_vqbrain.cohorts.table_file import read_table
 
 ENDINGS = (".tsv", ".csv")
@@ -96,7 +97,7 @@ def read_folder_tables(
     Raises:
         UsageError: if a requested column does not exist.
     """
-    paths = [table] if table else sorted(p for p in source.iterdir() if _is_table(p))
+    paths = [table] if table else sorted(p for p in source.iterdir() if is_table(p))
     paths.sort(key=lambda path: path.stem != "participants")
     tables: list[pd.DataFrame] = []
     problems: list[Problem] = []
@@ -107,6 +108,8 @@ def read_folder_tables(
             first = ", ".join(map(str, found.columns[:3]))
             problem = f"has no {NEEDED}, its first line is {first}: skipped"
             wrong = [Problem(path.name, problem, "add a header with such a column")]
+        else:
+            wrong += check_cells(found, path.name, columns, roles)
         problems += wrong
         tables.append(found)
     check_asked(columns, tables)
@@ -124,7 +127,8 @@ def read_folder_tables(
     return FolderTables(participants, files, images)
 
 
-def _is_table(path: Path) -> bool:
+def is_table(path: Path) -> bool:
+    """Whether the name has the ending of a table."""
     return path.suffix.lower() in ENDINGS and path.name[0] != "."
 
 

@@ -95,6 +95,7 @@ def read_loni(
         *_other_series(images),
         *_not_joined([image for _, image in used], collection, source),
         *_without_file(images, collection),
+        *_in_another_folder(used, source),
         *_in_several_studies(used),
     ]
     scans = [
@@ -197,6 +198,18 @@ def _without_file(images: list[Image], collection: Collection) -> list[Problem]:
     return [
         Problem(f"I{number}", "is in the collection CSV but has no file", "download it again")
         for number in sorted(collection.facts.keys() - here, key=int)
+    ]
+
+
+def _in_another_folder(used: Iterable[tuple[str, Image]], source: Path) -> list[Problem]:
+    return [
+        Problem(
+            image.path.relative_to(source).as_posix(),
+            f"is in the folder of {image.participant}, but of {subject} by the collection CSV",
+            "check the download; the CSV is used",
+        )
+        for subject, image in used
+        if subject != image.participant
     ]
 
 

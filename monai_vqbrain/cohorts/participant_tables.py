@@ -22,6 +22,7 @@ from monai_vqbrain.cohorts.columns import (
     settle,
 )
 from monai_vqbrain.cohorts.sessions import find_session
+from monai_vqbrain.cohorts.table_check import check_cells
 from monai_vqbrain.cohorts.table_file import read_table
 
 Key = tuple[str, str]  # participant, session
@@ -136,8 +137,9 @@ def read_participant_tables(
     """
     path = table or table_folder / "participants.tsv"
     participants, problems = read_table(path) if path.is_file() else (pd.DataFrame(), [])
-    sessions, more = _sessions(table_folder, subjects)
+    sessions, more = _sessions(table_folder, subjects, columns)
     check_asked(columns, [*sessions, participants])
+    problems = [*problems, *check_cells(participants, path.name, columns)]
     listed = list(table_rows(participants, columns))
     visits = [row for table in sessions for row in table_rows(table, columns, of_sessions=True)]
     chosen = [choose_columns(table, columns) for table in (*sessions, participants)]
@@ -170,7 +172,9 @@ def by_participant(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return dict(found)
 
 
-def _sessions(folder: Path, subjects: Path) -> tuple[list[pd.DataFrame], list[Problem]]:
+def _sessions(
+    folder: Path, subjects: Path, columns: Mapping[str, str] | None
+) -> tuple[list[pd.DataFrame], list[Problem]]:
     tables: list[pd.DataFrame] = []
     problems: list[Problem] = []
     for path in [*folder.glob("sessions.tsv"), *sorted(subjects.glob("sub-*/sub-*_sessions.tsv"))]:
@@ -181,7 +185,7 @@ def _sessions(folder: Path, subjects: Path) -> tuple[list[pd.DataFrame], list[Pr
         if missing and not wrong:
             problem = f"has no column for the {missing[0]}, skipped"
             wrong = [Problem(path.name, problem, f"name it {missing[0]}_id")]
-        problems += wrong
+        problems += wrong if missing else [*wrong, *check_cells(table, path.name, columns)]
         tables.append(table)
     return tables, problems
 

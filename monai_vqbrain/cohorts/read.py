@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,10 @@ from monai_vqbrain.cohorts.caps import is_caps, read_caps
 from monai_vqbrain.cohorts.cohort import Cohort, Problem
 from monai_vqbrain.cohorts.dicom import is_dicom, read_dicom
 from monai_vqbrain.cohorts.folder import is_folder, read_folder
+from monai_vqbrain.cohorts.identity import identity_problems
 from monai_vqbrain.cohorts.ids import with_safe_ids
-from monai_vqbrain.cohorts.loni import is_loni, read_loni
-from monai_vqbrain.cohorts.names import is_nearly_nifti, is_nifti, stem
+from monai_vqbrain.cohorts.loni import DATE, is_loni, read_loni
+from monai_vqbrain.cohorts.names import is_nearly_nifti, is_nifti, parse_name, stem
 from monai_vqbrain.cohorts.pictures import is_ad_nc, is_oasis, read_ad_nc, read_oasis
 from monai_vqbrain.cohorts.series_choice import names_t1
 from monai_vqbrain.cohorts.walk import BROKEN_LINK, walk
@@ -77,7 +79,9 @@ def read_cohort(
     for name in names:
         if LAYOUTS[name].recognise(source):
             cohort = _without_unwritable(LAYOUTS[name].read(source, columns, table))
-            return _with_unread(with_safe_ids(cohort))
+            doubts = identity_problems(cohort)
+            cohort = _with_unread(replace(cohort, problems=(*cohort.problems, *doubts)))
+            return with_safe_ids(cohort)
     as_what = "a source of T1 volumes" if layout == "auto" else f"the layout {layout!r}"
     raise UsageError(f"{source} is not {as_what}: {_there_is(source)}, no readable NIfTI or DICOM")
 
@@ -105,23 +109,34 @@ def _with_unread(cohort: Cohort) -> Cohort:
         and (problem.problem != BROKEN_LINK or names_t1(problem.path))
     ]
     seen = {scan.path for scan in cohort.scans}
+    visits = {(scan.participant_id, scan.session_id) for scan in cohort.scans}
     unread += [
         Problem(place, problem, advice)
         for path in files
         if (place := path.relative_to(cohort.root).as_posix()) not in reported and path not in seen
-        for problem, advice in _why_unread(path, place, cohort.layout)
+        for problem, advice in _why_unread(path, place, cohort.layout, visits)
     ]
     return replace(cohort, problems=(*cohort.problems, *unread))
 
 
-def _why_unread(path: Path, place: str, layout: str) -> list[tuple[str, str]]:
+def _why_unread(
+    path: Path, place: str, layout: str, visits: Collection[tuple[str, str]]
+) -> list[tuple[str, str]]:
     """The problem of a file that was not read although its name is that of an image."""
     if is_nearly_nifti(path):
         advice = "rename it to end in .nii or .nii.gz"
         return [("its ending has capitals, skipped", advice)]
-    elsewhere = layout == "bids" and not place.startswith(BESIDE)
-    if elsewhere and is_nifti(path) and stem(path).lower().endswith("_t1w"):
+    if not is_nifti(path) or place.startswith(BESIDE):
+        return []
+    is_t1w, name = stem(path).lower().endswith("_t1w"), parse_name(path)
+    if layout == "bids" and is_t1w:
         return [("is not in sub-*/[ses-*/]anat, skipped", "move it there")]
+    visit = (name.participant_id, name.session_id) if name else ("", "")
+    if layout == "caps" and is_t1w and visit not in visits:
+        advice = "run Clinica's t1-linear on it, or use --layout bids"
+        return [("its visit has no image of t1-linear, skipped", advice)]
+    if layout == "loni" and not fnmatch(path.parent.parent.name, DATE):
+        return [("is not in <participant>/<series>/<date>/<image>, skipped", "move it there")]
     return []
 
 

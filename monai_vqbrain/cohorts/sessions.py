@@ -32,8 +32,8 @@ def session_key(label: str) -> str:
     """A key that is equal for labels of the same visit: without case, separators, leading zeros.
 
     Example:
-        >>> [session_key(label) for label in ("ses-M000", "m00", "Month 0", "bl")]
-        ['m-0', 'm-0', 'm-0', 'm-0']
+        >>> [session_key(label) for label in ("ses-M000", "m00", "Month 0", "0 months", "bl")]
+        ['m-0', 'm-0', 'm-0', 'm-0', 'm-0']
         >>> [session_key(label) for label in ("ses-01", "1", "1.0", "20060418", "2006-04-18")]
         ['1', '1', '1', '2006-4-18', '2006-4-18']
     """
@@ -43,6 +43,7 @@ def session_key(label: str) -> str:
     parts = re.findall(r"[^\W\d_]+|\d+|[^\w\s./-]", text)
     key = "-".join(part.lstrip("0") or "0" if part.isdecimal() else MONTH.get(part, part)
                    for part in parts)  # fmt: skip
+    key = re.sub(r"^(\d+)-m$", r"m-\1", key)
     return BASELINE.get(key, key)
 
 

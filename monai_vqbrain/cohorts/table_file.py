@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def parse(text: str, usual: str) -> tuple[Rows, list[tuple[str, str]]]:
     if short:
         problem = f"{short} of its rows end before the last column, filled with empty cells"
         remarks.append((problem, "nothing, or complete them"))
+    repeated = [
+        name for name, count in Counter(map(str.lower, rows[0])).items() if name and count > 1
+    ]
+    if repeated:
+        problem = f"has several columns {', '.join(repeated)}, of which the first is used"
+        remarks.append((problem, "remove the others, or rename the first"))
     return [row[:width] + [""] * (width - len(row)) for row in rows], remarks
 
 
@@ -120,8 +127,18 @@ def _split(text: str, delimiter: str, quotes: bool) -> Rows | None:
     rows = [row for row in rows if any(row)]
     if not quotes:
         return [[re.sub(r'^"(.*)"$', r"\1", cell) for cell in row] for row in rows]
-    swallowed = any("\n" in cell and delimiter in cell for row in rows for cell in row)
-    return None if swallowed else rows
+    return None if any(_swallows(row, _width(rows[0]), delimiter) for row in rows) else rows
+
+
+def _swallows(row: Sequence[str], width: int, delimiter: str) -> bool:
+    """Whether quotation marks have joined whole rows: each line in a cell completes a row."""
+    for number, cell in enumerate(row):
+        if "\n" in cell and delimiter in cell:
+            first, *middle, last = (line.count(delimiter) + 1 for line in cell.split("\n"))
+            lines = [number + first, *middle, last + len(row) - number - 1]
+            if all(count >= width for count in lines):
+                return True
+    return False
 
 
 def _fits(rows: Rows) -> bool:

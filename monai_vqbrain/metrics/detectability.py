@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_vqbrain.metrics.bootstrap import Interval, bootstrap, groups
+from monai_vqbrain.metrics.concurrency import run_concurrently, seeded_network
 from monai_vqbrain.metrics.features import Images, batches
 
 SEEDS = (0, 1, 2)
@@ -109,12 +111,14 @@ def detectability(
     group, images = groups(held_out_participants, len(other))
     blocks = min(SAMPLE_GROUPS, len(fake))
     block = np.arange(len(fake)) * blocks // len(fake)
-    rounds = []
-    for seed in seeds:
+
+    def measured(seed: int) -> _Round:
         first = _half(len(fake), seed)
         detector = train_detector(real, fake.take(first), seed, protocol)
         scores = score(detector, other), score(detector, fake.take(~first))
-        rounds.append(_Round.of(scores, group, block[~first], len(images), blocks))
+        return _Round.of(scores, group, block[~first], len(images), blocks)
+
+    rounds = run_concurrently([partial(measured, seed) for seed in seeds])
     return _over_seeds(rounds, seeds[0])
 
 
@@ -165,17 +169,17 @@ def detectability_control(
             "the control halves participants and needs at least two on each side and one seed, "
             f"not {len(images)}, {len(other_images)} and {len(seeds)}"
         )
-    rounds = []
-    for seed in seeds:
-        a = _half(len(images), seed)[group]
-        b = _half(len(other_images), seed + 1)[other_group]
-        for learn, learn_other in ((a, b), (~a, ~b)):
-            halves = real.take(learn), other.take(learn_other)
-            detector = train_detector(*halves, seed, protocol)
-            rest = real.take(~learn), other.take(~learn_other)
-            scores = score(detector, rest[0]), score(detector, rest[1])
-            members = group[~learn], other_group[~learn_other]
-            rounds.append(_Round.of(scores, *members, len(images), len(other_images)))
+
+    def measured(seed: int, first: bool) -> _Round:
+        learn = _half(len(images), seed)[group] == first
+        learn_other = _half(len(other_images), seed + 1)[other_group] == first
+        detector = train_detector(real.take(learn), other.take(learn_other), seed, protocol)
+        scores = score(detector, real.take(~learn)), score(detector, other.take(~learn_other))
+        members = group[~learn], other_group[~learn_other]
+        return _Round.of(scores, *members, len(images), len(other_images))
+
+    halves = itertools.product(seeds, (True, False))
+    rounds = run_concurrently([partial(measured, *half) for half in halves])
     return _over_seeds(rounds, seeds[0])
 
 
@@ -264,45 +268,51 @@ def train_detector(
     Returns:
         The network, in evaluation mode.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Detector()
-        labels = torch.cat([torch.zeros(protocol.batch), torch.ones(protocol.batch)])
-        optimizer = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, protocol.learning_rate, total_steps=protocol.steps
-        )
-        for _ in range(protocol.steps):
-            drawn = [x[torch.randint(len(x), (protocol.batch,))] for x in (real, synthetic)]
-            logits = network(augment(torch.cat(drawn), protocol))
-            optimizer.zero_grad()
-            F.binary_cross_entropy_with_logits(logits, labels).backward()
-            optimizer.step()
-            schedule.step()
+    network, generator = seeded_network(Detector, seed)
+    labels = torch.cat([torch.zeros(protocol.batch), torch.ones(protocol.batch)])
+    optimizer = torch.optim.AdamW(
+        network.parameters(), weight_decay=protocol.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, protocol.learning_rate, total_steps=protocol.steps
+    )
+    for _ in range(protocol.steps):
+        drawn = [
+            x[torch.randint(len(x), (protocol.batch,), generator=generator)]
+            for x in (real, synthetic)
+        ]
+        logits = network(augment(torch.cat(drawn), generator, protocol))
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(logits, labels).backward()
+        optimizer.step()
+        schedule.step()
     return network.eval()
 
 
-def augment(images: Tensor, protocol: DetectorProtocol = PROTOCOL) -> Tensor:
+def augment(
+    images: Tensor, generator: torch.Generator, protocol: DetectorProtocol = PROTOCOL
+) -> Tensor:
     """Shift, mirror along the first axis (left-right in axial slices), and change brightness.
 
     Args:
         images: (B, 1, W, H) float32, pooled already.
+        generator: the source of randomness.
         protocol: how far.
 
     Returns:
-        (B, 1, W, H); what is shifted in is 0. Draws from torch's global generator.
+        (B, 1, W, H); what is shifted in is 0.
     """
     count, _, width, height = images.shape
     reach = protocol.shift // protocol.pooling
     padded = F.pad(images, (reach,) * 4)
-    left, up = torch.randint(2 * reach + 1, (2, count, 1))
+    left, up = torch.randint(2 * reach + 1, (2, count, 1), generator=generator)
     columns = torch.arange(width) + left
-    mirrored = torch.rand(count, 1) < 0.5
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5
     columns = torch.where(mirrored, columns.flip(1), columns)
     rows = torch.arange(height) + up
     index = torch.arange(count)[:, None, None]
     moved = padded[index, 0, columns[:, :, None], rows[:, None, :]][:, None]
-    factor = 1 + protocol.brightness * (2 * torch.rand(count, 1, 1, 1) - 1)
+    factor = 1 + protocol.brightness * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1)
     return moved * factor
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from monai_vqbrain.metrics.anatomy_comparison import percentiles
+from monai_vqbrain.metrics.concurrency import run_concurrently, seeded_network
 from monai_vqbrain.metrics.images import ImageArray
 
 Floats = NDArray[np.floating]
@@ -146,7 +148,8 @@ def measure_utility(
     def learned(*sources: int) -> NDArray[np.float64]:
         """(seeds, P, K) probabilities of networks that were trained on these sets."""
         chosen = [seen[source] for source in sources]
-        by_seed = (_train(chosen, classes, steps, seed, device) for seed in seeds)
+        tasks = [partial(_train, chosen, classes, steps, seed, device) for seed in seeds]
+        by_seed = run_concurrently(tasks)
         return np.stack([_by_participant(net, held, participant, device) for net in by_seed])
 
     drawn = _draws(truth, draws, seeds[0])
@@ -233,10 +236,9 @@ def _train(
     device: str,
 ) -> nn.Module:
     rng = np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = _network(classes).to(device)
-    optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=0.05)
+    network, _ = seeded_network(partial(_network, classes), seed)
+    net = network.to(device)
+    optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=0.05, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     for _ in range(steps):
         images, labels = _batch(sources, classes, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -21,10 +22,16 @@ class RunFolder:
 
     Args:
         path: the run folder; it need not exist.
+
+    Raises:
+        UsageError: if it is a file, or below one.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        existing = next(filter(os.path.exists, (self.path, *self.path.parents)), self.path)
+        if existing.is_file():
+            raise UsageError(f"{existing} is a file: name a folder for the run")
         self.splits = self.path / "splits.tsv"
         self.volumes = self.path / "1-volumes"
         self.slices = self.path / "2-slices"

@@ -144,6 +144,26 @@ def evaluation_inputs(run: RunFolder) -> Described:
     return {"2-slices": slices_content(run), **described, **sets}
 
 
+def check_evaluated(run: RunFolder) -> None:
+    """Refuse an evaluation of other slices, networks, codes or samples than the run has now.
+
+    Sets of samples that were drawn after it do not count.
+
+    Raises:
+        VQBrainError: if one of them has changed or is missing.
+    """
+    record = intact_provenance(run.report) or {"made_from": {}}
+    now = evaluation_inputs(run)
+    stages = (run.slices, run.vqvae, run.codes, run.prior, run.samples)
+    names = {stage.name for stage in stages}
+    for name, entry in record["made_from"].items():
+        if name.partition("/")[0] in names and now.get(name) != entry:
+            raise VQBrainError(
+                f"{run.report.name} is of another {name} than the run has now: "
+                f"run {run.command('evaluate')}"
+            )
+
+
 def check_vqvae(run: RunFolder) -> None:
     """Refuse a VQ-VAE that was trained on other slices: they may include test participants.
 

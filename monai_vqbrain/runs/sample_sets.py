@@ -16,6 +16,7 @@ from monai_vqbrain.runs.stacks import to_uint8
 from monai_vqbrain.transforms.voxels import open_image, read_scaled, read_stored
 
 DEFAULT_SET = "default"
+SAMPLE = re.compile(r"sample-[^/]+\.nii\.gz$")  # of the recorded files: others may lie beside them
 SET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -36,7 +37,9 @@ def current_sets(run: RunFolder) -> dict[str, list[Path]]:
     now = describe(models)
     records = {name: read_provenance(run.sample_set(name)) or {} for name in sample_sets(run)}
     return {
-        name: sorted(run.sample_set(name).glob("sample-*.nii.gz"))
+        name: [
+            run.sample_set(name) / file for file in sorted(record["files"]) if SAMPLE.match(file)
+        ]
         for name, record in records.items()
         if all(record.get("made_from", {}).get(model) == entry for model, entry in now.items())
     }

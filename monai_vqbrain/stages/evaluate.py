@@ -5,20 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from torch import nn
 
 from monai_vqbrain.errors import UsageError, VQBrainError
 from monai_vqbrain.files import building, using, writing
 from monai_vqbrain.logs import logging_to
-from monai_vqbrain.metrics.features import EncoderFeatures, Features
+from monai_vqbrain.metrics.features import Features
 from monai_vqbrain.metrics.resnet_features import ResNetFeatures
 from monai_vqbrain.provenance import (
     Described,
@@ -36,20 +29,15 @@ from monai_vqbrain.runs.freshness import (
     evaluation_inputs,
     slices_content,
 )
-from monai_vqbrain.runs.geometry import sample_size
-from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.sample_sets import current_sets, sample_sets
 from monai_vqbrain.stages.report import render, render_finished
 from monai_vqbrain.stages.reporting.comparison_report import render_comparison
 from monai_vqbrain.stages.reporting.cross_fitting import measure_cross_fitted, train_folds
-from monai_vqbrain.stages.reporting.figures import beside_nearest
 from monai_vqbrain.stages.reporting.image_folders import folder_comparison
-from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, closest_pairs
-from monai_vqbrain.stages.reporting.membership_audit import measure_membership
-from monai_vqbrain.stages.reporting.other_cohort import check_slicing, measure_cohort
+from monai_vqbrain.stages.reporting.other_cohort import check_slicing
 from monai_vqbrain.stages.reporting.ruler import measure
-from monai_vqbrain.stages.reporting.run_images import run_comparison, sample_images
-from monai_vqbrain.stages.reporting.summary import SCHEMA, summarise
+from monai_vqbrain.stages.reporting.run_figures import measure_run
+from monai_vqbrain.stages.reporting.summary import SCHEMA
 from monai_vqbrain.stages.reporting.whole_run import check_whole, reported_stages
 from monai_vqbrain.team import on_all_ranks
 
@@ -231,97 +219,3 @@ def run_evaluations(run: RunFolder, work: Path, device: str) -> None:
     run_bundle("vqvae", "evaluate", ids)
     if read_provenance(run.prior):
         run_bundle("pixelcnn", "evaluate", ids)
-
-
-def measure_run(
-    run: RunFolder,
-    work: Path,
-    other: RunFolder | None,
-    spaces: dict[str, Features],
-    device: str,
-) -> dict[str, Any]:
-    """The content of metrics.json; pictures go to `work`.
-
-    Args:
-        run: the run folder.
-        work: the folder of the report, with the tables of `run_evaluations`.
-        other: a run of another cohort; None for none.
-        spaces: feature spaces besides the usual ones.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-    """
-    vqvae = load_network(run.vqvae, select_device(device))
-    decode = decoder(vqvae, sample_size(run.path))
-    numbers = summarise(run, work, decode)
-    names = list(current_sets(run))
-    comparison = run_comparison(run, decode, names[0], work) if names else None
-    if comparison is not None:
-        every: dict[str, Features] = {"encoder": EncoderFeatures(vqvae), **spaces}
-        numbers |= measure_samples(run, work, comparison, every, device)
-        numbers["other_sets"] = measure_other_sets(run, comparison, names[1:], every)
-    if other is not None:
-        numbers["cohort"] = measure_cohort(run, other, vqvae, decode, comparison, spaces, work)
-    return numbers
-
-
-def measure_samples(
-    run: RunFolder, work: Path, comparison: Comparison, spaces: dict[str, Features], device: str
-) -> dict[str, Any]:
-    """The figures of the samples by protocol vqbrain-eval-1; closest.png goes to `work`.
-
-    Args:
-        run: the run folder, with samples.
-        work: the folder of the report.
-        comparison: of the run.
-        spaces: feature spaces besides those that every comparison has.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-    """
-    found, matches = measure(comparison, spaces)
-    if matches is None:
-        logger.warning("%s", found["not_measured"])
-        return found
-    found["audit"]["membership"] = measure_membership(run, device)
-    pairs = closest_pairs(comparison, matches, found["audit"]["copies"]["closest"])
-    (work / "closest.png").write_bytes(beside_nearest(*pairs))
-    return found
-
-
-def measure_other_sets(
-    run: RunFolder, comparison: Comparison, names: Sequence[str], spaces: dict[str, Features]
-) -> dict[str, Any]:
-    """The figures of further sets of samples, by the same protocol.
-
-    Args:
-        run: the run folder.
-        comparison: of the run's first set; its real slices serve for all.
-        names: of the further sets.
-        spaces: feature spaces besides those that every comparison has.
-
-    Returns:
-        Name -> the figures of `measure`.
-    """
-    found = {}
-    for name in names:
-        logger.info("measuring the set of samples %s", name)
-        one = replace(comparison, synthetic=sample_images(run, name))
-        found[name] = measure(one, spaces)[0]
-    return found
-
-
-def decoder(network: nn.Module, size: tuple[int, int] | None) -> Decode:
-    """The VQ-VAE as a function from code grids (B, G, w, h) to images (B, W, H) in [0, 1].
-
-    Args:
-        network: the VQ-VAE.
-        size: (W, H) to cut the images to; None leaves them as they are decoded.
-    """
-    return partial(_decode, network, size)  # not a closure: other ranks get it
-
-
-def _decode(network: Any, size: tuple[int, int] | None, codes: np.ndarray) -> np.ndarray:
-    grids = torch.from_numpy(codes.astype(np.int64)).to(next(network.parameters()).device)
-    if grids.shape[1] == 1:  # one group
-        grids = grids[:, 0]
-    with torch.inference_mode():
-        images: torch.Tensor = network.decode_samples(grids)
-    width, height = size or (None, None)
-    return images[:, 0, :width, :height].float().cpu().numpy()

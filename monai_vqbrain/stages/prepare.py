@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from monai_vqbrain.cohorts import SPLITS, Problem
+from monai_vqbrain.cohorts.shared_images import with_shared_images
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import building, remove_temporaries
 from monai_vqbrain.logs import PRIVATE, logging_to
 from monai_vqbrain.progress import progress
-from monai_vqbrain.provenance import write_provenance
+from monai_vqbrain.provenance import describe, write_provenance
 from monai_vqbrain.runs.folder import MIN_BRAIN_FRACTION, RunFolder
 from monai_vqbrain.runs.slices import write_problems, write_slice_tables
 from monai_vqbrain.runs.slicing_code import CODE
@@ -134,8 +136,11 @@ def execute(plan: SlicingPlan, run: RunFolder, began: float) -> None:
         sliced = list(_slice_scans(plan, run, work))
         _refuse_unavailable(sliced)
         remove_stale(sliced, work)
-        problems = [*(p for one in sliced for p in one.problems), *plan.cohort.problems]
         usable = [one for one in sliced if one.slices]
+        same = "has the same slices as"  # the same image in another file, such as compressed
+        cohort = with_shared_images(plan.cohort, _described_stacks(usable, work), same)
+        plan = replace(plan, cohort=cohort)
+        problems = [*(p for one in sliced for p in one.problems), *cohort.problems]
         problems += _template_brains(plan, usable)
         if not usable:
             list_of_all = _write_problems_only(problems, run.slices)
@@ -163,6 +168,16 @@ def _slice_scans(plan: SlicingPlan, run: RunFolder, work: Path) -> Iterator[Slic
         if options.on_error == "stop" and not one.slices:
             raise VQBrainError(problem_line(one.problems[0]))
         yield one
+
+
+def _described_stacks(usable: Iterable[SlicedScan], work: Path) -> dict[str, dict[str, Any]]:
+    """Size and hash of each scan's stack, by the scan's source; not of stacks without a brain."""
+    stacks = {
+        one.scan.source: work / one.slices[0]["stack"]
+        for one in usable
+        if any(row["brain_fraction"] for row in one.slices)
+    }
+    return describe(stacks)
 
 
 def _template_brains(plan: SlicingPlan, sliced: Sequence[SlicedScan]) -> list[Problem]:

@@ -17,6 +17,7 @@ from monai_vqbrain.locks import unlock
 from monai_vqbrain.networks.plan import number_of_components
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
+from monai_vqbrain.runs.freshness import check_evaluated
 from monai_vqbrain.runs.records import network_settings
 from monai_vqbrain.runs.sample_sets import main_set, sample_sets
 from monai_vqbrain.runs.stacks import open_stack
@@ -56,12 +57,13 @@ def report(run: Path | str, *, show_ids: bool = False) -> Path:
 
     Raises:
         UsageError: if the run has not been evaluated.
-        VQBrainError: if a stage of it is not as its command made it.
+        VQBrainError: if a stage of it is not as its command made it, or not as it was evaluated.
     """
     folder = RunFolder(run)
     with using(reported_stages(folder)):
         folder.need(folder.report, "evaluate")
         check_whole(folder)
+        check_evaluated(folder)
         return render_finished(folder, show_ids)
 
 

@@ -87,7 +87,8 @@ def _check_header(path: Path | str) -> None:
         if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start):
             header = kind.from_fileobj(BytesIO(start[: kind.sizeof_hdr]), check=False)
             offset = float(header["vox_offset"])
-            if not 0 <= offset <= MAX_HEADER:
+            single = bytes(header["magic"])[:2] == b"n+"  # else the voxels have a file of their own
+            if not kind.sizeof_hdr * single <= offset <= MAX_HEADER:
                 raise ValueError(f"its header says that voxels begin at byte {offset:g}")
 
 

@@ -155,24 +155,26 @@ def code_maps(images: np.ndarray, codes: np.ndarray, ranks: np.ndarray) -> bytes
     return figure_png(figure)
 
 
-def code_brightness(images: np.ndarray, codes: np.ndarray, num_codes: int) -> np.ndarray:
+def code_brightness(batches: Iterable[tuple[np.ndarray, np.ndarray]], num_codes: int) -> np.ndarray:
     """Rank every code by the mean intensity of the patches that it encodes.
 
     Args:
-        images: (N, W, H) uint8.
-        codes: (N, w, h) integers in 0..K-1, of the same slices.
+        batches: pairs of images, (N, W, H) uint8, and the codes of the same slices, (N, w, h)
+            integers in 0..K-1.
         num_codes: K.
 
     Returns:
         (K,) in [0, 1], the darkest code 0; NaN for codes that never occur.
     """
-    count, width, height = codes.shape
-    rows = np.arange(images.shape[1]) * width // images.shape[1]
-    columns = np.arange(images.shape[2]) * height // images.shape[2]
-    cells = (np.arange(count)[:, None, None] * width + rows[:, None]) * height + columns
-    bright = np.bincount(cells.ravel(), images.ravel()) / np.bincount(cells.ravel())
-    occurrences = np.bincount(codes.ravel(), minlength=num_codes)
-    total = np.bincount(codes.ravel(), bright, minlength=num_codes)
+    total, occurrences = np.zeros(num_codes), np.zeros(num_codes, int)
+    for images, codes in batches:
+        count, width, height = codes.shape
+        rows = np.arange(images.shape[1]) * width // images.shape[1]
+        columns = np.arange(images.shape[2]) * height // images.shape[2]
+        cells = (np.arange(count)[:, None, None] * width + rows[:, None]) * height + columns
+        bright = np.bincount(cells.ravel(), images.ravel()) / np.bincount(cells.ravel())
+        total += np.bincount(codes.ravel(), bright, minlength=num_codes)
+        occurrences += np.bincount(codes.ravel(), minlength=num_codes)
     mean = np.where(occurrences > 0, total / np.maximum(occurrences, 1), np.nan)
     known = np.isfinite(mean)
     ranks = np.full(num_codes, np.nan)

@@ -20,6 +20,8 @@ from monai_vqbrain.stages.reporting import figures
 from monai_vqbrain.stages.reporting.pages import data_uri
 from monai_vqbrain.tables import read_table
 
+BATCH = 64  # slices that are read at a time
+
 
 def report_figures(
     run: RunFolder, work: Path, metrics: Mapping[str, Any], labels: Mapping[str, str]
@@ -87,11 +89,14 @@ def _code_figures(run: RunFolder) -> dict[str, bytes]:
     test = in_split(rows, "test")
     if not test.any():
         return {}
-    grids, images = codes[test][:, 0], read_slices(run, rows[test])[0]
-    ranks = figures.code_brightness(images, grids, num_codes)
+    grids, about = codes[test][:, 0], rows[test]
+    parts = [slice(start, start + BATCH) for start in range(0, len(grids), BATCH)]
+    batches = ((read_slices(run, about[part])[0], grids[part]) for part in parts)
+    ranks = figures.code_brightness(batches, num_codes)
     chosen = evenly_spaced(len(grids), 6)
+    images = read_slices(run, about.iloc[chosen])[0]
     return {
-        "code_maps": figures.code_maps(images[chosen], grids[chosen], ranks),
+        "code_maps": figures.code_maps(images, grids[chosen], ranks),
         "code_use": figures.code_use(code_counts(codes[test], num_codes)),
     }
 

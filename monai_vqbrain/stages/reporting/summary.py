@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 
 from monai_vqbrain import metrics
 from monai_vqbrain.cohorts.splits import SPLITS, check_splits
+from monai_vqbrain.documents import read_json
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.codes import read_codes
 from monai_vqbrain.runs.folder import RunFolder
@@ -198,9 +198,10 @@ def _split_tables(run: RunFolder) -> dict[str, list[tuple[str, str]]]:
     """(participant, split) of each row of the tables that training and evaluation read, by name."""
     rows = read_slices_table(run)
     tables = {"slices.tsv": list(zip(_participants(rows), rows["split"], strict=True))}
-    if (run.slices / "datalist.json").is_file():
-        lists = json.loads((run.slices / "datalist.json").read_text())
-        tables["datalist.json"] = [(i["participant_id"], s) for s in SPLITS for i in lists[s]]
+    path = run.slices / "datalist.json"
+    if path.is_file():
+        lists = read_json(path, {f"{split}?": [{"participant_id": str}] for split in SPLITS})
+        tables[path.name] = [(i["participant_id"], s) for s in SPLITS for i in lists.get(s, ())]
     if (run.codes / "codes.tsv").is_file():
         rows = read_table(run.codes / "codes.tsv")
         tables["codes.tsv"] = list(zip(_participants(rows), rows["split"], strict=True))

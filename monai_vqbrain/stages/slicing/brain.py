@@ -18,6 +18,7 @@ LOST = (
 )
 MIN_BRAIN_ML = 200  # less foreground is no brain (a newborn's brain has 350 ml)
 MAX_BRAIN_ML = 2500  # more foreground is a whole head (brains with CSF have 900 to 2000 ml)
+EQUAL_NEIGHBOURS = 0.7  # of the voxels: 0.03 to 0.11 in T1 images, 0.8 to 1 in label maps
 GRID_TOLERANCE = 1e-2  # affines that differ by less count as one grid
 MASK_ADVICE = "put a mask *_desc-brain_mask.nii.gz into derivatives or beside the image"
 
@@ -62,22 +63,25 @@ def find_brain(
         `derivative` or `zero-background`.
 
     Raises:
-        UnusableImageError: if the mask does not fit the image, there is no brain, or no further
-            method is left.
+        UnusableImageError: if the image is a label map, the mask does not fit the image, there is
+            no brain, or no further method is left.
         WholeHeadError: if the brain has to be extracted by a further method.
     """
     if "given" in methods and mask_path is not None:
+        _refuse_labels(volume.array)
         inside = _read_mask(volume, mask_path, affine)
         return strip(volume, inside), inside, "derivative"
     if methods[-1] == "given":
         raise UnusableImageError("has no brain mask", f"{MASK_ADVICE}, or use --brain auto")
     if "zero" not in methods:
         _refuse_constant(volume.array)
+        _refuse_labels(volume.array)
         raise WholeHeadError("its brain has to be extracted", "use --brain auto")
     brain = volume.array != 0
     litres = _litres(brain, volume.affine)
     reason = _why_not_stripped(brain, litres)
     if reason is None and litres >= MIN_BRAIN_ML / 1000:
+        _refuse_labels(volume.array)
         return volume, brain, "zero-background"
     _refuse_constant(volume.array)
     if reason is None:
@@ -88,6 +92,7 @@ def find_brain(
         raise UnusableImageError(
             f"not skull-stripped ({reason})", "skull-strip it, or use --brain auto"
         )
+    _refuse_labels(volume.array)
     raise WholeHeadError(
         f"not skull-stripped ({reason}) and without a brain mask",
         f"skull-strip it, or {MASK_ADVICE}",
@@ -129,6 +134,22 @@ def _why_not_stripped(foreground: np.ndarray, litres: float) -> str | None:
 def _refuse_constant(array: np.ndarray) -> None:
     if array.min() == array.max():
         raise UnusableImageError(f"every voxel is {array.flat[0]:g}", "look at the image")
+
+
+def _refuse_labels(array: np.ndarray) -> None:
+    """Refuse a mask or a label map, in which most voxels are equal to their neighbours."""
+    count = array.shape[2]
+    planes = array[:, :, count // 4 : count - count // 4 : max(1, count // 32)]
+    shares: list[float] = []
+    for one, other in ((planes[1:], planes[:-1]), (planes[:, 1:], planes[:, :-1])):
+        inside = (one != array[0, 0, 0]) & (other != array[0, 0, 0])
+        equal, pairs = int(((one == other) & inside).sum()), int(inside.sum())
+        shares.append(equal / max(1, pairs))
+    if min(shares) > EQUAL_NEIGHBOURS:
+        raise UnusableImageError(
+            f"{min(shares):.0%} of its voxels are equal to their neighbours, as in a label map",
+            "give the T1 image of this participant, or exclude it",
+        )
 
 
 def _read_mask(volume: Volume, path: Path, affine: str) -> np.ndarray:

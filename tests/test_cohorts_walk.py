@@ -44,6 +44,17 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     ]
 
 
+def test_pipes_are_skipped_and_listed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a_T1w.nii")
+    (tmp_path / "link.nii").symlink_to("a_T1w.nii")
+    (tmp_path / "b.nii").touch()
+    files, problems = walk(tmp_path)
+    assert files == [tmp_path / "b.nii"]
+    assert [(one.path, one.problem) for one in problems] == [
+        (name, "a pipe, socket or device, skipped") for name in ("a_T1w.nii", "link.nii")
+    ]
+
+
 def test_the_splits_of_a_run_are_no_table_of_the_source(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii", "splits.tsv", "run/splits.tsv", "run/2-slices/slices.tsv")
     assert names(tmp_path) == ["a.nii", "splits.tsv"]

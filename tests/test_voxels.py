@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import importlib
+import os
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -129,6 +130,12 @@ def test_a_header_that_begins_nowhere_is_a_line_of_check(tmp_path: Path) -> None
     path.write_bytes(nifti(offset=float("inf")))
     with pytest.raises(UnusableImageError, match="cannot be opened .*begin at byte inf"):
         open_volume(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "sub-01_T1w.nii")
+    with pytest.raises(ValueError, match="^it is a folder, pipe, socket or device, not a file$"):
+        open_image(tmp_path / "sub-01_T1w.nii")
 
 
 def test_a_picture_of_very_many_pixels_is_not_decoded(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def walk(source: Path) -> tuple[list[Path], list[Problem]]:
 
     Returns:
         The files in order, and a problem for each folder that is unreadable, contains the stages of
-        a run or is another result of this package (these are skipped), and for each link that is
-        broken or points to a folder above it.
+        a run or is another result of this package (these are skipped), for each link that is
+        broken or points to a folder above it, and for each pipe, socket or device.
     """
     seen = _Walk(source)
     seen.enter(source, frozenset())
@@ -60,12 +60,14 @@ class _Walk:
                 self._add(folder / entry.name, entry, here)
 
     def _add(self, path: Path, entry: os.DirEntry[str], here: frozenset[Path]) -> None:
-        if not entry.is_symlink():  # known without another access to the disk
-            self.enter(path, here) if entry.is_dir() else self.files.append(path)
-        elif not path.exists():
+        if entry.is_symlink() and not path.exists():
             self._report(path, BROKEN_LINK, "restore the file, or remove the link")
-        elif not path.is_dir():
+        elif entry.is_file():  # mostly known without another access to the disk
             self.files.append(path)
+        elif not entry.is_dir():  # reading a pipe would wait for ever
+            self._report(path, "a pipe, socket or device, skipped", "remove it")
+        elif not entry.is_symlink():
+            self.enter(path, here)
         elif path.resolve() in here:
             self._report(path, "a symbolic link to a folder above it", "remove it")
         else:

@@ -78,6 +78,8 @@ def read_scaled(image: Any) -> np.ndarray:
 
 def _check_header(path: Path | str) -> None:
     """Refuse a NIfTI file whose voxels begin at an impossible place: nibabel reads all before."""
+    if Path(path).exists() and not Path(path).is_file():  # reading a pipe would wait for ever
+        raise ValueError("it is a folder, pipe, socket or device, not a file")
     try:
         with nib.openers.ImageOpener(str(path)) as file:
             start = file.read(nib.Nifti2Header.sizeof_hdr)

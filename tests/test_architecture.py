@@ -35,7 +35,7 @@ LEVELS = (
     {"engines", "inferers", "interop", "cohorts"},
     {"handlers", "losses", "networks", "transforms", "metrics"},
     {
-        "cells", "contents", "documents", "errors", "files", "locks", "logs", "processes",
+        "cells", "contents", "documents", "errors", "files", "locks", "logs", "memory", "processes",
         "progress", "provenance", "ranks", "selection", "tables", "team", "weights", "__init__",
     },
 )  # fmt: skip

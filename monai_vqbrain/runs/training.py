@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from monai_vqbrain.errors import VQBrainError
+from monai_vqbrain.memory import keep_freed_memory
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.ranks import this_rank, wait_for_ranks
 from monai_vqbrain.runs.datalist import check_datalist, check_sizes
@@ -42,6 +43,7 @@ def begin_training(run_dir: Path | str, network: str, resume: bool = False) -> N
             file of an earlier stage has changed.
     """
     check_one_process("vqvae" if network == "vqvae" else "pixelcnn")
+    keep_freed_memory()
     if this_rank() == 0:
         _begin(run_dir, network, resume)
     wait_for_ranks()

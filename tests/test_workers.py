@@ -66,10 +66,12 @@ def test_the_environment_is_as_before(earlier: str | None, monkeypatch: pytest.M
 
 
 SLEEPING_PARENT = """
+import signal
 import time
 
 from monai_vqbrain.stages.slicing.workers import map_in_order
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 print("started", flush=True)
 list(map_in_order(time.sleep, [(60,), (60,), (60,)], jobs=2))
 """

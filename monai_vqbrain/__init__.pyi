@@ -23,6 +23,7 @@ from .handlers import (
     EngineProgress as EngineProgress,
     ImagePanel as ImagePanel,
     LateParts as LateParts,
+    LateStrength as LateStrength,
     MetricsTable as MetricsTable,
     MLflowRun as MLflowRun,
     ParticipantMean as ParticipantMean,

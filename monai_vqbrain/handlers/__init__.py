@@ -8,6 +8,7 @@ from monai_vqbrain.handlers.checkpoint import ResumableCheckpoint, SeedEpochs, S
 from monai_vqbrain.handlers.codebook import CodebookPerplexity, CodesRedrawn, CodesUsed
 from monai_vqbrain.handlers.engine_progress import EngineProgress
 from monai_vqbrain.handlers.late_parts import LateParts
+from monai_vqbrain.handlers.late_strength import LateStrength
 from monai_vqbrain.handlers.metrics_table import MetricsTable, loss_values
 from monai_vqbrain.handlers.outputs import CodeBits, CollectCodes, ImagePanel, SliceScores
 from monai_vqbrain.handlers.samples import SampleFiles
@@ -28,6 +29,7 @@ __all__ = [
     "EngineProgress",
     "ImagePanel",
     "LateParts",
+    "LateStrength",
     "MLflowRun",
     "MetricsTable",
     "ParticipantMean",

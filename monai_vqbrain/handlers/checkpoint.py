@@ -87,6 +87,12 @@ class ResumableCheckpoint:
             self.best.load_state_dict(weights)
         self.validator.state.best_metric_epoch = -1
 
+    def save_best(self) -> None:
+        """Write the weights of `best` as those of the best epoch."""
+        if this_rank() == 0:
+            _save(self.best.state_dict(), self.folder / "model.pt")
+        wait_for_ranks()
+
     def _load(self, engine: Engine) -> None:
         if not self.resume:
             return

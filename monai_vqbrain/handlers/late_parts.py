@@ -50,6 +50,8 @@ class LateParts:
         if late == self._late:
             return
         self._late = late
+        if self.network.conditions is not None:
+            self.network.conditions.strength.fill_(1)  # LateStrength sets it in the end
         self.prepare_batch.alone = ALONE if late else 1.0
         own = {id(parameter) for parameter in self.network.late_parameters()}
         for parameter in self.network.parameters():

@@ -4,6 +4,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,8 @@ class ConditionEncoder(nn.Module):
 
     Late conditions have a vector of their own, to which each adds its part: linear in a category's
     embedding, in a number and in half a wave over its range, and 0 where the value is missing. This
-    is too little to distinguish many participants.
+    is too little to distinguish many participants. Their vector is multiplied by `strength`, 1
+    unless a training has set it (see LateStrength).
 
     Args:
         known: name -> the values that there are, as texts, or the two ends of a range of numbers.
@@ -42,8 +44,11 @@ class ConditionEncoder(nn.Module):
         torch.Size([1, 16])
     """
 
+    strength: Tensor  # ()
+
     def __init__(self, known: Known, width: int, late: Collection[str] = ()) -> None:
         super().__init__()
+        self.register_buffer("strength", torch.ones(()))
         self.known: dict[str, list[str | float]] = {n: list(values) for n, values in known.items()}
         for name, values in self.known.items():
             _check(name, values)
@@ -71,7 +76,13 @@ class ConditionEncoder(nn.Module):
             else:
                 total = total + vectors
         mixed: Tensor = self.mix(total)
-        return torch.cat((mixed, late), dim=1)
+        return torch.cat((mixed, late * self.strength), dim=1)
+
+    @torch.jit.unused
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Load weights; those of versions before 0.2 have no strength."""
+        state.setdefault(prefix + "strength", torch.ones(()))
+        super()._load_from_state_dict(state, prefix, *args)
 
     @torch.jit.unused
     def row(self, asked: Mapping[str, str | float | None]) -> Tensor:

@@ -13,7 +13,7 @@ outline, and dark is what lies below half of the brain's median.
   slices, to that over real ages in the same slices.
 - position: how far the position of the training slice nearest to a sample lies from that asked for.
 
-Ages are left open where a group is asked for, and groups where an age is.
+What is not asked for is drawn given what is, as `vqbrain sample` draws it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from standings import aligned, command_line, keep, machine, short
 from monai_vqbrain import metrics
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.inferers import AncestralSampler
+from monai_vqbrain.inferers.joint_conditions import Conditions
 from monai_vqbrain.networks.conditions import condition_row
+from monai_vqbrain.runs.conditions import read_joint
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.geometry import slice_positions
 from monai_vqbrain.runs.networks import load_network
@@ -114,6 +116,7 @@ class Sampler:
     def __init__(self, run: RunFolder, guidance: float, number: int) -> None:
         self.prior: Any = load_network(run.prior)
         self.vqvae: Any = load_network(run.vqvae)
+        self.joint = read_joint(run.path, self.prior.settings["conditions"], None)
         self.draw = AncestralSampler(guidance=guidance)
         self.number = number
 
@@ -122,10 +125,17 @@ class Sampler:
         """`number` images of what is asked for."""
         known = self.prior.settings["conditions"]
         view = {name: plain for name, plain in PLAIN_VIEW.items() if name in known}
-        row = condition_row(known, view | asked)[None]
+        drawn = self.joint.draw(self.number, asked, np.random.default_rng(seed))
+        rows = torch.stack([condition_row(known, one | view) for one in drawn])
+        left = torch.stack([condition_row(known, without(one, asked) | view) for one in drawn])
         generator = torch.Generator().manual_seed(seed)
-        codes = self.draw(self.prior, self.number, generator, row)
+        codes = self.draw(self.prior, self.number, generator, rows, base=left)
         return to_uint8(self.vqvae.decode_samples(codes)[:, 0].numpy())
+
+
+def without(conditions: Conditions, asked: Mapping[str, Any]) -> Conditions:
+    """Conditions but for those that are asked for, from which guidance starts."""
+    return {name: value for name, value in conditions.items() if name not in asked}
 
 
 def real(run: RunFolder, rows: pd.DataFrame) -> Images:

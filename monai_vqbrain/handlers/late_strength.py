@@ -22,8 +22,8 @@ class LateStrength:
     """Weakens the effects of the late conditions to what holds for validation participants.
 
     The effects of diagnosis, sex and age that a prior learns from few participants are partly those
-    of these participants alone: they do not help to predict others, and they reveal who was trained
-    on. When a training has completed, all of them are multiplied by the factor from 0 to 1 that
+    of these participants alone: they do not help to predict others, and they reveal membership in
+    the training set. When a training has completed, all of them are multiplied by the factor from 0 to 1 that
     needs the fewest bits on validation slices (shrinkage; a line search on a parabola through three
     measurements).
 

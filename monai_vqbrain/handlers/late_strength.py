@@ -23,9 +23,9 @@ class LateStrength:
 
     The effects of diagnosis, sex and age that a prior learns from few participants are partly those
     of these participants alone: they do not help to predict others, and they reveal membership in
-    the training set. When a training has completed, all of them are multiplied by the factor from 0 to 1 that
-    needs the fewest bits on validation slices (shrinkage; a line search on a parabola through three
-    measurements).
+    the training set. When a training has completed, all of them are multiplied by the factor from
+    0 to 1 that needs the fewest bits on validation slices (shrinkage; a line search on a parabola
+    through three measurements).
 
     Args:
         validator: has the validation slices and their bits.

@@ -75,7 +75,7 @@ BEFORE = {  # ids of the bundle's configuration
     "late_parts#_disabled_": True,
     "train#prepare_batch#alone": 0.5,
 }  # fmt: skip
-TEMPERATURE = 0.95  # of samples, as the bundle has it
+TEMPERATURE = 0.97  # of samples, as the bundle has it
 FIGURES = {  # name in the JSON file: name in the judgement
     "auc": "detectability", "kid_ratio": "kid_ratio", "coverage": "coverage_ratio",
     "implausible": "implausible", "membership": "membership", "cpu_per_image": "cpu_per_image",

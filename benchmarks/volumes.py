@@ -75,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--split", choices=("validation", "test"), default="test", help="the held-out split")
     add("--number", type=int, default=32, help="volumes to draw")
     add("--seed", type=int, default=0, help="of the volumes")
-    add("--temperature", type=float, default=0.95, help="as of vqbrain sample")
+    add("--temperature", type=float, default=0.97, help="as of vqbrain sample")
     add("--neighbour-guidance", type=float, default=1.3, help="of the sampler, as in the bundle")
     return parser.parse_args(arguments)
 

@@ -237,7 +237,7 @@ def encode(run: Path, device: str, show_command: bool) -> None:
     default=0,
     help="Random seed; the same seed gives the same images.",
 )
-@click.option("--temperature", type=POSITIVE, default=0.95, show_default=True, metavar="T",
+@click.option("--temperature", type=POSITIVE, default=0.97, show_default=True, metavar="T",
               help="Below 1, likely codes are favoured; 1 is the prior itself.")  # fmt: skip
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0,
               show_default=True, metavar="P",

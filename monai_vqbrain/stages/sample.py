@@ -40,7 +40,7 @@ class SampleOptions:
 
     number: int = 16
     seed: int = 0
-    temperature: float = 0.95
+    temperature: float = 0.97
     top_p: float = 1.0
     guidance: float = 1.0
     condition: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def sample(
     *,
     number: int = 16,
     seed: int = 0,
-    temperature: float = 0.95,
+    temperature: float = 0.97,
     top_p: float = 1.0,
     guidance: float = 1.0,
     condition: Mapping[str, str] | None = None,

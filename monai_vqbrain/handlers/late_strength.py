@@ -66,7 +66,10 @@ class LateStrength:
                 codes, self.checkpoint.best, given.get("condition")
             )
             total, count = total + float(bits.double().sum()), count + bits.numel()
-        sums: Any = idist.all_reduce(torch.tensor([total, count], dtype=torch.float64))
+        place = validator.state.device  # that of the backend, if there are several ranks
+        sums: Any = idist.all_reduce(
+            torch.tensor([total, count], dtype=torch.float64, device=place)
+        )
         return float(sums[0] / sums[1])
 
 

@@ -64,7 +64,7 @@ def trained(network: PixelCNN, codes: torch.Tensor, folder: Path) -> LateStrengt
 
 @pytest.mark.parametrize("true", [0.0, 0.5, 1.0])
 def test_effects_are_as_strong_as_in_validation_slices(tmp_path: Path, true: float) -> None:
-    network = prior(0.3)
+    network = prior(0.15)
     codes = drawn(network, true)
     set_strength(network, 1)
     trained(network, codes, tmp_path)(Engine(lambda *_: None))
@@ -75,7 +75,7 @@ def test_effects_are_as_strong_as_in_validation_slices(tmp_path: Path, true: flo
     for tried in (0.0, strength, 1.0):
         set_strength(network, tried)
         bits[tried] = float(code_bits(network, codes, ROWS.repeat(50, 1)).mean())
-    assert bits[strength] <= min(bits.values()) + 0.005
+    assert bits[strength] <= min(bits.values()) + 0.002
 
 
 def test_a_training_without_any_epoch_has_no_strength(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
-from monai_vqbrain.runs.plans import plan_residuals
+from monai_vqbrain.runs.plans import plan_residuals, with_plans
 from monai_vqbrain.runs.sampling import condition_rows, draw_conditions
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.runs.training import kept_epoch
@@ -165,6 +165,8 @@ def membership_of(run: RunFolder, prior: Any, split: str) -> float:
     }
     names = [[str(item["participant_id"]) for item in items] for items in sets]
     if prior.plan is not None and prior.plan.fitted:
+        planned = [bits_of_items(prior, with_plans(items, run.path, prior)) for items in sets]
+        scores["bits less unplanned"] = (planned[0] - given[0], planned[1] - given[1])
         lacking = plan_residuals(run, prior, ("training", split))
         scores["plan"] = tuple(np.array([lacking[name] for name in side]) for side in names)
     return membership_auc(scores, (names[0], names[1]))

@@ -1,4 +1,4 @@
-"""How strongly a prior follows the conditions of participants: chosen by validation slices."""
+"""How strongly a prior follows each condition of participants: chosen by validation slices."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def prior(size: float, seed: int = 0) -> PixelCNN:
     return network
 
 
-def drawn(network: PixelCNN, strength: float) -> torch.Tensor:
-    """Codes that follow the prior's conditions at a strength, 50 grids per row."""
-    set_strength(network, strength)
+def drawn(network: PixelCNN, sex: float, age: float) -> torch.Tensor:
+    """Codes that follow the prior's conditions at given strengths, 50 grids per row."""
+    set_strength(network, sex, age)
     torch.manual_seed(1)
     rows = ROWS.repeat(50, 1)
     codes = torch.zeros(len(rows), 3, 5, dtype=torch.long)
@@ -45,9 +45,9 @@ def drawn(network: PixelCNN, strength: float) -> torch.Tensor:
     return codes
 
 
-def set_strength(network: PixelCNN, strength: float) -> None:
+def set_strength(network: PixelCNN, sex: float, age: float) -> None:
     assert network.conditions is not None
-    network.conditions.strength.fill_(strength)
+    network.conditions.strength.copy_(torch.tensor([sex, age, 1]))
 
 
 def trained(network: PixelCNN, codes: torch.Tensor, folder: Path) -> LateStrength:
@@ -62,25 +62,30 @@ def trained(network: PixelCNN, codes: torch.Tensor, folder: Path) -> LateStrengt
     return LateStrength(validator, checkpoint)
 
 
-@pytest.mark.parametrize("true", [0.0, 0.5, 1.0])
-def test_effects_are_as_strong_as_in_validation_slices(tmp_path: Path, true: float) -> None:
+@pytest.mark.parametrize("true", [(0, 0), (0, 1), (1, 0), (0.5, 0.5), (1, 1)])
+def test_effects_are_as_strong_as_in_validation_slices(
+    tmp_path: Path, true: tuple[float, float], caplog: pytest.LogCaptureFixture
+) -> None:
     network = prior(0.15)
-    codes = drawn(network, true)
-    set_strength(network, 1)
-    trained(network, codes, tmp_path)(Engine(lambda *_: None))
+    codes = drawn(network, *true)
+    set_strength(network, 1, 1)
+    with caplog.at_level("INFO"):
+        trained(network, codes, tmp_path)(Engine(lambda *_: None))
     weights = torch.load(tmp_path / "model.pt", weights_only=True)
-    strength = float(weights["conditions.strength"])
-    assert strength == pytest.approx(true, abs=0.25)
+    sex, age, position = weights["conditions.strength"].tolist()
+    assert (sex, age) == pytest.approx(true, abs=0.3)
+    assert position == 1  # is not late
+    assert f"holds for validation participants: sex {sex:.2f}, age {age:.2f}" in caplog.text
     bits = {}
-    for tried in (0.0, strength, 1.0):
-        set_strength(network, tried)
+    for tried in ((0, 0), (sex, age), (1, 1)):
+        set_strength(network, *tried)
         bits[tried] = float(code_bits(network, codes, ROWS.repeat(50, 1)).mean())
-    assert bits[strength] <= min(bits.values()) + 0.002
+    assert bits[sex, age] <= min(bits.values()) + 0.002
 
 
 def test_a_training_without_any_epoch_has_no_strength(tmp_path: Path) -> None:
     network = prior(0.3)
-    handler = trained(network, drawn(network, 0), tmp_path)
+    handler = trained(network, drawn(network, 0, 0), tmp_path)
     (tmp_path / "model.pt").unlink()
     handler.validator.state.best_metric_epoch = -1
     handler(Engine(lambda *_: None))
@@ -88,25 +93,28 @@ def test_a_training_without_any_epoch_has_no_strength(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_a_strength_scales_the_late_vector_alone() -> None:
+def test_a_strength_scales_the_part_of_its_condition_alone() -> None:
     network = prior(0.3)
     encoder = network.conditions
     assert encoder is not None
-    whole = encoder(ROWS)
-    encoder.strength.fill_(0.5)
+    whole, no_age = encoder(ROWS), ROWS.clone()
+    no_age[:, 1] = math.nan
+    without = encoder(no_age)
+    encoder.strength[1] = 0.5
     half = encoder(ROWS)
-    torch.testing.assert_close(half[:, encoder.width :], 0.5 * whole[:, encoder.width :])
+    torch.testing.assert_close(half, (whole + without) / 2)
     assert torch.equal(half[:, : encoder.width], whole[:, : encoder.width])
+    assert not torch.equal(half, whole)
 
 
 def test_weights_without_a_strength_have_the_whole_effect() -> None:
     network = prior(0.3)
     weights = network.state_dict()
     del weights["conditions.strength"]
-    set_strength(network, 0.2)
+    set_strength(network, 0.2, 0.2)
     network.load_state_dict(weights)
     assert network.conditions is not None
-    assert network.conditions.strength == 1
+    assert network.conditions.strength.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

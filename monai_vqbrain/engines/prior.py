@@ -116,8 +116,9 @@ class PriorTrainer(SupervisedTrainer):
 class PriorEvaluator(SupervisedEvaluator):
     """MONAI's evaluator for the prior: the engine's output holds the batch and `bits` (B, *grid).
 
-    `bits` are the bits per code of each slice under its conditions alone. If the batch contains the
-    previous slices, `bits_after` (B, *grid) are those given the previous slice too.
+    `bits` are the bits per code of each slice under its conditions alone, without a plan. If the
+    batch contains the previous slices, `bits_after` (B, *grid) are those given the previous slice
+    too.
 
     Args:
         decollate: split batch and output into lists of items after each iteration. The handlers
@@ -142,9 +143,10 @@ class PriorEvaluator(SupervisedEvaluator):
         )
         bits, network = engine.inferer.get_likelihood, engine.network
         with engine.mode(network):
-            output = {**batchdata, "bits": bits(codes, network, given.get("condition"))}
-            if "neighbour" in given:
-                output["bits_after"] = bits(codes, network, **given)
+            condition, neighbour = given.get("condition"), given.get("neighbour")
+            output = {**batchdata, "bits": bits(codes, network, condition)}
+            if neighbour is not None:
+                output["bits_after"] = bits(codes, network, condition, neighbour)
         return completed(engine, output)
 
 

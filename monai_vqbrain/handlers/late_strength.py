@@ -1,4 +1,4 @@
-"""How strongly a trained prior follows the conditions that describe participants."""
+"""How strongly a trained prior follows each condition that describes participants."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ STRENGTHS = (0.0, 0.5, 1.0)  # at which the bits are measured
 
 
 class LateStrength:
-    """Weakens the effects of the late conditions to what holds for validation participants.
+    """Weakens the effect of each late condition to what holds for validation participants.
 
     The effects of diagnosis, sex and age that a prior learns from few participants are partly those
     of these participants alone: they do not help to predict others, and they reveal membership in
-    the training set. When a training has completed, all of them are multiplied by the factor from
-    0 to 1 that needs the fewest bits on validation slices (shrinkage; a line search on a parabola
-    through three measurements).
+    the training set. When a training has completed, each of them is multiplied by the factor from
+    0 to 1 that needs the fewest bits on validation slices (shrinkage): one condition after the
+    other, those that follow being 0, by a line search on a parabola through three measurements.
+    Bits are those of slices given their plans, as samples are drawn.
 
     Args:
-        validator: has the validation slices and their bits.
-        checkpoint: has the best epoch's weights, which are written again with the factor.
+        validator: has the validation slices, with plans if the prior reads them.
+        checkpoint: has the best epoch's weights, which are written again with the factors.
     """
 
     def __init__(self, validator: Evaluator, checkpoint: ResumableCheckpoint) -> None:
@@ -40,30 +41,34 @@ class LateStrength:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Choose the factor for the best epoch's weights; without any epoch there is none."""
+        """Choose the factors for the best epoch's weights; without any epoch there is none."""
         if self.validator.state.best_metric_epoch < 0:
             return
         self.checkpoint.restore_best()
         encoder: Any = self.checkpoint.best.conditions
-        bits = {strength: self._bits(encoder, strength) for strength in STRENGTHS}
-        encoder.strength.fill_(best_strength(bits))
+        late = [(column, name) for column, name in enumerate(encoder.known) if encoder.late[column]]
+        for column, _ in late:
+            encoder.strength[column] = 0
+        for column, _ in late:
+            bits = {strength: self._bits(encoder, column, strength) for strength in STRENGTHS}
+            encoder.strength[column] = best_strength(bits)
         self.checkpoint.save_best()
         logger.info(
-            "conditions of participants act at %.2f of what was learnt, by validation slices",
-            float(encoder.strength),
+            "share of the learnt effects that holds for validation participants: %s",
+            ", ".join(f"{name} {float(encoder.strength[column]):.2f}" for column, name in late),
         )
 
     @torch.no_grad()
-    def _bits(self, encoder: Any, strength: float) -> float:
-        """Bits per code of validation slices under their conditions at a strength."""
-        encoder.strength.fill_(strength)
+    def _bits(self, encoder: Any, column: int, strength: float) -> float:
+        """Bits per code of validation slices given their plans, a condition at a strength."""
+        encoder.strength[column] = strength
         validator, total, count = self.validator, 0.0, 0.0
         for batch in validator.data_loader:
             _, codes, _, given = validator.prepare_batch(
                 batch, validator.state.device, validator.non_blocking
             )
             bits = validator.inferer.get_likelihood(
-                codes, self.checkpoint.best, given.get("condition")
+                codes, self.checkpoint.best, given.get("condition"), plan=given.get("plan")
             )
             total, count = total + float(bits.double().sum()), count + bits.numel()
         place = validator.state.device  # that of the backend, if there are several ranks

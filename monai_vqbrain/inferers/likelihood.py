@@ -16,6 +16,7 @@ def code_bits(
     codes: Tensor,
     condition: Tensor | None = None,
     neighbour: Tensor | None = None,
+    plan: Tensor | None = None,
 ) -> Tensor:
     """Bits per code given the codes before it: -log2 of its probability under the prior.
 
@@ -27,6 +28,7 @@ def code_bits(
         codes: (B, h, w), or (B, G, h, w) with several groups, 0..K-1.
         condition: (B, C) rows, NaN where a value is missing, see PixelCNN.
         neighbour: codes of the previous slices, see PixelCNN.
+        plan: of the slices, (B, h, w), see PixelCNN.
 
     Returns:
         As the codes, float32, bits, at least 0.
@@ -41,6 +43,6 @@ def code_bits(
         tensor(4.)
     """
     with eval_mode(network):
-        logits = network(codes, condition, neighbour)
+        logits = network(codes, condition, neighbour, plan)
         nats = F.cross_entropy(logits, network.as_grid(codes), reduction="none")
     return nats.float() / math.log(2)

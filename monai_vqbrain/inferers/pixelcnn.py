@@ -111,6 +111,7 @@ class PixelCNNInferer(MixedPrecisionInferer):
         network: PixelCNN,
         condition: Tensor | None = None,
         neighbour: Tensor | None = None,
+        plan: Tensor | None = None,
     ) -> Tensor:
         """Bits per code, as `code_bits`: MONAI's log-likelihoods (nats) times -1 / ln 2.
 
@@ -119,6 +120,7 @@ class PixelCNNInferer(MixedPrecisionInferer):
             network: the prior; put in evaluation mode meanwhile.
             condition: (B, C) rows, NaN where a value is missing, see PixelCNN.
             neighbour: codes of the previous slices, see PixelCNN.
+            plan: of the slices, (B, h, w), see PixelCNN.
 
         Returns:
             A map of the same shape as the codes, float32, bits, at least 0; no gradient is kept.
@@ -126,7 +128,7 @@ class PixelCNNInferer(MixedPrecisionInferer):
         Raises:
             ValueError: if the codes do not fit the prior (see PixelCNN).
         """
-        return code_bits(network, codes, condition, neighbour)
+        return code_bits(network, codes, condition, neighbour, plan)
 
 
 def _decoded(decoder: BrainVQVAE, codes: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ class ConditionEncoder(nn.Module):
 
     Late conditions have a vector of their own, to which each adds its part: linear in a category's
     embedding, in a number and in half a wave over its range, and 0 where the value is missing. This
-    is too little to distinguish many participants. Their vector is multiplied by `strength`, 1
-    unless a training has set it (see LateStrength).
+    is too little to distinguish many participants. Each part is multiplied by the condition's
+    `strength`, 1 unless a training has set it (see LateStrength).
 
     Args:
         known: name -> the values that there are, as texts, or the two ends of a range of numbers.
@@ -44,11 +44,11 @@ class ConditionEncoder(nn.Module):
         torch.Size([1, 16])
     """
 
-    strength: Tensor  # ()
+    strength: Tensor  # (C,), read of late conditions alone
 
     def __init__(self, known: Known, width: int, late: Collection[str] = ()) -> None:
         super().__init__()
-        self.register_buffer("strength", torch.ones(()))
+        self.register_buffer("strength", torch.ones(len(known)))
         self.known: dict[str, list[str | float]] = {n: list(values) for n, values in known.items()}
         for name, values in self.known.items():
             _check(name, values)
@@ -72,16 +72,16 @@ class ConditionEncoder(nn.Module):
         for column, encoder in enumerate(self.encoders):
             vectors = encoder(rows[:, column])
             if self.late[column]:
-                late = late + vectors * ~rows[:, column, None].isnan()
+                late = late + self.strength[column] * vectors * ~rows[:, column, None].isnan()
             else:
                 total = total + vectors
         mixed: Tensor = self.mix(total)
-        return torch.cat((mixed, late * self.strength), dim=1)
+        return torch.cat((mixed, late), dim=1)
 
     @torch.jit.unused
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Load weights; those of the package and older ones have no strength."""
-        state.setdefault(prefix + "strength", torch.ones(()))
+        state.setdefault(prefix + "strength", torch.ones(len(self.known)))
         super()._load_from_state_dict(state, prefix, *args)
 
     @torch.jit.unused

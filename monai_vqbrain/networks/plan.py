@@ -15,6 +15,7 @@ LEVELS = 16  # heights at which a volume is described
 SMOOTHING = 20  # a slice's sides to the standard deviation of the blurring of most components
 PARTICIPANTS = 15  # per component
 EXPLAINED = 40  # participants per component of what conditions explain
+EMPHASIS = 3.0  # of what conditions explain, relative to volumes
 RIDGE = 1.0  # takes effects back where participants are few
 
 
@@ -27,12 +28,13 @@ class VolumePlan(nn.Module):
     """Blurred volumes of a cohort as a linear Gaussian model, given participants' conditions.
 
     A plan is the cohort's mean plus a few components of what differs from it. Their coefficients
-    are linear in the participant's conditions, with a Gaussian remainder, so that ages and groups
-    differ in plans as they differ on average in the cohort. The first components are what single
-    conditions explain, so that a plan can show it, one per 40 participants; the others are
-    principal components of the remainder, blurred. There is one component per 15 participants in
-    all: with more, and finer ones, a volume's distance from the space of plans would tell whether
-    its participant was trained on.
+    are linear in the participant's conditions, so that ages and groups differ in plans as they
+    differ on average in the cohort. The first components are what single conditions explain, so
+    that a plan can show it, one per 40 participants. Conditions determine their coefficients, and
+    they are emphasised, so that a prior can distinguish them from the others. The others are
+    principal components of the remainder, blurred; their coefficients have a Gaussian remainder of
+    their own. There is one component per 15 participants in all: with more, and finer ones, a
+    volume's distance from the space of plans would tell whether its participant was trained on.
 
     Before `fit` there is no plan: `fitted` is False.
 
@@ -129,29 +131,36 @@ class VolumePlan(nn.Module):
         centre = given.nanmean(0).nan_to_num()
         given = (given - centre).nan_to_num()
         explained = self._explained(given, differences)[: participants // EXPLAINED]
-        rest = self._smooth(differences.view_as(volumes)).flatten(1)
-        others = _directions(rest - rest @ explained.T @ explained)[: number - len(explained)]
-        directions = torch.cat((explained, others))
-        found = differences @ directions.T
+        explained_effects = _ridge(given, differences @ explained.T)
+        rest = differences - given @ explained_effects @ explained
+        smooth = self._smooth(rest.view_as(volumes)).flatten(1)
+        others = _directions(smooth)[: number - len(explained)]
+        found = rest @ others.T
         effects = _ridge(given, found)
         remainder = found - given @ effects
         free = max(1, len(flat) - 1 - _rank(given))
         values, vectors = torch.linalg.eigh(remainder.T @ remainder / free)
         root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+        first = len(explained)
         self.mean.copy_(flat.mean(0).view_as(self.mean))
         self.components.zero_()
+        directions = torch.cat((explained, others))
         self.components[:number] = directions.view_as(self.components[:number])
         self.effects.zero_()
-        self.effects[:, :number] = effects
+        self.effects[:, :number] = torch.cat((EMPHASIS * explained_effects, effects), dim=1)
         self.centre.copy_(centre)
         self.spread.zero_()
-        self.spread[:number, :number] = root
+        self.spread[first:number, first:number] = root
         self.scale.fill_(float(flat.std()))
 
     @torch.jit.unused
-    def coefficients(self, volumes: Tensor) -> Tensor:
-        """Those of blurred volumes (M, LEVELS, h, w): (M, K)."""
-        return (volumes - self.mean).flatten(1) @ self.components.flatten(1).T
+    def coefficients(self, volumes: Tensor, rows: Tensor) -> Tensor:
+        """Those of blurred volumes (M, LEVELS, h, w) of given conditions (M, C): (M, K)."""
+        expected, flat = self._expected(rows), self.components.flatten(1)
+        own = self.spread.any(1)  # which have a remainder
+        explained = expected.masked_fill(own, 0) / EMPHASIS @ flat
+        rest = (volumes - self.mean).flatten(1) - explained
+        return torch.where(own, rest @ flat.T, expected)
 
     @torch.jit.unused
     def residuals(self, volumes: Tensor) -> Tensor:
@@ -159,8 +168,10 @@ class VolumePlan(nn.Module):
 
         What an attack on membership reads: it is low for volumes that the plan was fitted to.
         """
-        whole = (volumes - self.mean).flatten(1).square().sum(1)
-        return 1 - self.coefficients(volumes).square().sum(1) / whole
+        flat = self.components.flatten(1)
+        basis = torch.linalg.qr(flat[flat.any(1)].T)[0]  # those of conditions overlap the others
+        differences = (volumes - self.mean).flatten(1)
+        return 1 - (differences @ basis).square().sum(1) / differences.square().sum(1)
 
     def _explained(self, given: Tensor, differences: Tensor) -> Tensor:
         """Directions of what each condition explains, (rank, P), the strongest condition first."""

@@ -36,7 +36,6 @@ def fit_plan(network: Any, run_dir: Path | str) -> Any:
     """
     run = RunFolder(run_dir)
     if network.plan is not None and (run.codes / "codes.tsv").is_file():
-        known = network.settings["conditions"]
         slices = _training_slices(run)
         stacks = thin_out(sorted(slices["stack"].unique()), MOST_VOLUMES)
         slices = slices[slices["stack"].isin(stacks)]
@@ -45,7 +44,7 @@ def fit_plan(network: Any, run_dir: Path | str) -> Any:
             return network
         parts = [slices[slices["stack"] == stack] for stack in stacks]
         volumes = [blurred_volume(run, part, network) for part in parts]
-        rows = [condition_row(known, conditions_of_row(part.iloc[0], known)) for part in parts]
+        rows = [_row(part, network) for part in parts]
         network.plan.fit(torch.stack(volumes), torch.stack(rows), participants)
     return network
 
@@ -53,7 +52,7 @@ def fit_plan(network: Any, run_dir: Path | str) -> Any:
 def with_plans(
     items: Sequence[dict[str, Any]], run_dir: Path | str, network: Any
 ) -> list[dict[str, Any]]:
-    """Items of training slices and their views, each with the plan of its own volume.
+    """Items of slices and their views, each with the plan of its own volume.
 
     Args:
         items: of `code_items`, with all of the prior's conditions.
@@ -67,13 +66,15 @@ def with_plans(
     if network.plan is None or not network.plan.fitted:
         return list(items)
     run, plan = RunFolder(run_dir), copy.deepcopy(network.plan).cpu()  # as slices are
-    slices = _training_slices(run)
-    names = read_text_table(run.codes / "codes.tsv")[list(SLICE_KEYS)]  # as items have them
+    slices = with_enough_brain(read_rows(run.codes / "codes.tsv"))
+    names = read_text_table(run.codes / "codes.tsv")[list(SLICE_KEYS)].astype(str)  # as items have
+    named = names["participant_id"].isin({str(item["participant_id"]) for item in items})
     found: dict[tuple[str, ...], Tensor] = {}
-    for _, part in slices.groupby("stack"):
-        coefficients = plan.coefficients(blurred_volume(run, part, network)[None])
+    for _, part in slices[named.loc[slices.index]].groupby("stack"):
+        volume, row = blurred_volume(run, part, network), _row(part, network)
+        coefficients = plan.coefficients(volume[None], row[None])
         positions = torch.tensor(part[_position(network)].to_numpy(np.float32))[None]
-        keys = names.loc[part.index].astype(str).itertuples(index=False, name=None)
+        keys = names.loc[part.index].itertuples(index=False, name=None)
         found |= dict(zip(keys, plan.at(coefficients, positions)[0], strict=True))
     size = sample_size(run.path)
     assert size is not None  # there are slices
@@ -134,6 +135,12 @@ def _training_slices(run: RunFolder) -> pd.DataFrame:
     """Those that the prior learns: rows of codes.tsv, whose splits may be those of a fold."""
     slices = with_enough_brain(read_rows(run.codes / "codes.tsv"))
     return slices[in_split(slices, "training")]
+
+
+def _row(slices: pd.DataFrame, network: Any) -> Tensor:
+    """The conditions of a stack's first slice, (C,)."""
+    known, first = network.settings["conditions"], slices.iloc[0].to_dict()
+    return condition_row(known, conditions_of_row({str(k): v for k, v in first.items()}, known))
 
 
 def _position(network: Any) -> str:

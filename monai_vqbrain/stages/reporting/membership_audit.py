@@ -17,7 +17,7 @@ from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.codes import code_items
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network, select_device
-from monai_vqbrain.runs.plans import plan_residuals
+from monai_vqbrain.runs.plans import plan_residuals, with_plans
 from monai_vqbrain.team import spread
 
 BATCH = 16
@@ -29,9 +29,10 @@ Items = list[dict[str, Any]]
 def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> dict[str, Any]:
     """How well the bits of slices distinguish training participants from others.
 
-    Three scores are computed: conditional bits, conditional minus unconditional bits, and the
-    residual of a participant's blurred volume under the prior's plan. The figures are those of the
-    best score; all are in `scores`.
+    Four scores are computed: conditional bits, conditional minus unconditional bits, bits given
+    the plan of the slice's own volume minus bits without, and the residual of a participant's
+    blurred volume under the prior's plan. The figures are those of the best score; all are in
+    `scores`.
 
     Args:
         run: the run folder, with a trained prior.
@@ -49,6 +50,8 @@ def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> d
     participants = [str(item["participant_id"]) for item in items]
     scores = _scores(prior, items)
     if prior.plan is not None and prior.plan.fitted:
+        planned = bits_of_items(prior, with_plans(items, run.path, prior))
+        scores["bits_minus_unplanned"] = planned - scores["bits"]
         lacking = plan_residuals(run, prior, ("training", "validation", "test"))
         scores["plan"] = np.array([lacking[name] for name in participants])
     is_member = np.arange(len(items)) < len(members)
@@ -86,7 +89,7 @@ def bits_of_items(prior: PixelCNN, items: Items, conditions: bool = True) -> np.
 
     Args:
         prior: the prior.
-        items: N of `code_items`.
+        items: N of `code_items`; a plan that they have is passed to the prior.
         conditions: pass the conditions to the prior, if it has any.
 
     Returns:
@@ -102,8 +105,10 @@ def _bits_of_batch(prior: PixelCNN, given: bool, batch: Items) -> np.ndarray:
     device = next(prior.parameters()).device
     codes = torch.stack([item["codes"] for item in batch]).to(device).long()
     rows = torch.stack([item["condition"] for item in batch]).to(device) if given else None
+    plans = [item["plan"] for item in batch if "plan" in item]
+    plan = torch.stack(plans).to(device) if plans else None
     with torch.inference_mode():
-        return code_bits(prior, codes, rows).flatten(1).double().sum(1).cpu().numpy()
+        return code_bits(prior, codes, rows, plan=plan).flatten(1).double().sum(1).cpu().numpy()
 
 
 def _figures(

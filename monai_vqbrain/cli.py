@@ -264,7 +264,7 @@ def sample(run: Path, device: str, show_command: bool, conditions: Any, **option
     \b
     Example: vqbrain sample my-run -n 64 --seed 3
              vqbrain sample --weights ds002748 out
-             vqbrain sample my-run --condition diagnosis=AD --condition age=75 --guidance 1.5
+             vqbrain sample my-run --condition age=75 --guidance 1.5
              vqbrain sample my-run --name AD75 --condition diagnosis=AD --condition age=75
              vqbrain sample my-run -n 4 --volume --condition sex=F
              vqbrain sample my-run --known slice.png --mask hole.png

@@ -182,6 +182,13 @@ def test_few_volumes_give_few_components() -> None:
     assert len(plan.draw(rows, seeded())) == 59
 
 
+def test_a_plan_of_one_component_shows_what_conditions_explain() -> None:
+    plan, (volumes, rows) = fitted(1, 80), cohort()
+    torch.testing.assert_close(plan.coefficients(volumes, rows), plan._expected(rows))
+    drawn = [plan.draw(rows, seeded(seed)) for seed in (0, 1)]
+    assert torch.equal(*drawn)  # nothing is left to chance
+
+
 def test_conditions_explain_little_of_noise() -> None:
     plan, rows = VolumePlan(1, GRID, KNOWN, WHO, "position_rel"), cohort(15)[1]
     volumes = torch.randn(15, LEVELS, *GRID, generator=seeded())

@@ -130,7 +130,8 @@ class VolumePlan(nn.Module):
         given = self._described(rows.double())
         centre = given.nanmean(0).nan_to_num()
         given = (given - centre).nan_to_num()
-        explained = self._explained(given, differences)[: participants // EXPLAINED]
+        most = min(number, participants // EXPLAINED)
+        explained = self._explained(given, differences)[:most]
         explained_effects = _ridge(given, differences @ explained.T)
         rest = differences - given @ explained_effects @ explained
         smooth = self._smooth(rest.view_as(volumes)).flatten(1)

@@ -29,7 +29,7 @@ from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.inferers import AncestralSampler
 from monai_vqbrain.options import json_or_text
 from monai_vqbrain.runs.codes import code_items, read_codes
-from monai_vqbrain.runs.conditions import position_column
+from monai_vqbrain.runs.conditions import of_participants, position_column
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
@@ -39,7 +39,7 @@ from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.runs.training import kept_epoch
 from monai_vqbrain.stages.reporting.decoding import decoder
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet
-from monai_vqbrain.stages.reporting.membership_audit import bits_of_items
+from monai_vqbrain.stages.reporting.membership_audit import bits_of_items, undescribed
 from monai_vqbrain.stages.train import train_prior
 from monai_vqbrain.tables import read_table
 
@@ -163,6 +163,9 @@ def membership_of(run: RunFolder, prior: Any, split: str) -> float:
         "bits": (given[0], given[1]),
         "bits less unconditional": (given[0] - plain[0], given[1] - plain[1]),
     }
+    if of_participants(known):
+        others = [bits_of_items(prior, undescribed(prior, items)) for items in sets]
+        scores["bits less undescribed"] = (given[0] - others[0], given[1] - others[1])
     names = [[str(item["participant_id"]) for item in items] for items in sets]
     if prior.plan is not None and prior.plan.fitted:
         planned = [bits_of_items(prior, with_plans(items, run.path, prior)) for items in sets]

@@ -149,24 +149,31 @@ def test_swapped_codes_come_from_the_same_place_of_another_slice() -> None:
     assert torch.equal(PriorBatch()({"codes": codes}, torch.device("cpu"))[0], codes)
 
 
-def test_conditions_and_slices_before_are_hidden_now_and_then() -> None:
+def test_conditions_slices_before_and_plans_are_hidden_now_and_then() -> None:
     size = 4000
     batch = {
         "codes": torch.zeros(size, 2, 3, dtype=torch.long),
         "condition": torch.ones(size, 2),
         "neighbour": torch.ones(size, 2, 3, dtype=torch.long),
+        "plan": torch.ones(size, 2, 3),
     }
     torch.manual_seed(0)
-    *_, given = PriorBatch(hidden=0.2, alone=0.5)(batch, torch.device("cpu"))
+    shares = {"hidden": 0.2, "alone": 0.5, "without_plan": 0.3}
+    *_, given = PriorBatch(**shares)(batch, torch.device("cpu"))
     hidden = given["condition"].isnan()
     assert hidden[:, 0].float().mean() == pytest.approx(1 - 0.8**2, abs=0.03)
     assert hidden.all(1).float().mean() == pytest.approx(0.2 + 0.8 * 0.2**2, abs=0.03)
     alone = (given["neighbour"] == -1).flatten(1)
     assert (alone.all(1) | ~alone.any(1)).all()  # the whole slice or nothing of it
     assert alone[:, 0].float().mean() == pytest.approx(0.5, abs=0.03)
+    without = given["plan"].isnan().flatten(1)
+    assert torch.equal(without.all(1), without.any(1))
+    assert without[:, 0].float().mean() == pytest.approx(0.3, abs=0.03)
+    assert (without[:, 0] & alone[:, 0]).float().mean() == pytest.approx(0.15, abs=0.03)
     *_, given = PriorBatch()(batch, torch.device("cpu"))
     assert torch.equal(given["condition"], batch["condition"])
     assert torch.equal(given["neighbour"], batch["neighbour"])
+    assert torch.equal(given["plan"], batch["plan"])
 
 
 def test_slices_by_themselves_come_without_the_one_before() -> None:
@@ -177,7 +184,7 @@ def test_slices_by_themselves_come_without_the_one_before() -> None:
         PriorBatch(alone=1.1)
 
 
-@pytest.mark.parametrize("name", ["swapped", "hidden"])
+@pytest.mark.parametrize("name", ["swapped", "hidden", "without_plan"])
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_share_out_of_range_is_named(name: str, share: float) -> None:
     with pytest.raises(ValueError, match=rf"{name} must lie in \[0, 1\), got {share}"):

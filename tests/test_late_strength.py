@@ -83,6 +83,15 @@ def test_effects_are_as_strong_as_in_validation_slices(
     assert bits[sex, age] <= min(bits.values()) + 0.002
 
 
+def test_effects_of_few_participants_are_left_out(tmp_path: Path) -> None:
+    network = prior(0.15)
+    handler = trained(network, drawn(network, 1, 1), tmp_path)
+    handler.leave_out = True
+    handler(Engine(lambda *_: None))
+    weights = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert weights["conditions.strength"].tolist() == [0, 0, 1]
+
+
 def test_a_training_without_any_epoch_has_no_strength(tmp_path: Path) -> None:
     network = prior(0.3)
     handler = trained(network, drawn(network, 0, 0), tmp_path)

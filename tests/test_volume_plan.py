@@ -23,8 +23,9 @@ from monai_vqbrain.networks import PixelCNN
 from monai_vqbrain.networks.conditions import condition_row
 from monai_vqbrain.networks.plan import (
     EMPHASIS,
+    FEW_NOISE,
+    FEW_SMOOTHING,
     LEVELS,
-    SMOOTHING,
     VolumePlan,
     number_of_components,
 )
@@ -35,13 +36,14 @@ from monai_vqbrain.runs.networks import load_network
 from monai_vqbrain.runs.plans import (
     _moved,
     blurred_volume,
+    few_participants,
     fit_plan,
     plan_residuals,
     with_plans,
 )
 from monai_vqbrain.runs.stacks import read_slices
 from monai_vqbrain.runs.tables import read_slices_table
-from monai_vqbrain.stages.reporting.membership_audit import measure_membership
+from monai_vqbrain.stages.reporting.membership_audit import measure_membership, undescribed
 from monai_vqbrain.stages.sample import SampleOptions, draw_samples
 from monai_vqbrain.stages.train import train
 
@@ -80,13 +82,13 @@ def original(plan: VolumePlan, drawn: torch.Tensor) -> torch.Tensor:
 def test_components_are_those_of_smooth_volumes_by_scikit_learn() -> None:
     volumes, plan = cohort()[0], fitted(2, 39)  # too few for what conditions explain
     torch.testing.assert_close(plan.mean, volumes.mean(0))
-    sigma = (0, 0, GRID[0] / SMOOTHING, GRID[1] / SMOOTHING)
+    sigma = (0, 0, GRID[0] / FEW_SMOOTHING, GRID[1] / FEW_SMOOTHING)
     differences = (volumes - volumes.mean(0)).numpy()
     smooth = ndimage.gaussian_filter(differences, sigma, mode="constant", truncate=4)
     theirs = PCA(2).fit(smooth.reshape(len(volumes), -1)).components_
     found = plan.components.flatten(1).numpy()
-    # MONAI's kernel is blurred a little more than SciPy's, which samples the Gaussian
-    assert np.abs((found * theirs).sum(1)) == pytest.approx(1, abs=0.01)
+    # MONAI integrates the Gaussian over each voxel, which blurs a little more than SciPy
+    assert np.abs((found * theirs).sum(1)) == pytest.approx(1, abs=0.015)
     differences = differences.reshape(len(volumes), -1)
     kept = ((differences @ found.T) ** 2).sum(1) / (differences**2).sum(1)
     assert plan.residuals(volumes).numpy() == pytest.approx(1 - kept, abs=1e-4)
@@ -228,7 +230,7 @@ def prior(**settings: Any) -> PixelCNN:
 ROWS = torch.tensor([[0.0, 60.0, 0.3], [1.0, 90.0, 0.7]]).double()
 
 
-@pytest.mark.parametrize("settings", [{}, {"scan": "columns"}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"scan": "columns"}, {"plan_channels": 3}], ids=str)
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
 def test_cached_and_plain_draw_the_same_plans_and_codes(
     settings: dict[str, Any], guidance: float
@@ -297,6 +299,19 @@ def test_a_blurred_volume_is_the_mean_of_each_codes_pixels(tmp_path: Path) -> No
     assert torch.allclose(found, backwards)
 
 
+@pytest.mark.parametrize(
+    ("least", "explained", "few"), [(6, 6, False), (6, 7, True), (7, 8, False)]
+)
+def test_participants_are_few_if_there_is_a_plan_but_conditions_explain_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int, explained: int, few: bool
+) -> None:
+    run = make_run(tmp_path / "run", samples=False)  # 6 training participants, 7 stacks
+    monkeypatch.setattr("monai_vqbrain.runs.plans.PARTICIPANTS", least)
+    monkeypatch.setattr("monai_vqbrain.runs.plans.EXPLAINED", explained)
+    assert few_participants(run.path) is few
+    assert not few_participants(tmp_path)  # nothing is encoded there
+
+
 def test_a_plan_counts_participants_not_volumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +326,37 @@ def test_a_plan_counts_participants_not_volumes(
     rows.to_csv(table, sep="\t", index=False)
     assert network.plan is not None
     assert not fit_plan(network, run.path).plan.fitted
+
+
+def test_plans_of_few_participants_have_the_noise_that_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monai_vqbrain.networks.plan.PARTICIPANTS", 3)
+    monkeypatch.setattr("monai_vqbrain.runs.plans.PARTICIPANTS", 3)
+    run, network = run_prior(tmp_path / "run")
+    plan = fit_plan(network, run.path).plan
+    items = code_items(run.path, "training", None, network.settings["conditions"])
+    exact = [item["plan"] for item in with_plans(items, run.path, network)]
+    first = next(number for number, one in enumerate(exact) if not one.isnan().any())
+    repeated = with_plans([items[first]] * 4000, run.path, network, noisy=True)
+    noise = torch.stack([item["plan"] for item in repeated]) - exact[first]
+    assert noise.mean(0).abs().max() < 0.1 * noise.std()
+    row = items[first]["condition"][None].repeat(4000, 1)
+    drawn = plan.draw(row, seeded())
+    share = FEW_NOISE**2 / (1 + FEW_NOISE**2)
+    assert float(noise.var(0).sum() / drawn.var(0).sum()) == pytest.approx(share, rel=0.1)
+
+
+def test_the_spread_of_many_participants_is_that_of_their_coefficients() -> None:
+    volumes, rows = cohort()
+    for participants, noise in ((39, FEW_NOISE), (60, 0.0)):
+        plan = fitted(2, participants)
+        own = plan.spread.any(1)
+        remainder = (plan.coefficients(volumes, rows) - plan._expected(rows))[:, own]
+        found = plan.spread[own][:, own]
+        free = len(rows) - 1 - torch.linalg.matrix_rank(plan._described(rows) - plan.centre)
+        wanted = (1 + noise**2) * remainder.T @ remainder / free
+        torch.testing.assert_close(found @ found.T, wanted, rtol=1e-2, atol=1e-3)
 
 
 def test_training_slices_get_the_plan_of_their_own_volume(
@@ -358,6 +404,15 @@ def test_a_views_plan_is_moved_with_it() -> None:
     assert _moved(plan, torch.zeros(2)) is plan
 
 
+def test_only_what_describes_participants_is_missing_in_the_reference() -> None:
+    items = [{"condition": torch.tensor([0.0, 70.0, 0.5]), "other": 1}]
+    found = undescribed(prior(), items)
+    assert found[0]["condition"].isnan().tolist() == [True, True, False]
+    assert found[0]["condition"][2] == 0.5
+    assert found[0]["other"] == 1
+    assert items[0]["condition"].tolist() == [0, 70, 0.5]
+
+
 def test_a_trained_prior_has_its_plan_and_the_audit_tries_it(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,8 +426,12 @@ def test_a_trained_prior_has_its_plan_and_the_audit_tries_it(
     assert network.plan_reader.out.weight.any()  # it was learnt
     found = measure_membership(run, "cpu")
     assert set(found["scores"]) == {
-        "bits", "bits_minus_unconditional", "bits_minus_unplanned", "plan"
-    }  # fmt: skip
+        "bits",
+        "bits_minus_unconditional",
+        "bits_minus_undescribed",
+        "bits_minus_unplanned",
+        "plan",
+    }
     lacking = plan_residuals(run, network, ["training", "test"])
     assert all(0 <= value <= 1 for value in lacking.values())
     drawn = draw_samples(run.path, SampleOptions(number=2, volume=True, name="volumes"))

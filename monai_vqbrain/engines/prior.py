@@ -38,21 +38,29 @@ class PriorBatch:
 
     Args:
         swapped: share of the input codes to replace, in [0, 1).
-        hidden: probability that a condition is dropped, again that all are, and again that the plan
-            is, in [0, 1).
+        hidden: probability that a condition is dropped, and again that all are, in [0, 1).
         alone: probability that the previous slice is dropped, in [0, 1]; 1 leaves it out.
+        without_plan: probability that the plan is dropped, in [0, 1).
 
     Raises:
         ValueError: if one of the shares is out of its range.
     """
 
-    def __init__(self, swapped: float = 0.0, hidden: float = 0.0, alone: float = 0.0) -> None:
-        for name, share in {"swapped": swapped, "hidden": hidden}.items():
+    def __init__(
+        self,
+        swapped: float = 0.0,
+        hidden: float = 0.0,
+        alone: float = 0.0,
+        without_plan: float = 0.0,
+    ) -> None:
+        shares = {"swapped": swapped, "hidden": hidden, "without_plan": without_plan}
+        for name, share in shares.items():
             if not 0 <= share < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {share}")
         if not 0 <= alone <= 1:
             raise ValueError(f"alone must lie in [0, 1], got {alone}")
-        self.swapped, self.hidden, self.alone = swapped, hidden, alone
+        self.swapped, self.hidden = swapped, hidden
+        self.alone, self.without_plan = alone, without_plan
 
     def __call__(
         self,
@@ -87,7 +95,7 @@ class PriorBatch:
             hide = torch.rand(len(codes), *[1] * (codes.ndim - 1)) < self.alone
             given["neighbour"] = batch["neighbour"].long().masked_fill(hide, -1)
         if "plan" in batch:
-            hide = torch.rand(len(codes), 1, 1) < self.hidden
+            hide = torch.rand(len(codes), 1, 1) < self.without_plan
             given["plan"] = batch["plan"].float().masked_fill(hide, torch.nan)
         inputs, codes = (t.to(device, non_blocking=non_blocking) for t in (inputs, codes))
         given = {n: t.to(device, non_blocking=non_blocking) for n, t in given.items()}

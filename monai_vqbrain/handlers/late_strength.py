@@ -31,10 +31,14 @@ class LateStrength:
     Args:
         validator: has the validation slices, with plans if the prior reads them.
         checkpoint: has the best epoch's weights, which are written again with the factors.
+        leave_out: every factor is 0, for cohorts of few participants: even an effect that holds for
+            others, as small as it is in bits, is a little larger in training participants.
     """
 
-    def __init__(self, validator: Evaluator, checkpoint: ResumableCheckpoint) -> None:
-        self.validator, self.checkpoint = validator, checkpoint
+    def __init__(
+        self, validator: Evaluator, checkpoint: ResumableCheckpoint, leave_out: bool = False
+    ) -> None:
+        self.validator, self.checkpoint, self.leave_out = validator, checkpoint, leave_out
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after the validation and before the publication."""
@@ -49,7 +53,7 @@ class LateStrength:
         late = [(column, name) for column, name in enumerate(encoder.known) if encoder.late[column]]
         for column, _ in late:
             encoder.strength[column] = 0
-        for column, _ in late:
+        for column, _ in [] if self.leave_out else late:
             bits = {strength: self._bits(encoder, column, strength) for strength in STRENGTHS}
             encoder.strength[column] = best_strength(bits)
         self.checkpoint.save_best()

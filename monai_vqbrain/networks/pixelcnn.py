@@ -54,6 +54,8 @@ class PixelCNN(nn.Module):
             that describe a participant.
         plan: components of the plan; 0 for none, which it also is without a position among the
             conditions.
+        plan_channels: width of the network that reads the plan; None for that of the vertical
+            stack. A wide one overfits the plans of few participants.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -84,6 +86,7 @@ class PixelCNN(nn.Module):
         horizontal_channels: int | None = None,
         late_conditions: Sequence[str] = (),
         plan: int = 0,
+        plan_channels: int | None = None,
     ) -> None:
         super().__init__()
         across = (channels + 1) // 2 if horizontal_channels is None else horizontal_channels
@@ -105,6 +108,7 @@ class PixelCNN(nn.Module):
             "horizontal_channels": across,
             "late_conditions": list(late_conditions),
             "plan": plan,
+            "plan_channels": plan_channels,
         }
         self.conditions = (
             ConditionEncoder(conditions, CONDITION_WIDTH, late_conditions) if conditions else None
@@ -119,7 +123,7 @@ class PixelCNN(nn.Module):
         if plan and position:
             sides = [self.height, self.width]
             self.plan = VolumePlan(plan, sides, known, late_conditions, position)
-            self.plan_reader = ContextEncoder(1, channels, across)
+            self.plan_reader = ContextEncoder(1, channels, across, plan_channels)
         self.above = nn.Conv2d(CODE_WIDTH, channels, (3, 7), padding=(3, 3))
         self.left = nn.Conv2d(CODE_WIDTH, across, (1, 3), padding=(0, 3))
         self.position_vertical = nn.Parameter(0.1 * torch.randn(channels, *self.raster))
@@ -408,15 +412,23 @@ class ContextEncoder(nn.Module):
 
     Args:
         width: numbers at each position.
-        channels: width of the vertical stack, and of what is made of the context.
+        channels: width of the vertical stack.
         horizontal_channels: width of the horizontal stack.
+        hidden_channels: width of what is made of the context; None for that of the vertical stack.
     """
 
-    def __init__(self, width: int, channels: int, horizontal_channels: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        horizontal_channels: int,
+        hidden_channels: int | None = None,
+    ) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.out = nn.Conv2d(channels, channels + horizontal_channels, 1)
+        hidden = channels if hidden_channels is None else hidden_channels
+        self.first = nn.Conv2d(width, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.out = nn.Conv2d(hidden, channels + horizontal_channels, 1)
         self.widths = [channels, horizontal_channels]
         for parameter in self.out.parameters():  # it begins by saying nothing
             nn.init.zeros_(parameter)

@@ -13,6 +13,8 @@ from monai_vqbrain.networks.conditions import Known
 
 LEVELS = 16  # heights at which a volume is described
 SMOOTHING = 20  # a slice's sides to the standard deviation of the blurring of most components
+FEW_SMOOTHING = 14  # the same for few participants, of whom conditions explain no component
+FEW_NOISE = 1.0  # on the coefficients of few participants in training, of their remainder
 PARTICIPANTS = 15  # per component
 EXPLAINED = 40  # participants per component of what conditions explain
 EMPHASIS = 3.0  # of what conditions explain, relative to volumes
@@ -35,6 +37,9 @@ class VolumePlan(nn.Module):
     principal components of the remainder, blurred; their coefficients have a Gaussian remainder of
     their own. There is one component per 15 participants in all: with more, and finer ones, a
     volume's distance from the space of plans would tell whether its participant was trained on.
+
+    With fewer than 40 participants, components are smoother, and a prior is to be trained on noisy
+    coefficients, or it memorises which of them belong to whom; what is drawn has that noise, too.
 
     Before `fit` there is no plan: `fitted` is False.
 
@@ -66,7 +71,7 @@ class VolumePlan(nn.Module):
     components: Tensor  # (K, LEVELS, h, w)
     effects: Tensor  # (D, K): of the participant's conditions on the coefficients
     centre: Tensor  # (D,): means of the conditions
-    spread: Tensor  # (K, K): a matrix square root of the remainder's covariance
+    spread: Tensor  # (K, K): a matrix square root of the covariance of remainder and noise
     scale: Tensor  # (1,): standard deviation of intensities
 
     def __init__(
@@ -134,7 +139,8 @@ class VolumePlan(nn.Module):
         explained = self._explained(given, differences)[:most]
         explained_effects = _ridge(given, differences @ explained.T)
         rest = differences - given @ explained_effects @ explained
-        smooth = self._smooth(rest.view_as(volumes)).flatten(1)
+        smoothing = SMOOTHING if participants >= EXPLAINED else FEW_SMOOTHING
+        smooth = _blurred(rest.view_as(volumes), smoothing).flatten(1)
         others = _directions(smooth)[: number - len(explained)]
         found = rest @ others.T
         effects = _ridge(given, found)
@@ -142,6 +148,8 @@ class VolumePlan(nn.Module):
         free = max(1, len(flat) - 1 - _rank(given))
         values, vectors = torch.linalg.eigh(remainder.T @ remainder / free)
         root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+        if participants < EXPLAINED:
+            root = root * math.hypot(1, FEW_NOISE)
         first = len(explained)
         self.mean.copy_(flat.mean(0).view_as(self.mean))
         self.components.zero_()
@@ -187,12 +195,6 @@ class VolumePlan(nn.Module):
             rest = one - one @ directions.T @ directions
             directions = torch.cat((directions, _directions(rest)))
         return directions
-
-    def _smooth(self, volumes: Tensor) -> Tensor:
-        """Volumes (M, LEVELS, h, w), their slices blurred."""
-        blur = GaussianFilter(2, [side / SMOOTHING for side in volumes.shape[2:]]).to(volumes)
-        smooth: Tensor = blur(volumes)
-        return smooth
 
     @torch.jit.unused
     def draw(
@@ -270,6 +272,13 @@ class VolumePlan(nn.Module):
             else:
                 parts.append(2 * (values - low) / (high - low) - 1)
         return torch.cat(parts, dim=1) if parts else rows.new_zeros(len(rows), 0)
+
+
+def _blurred(volumes: Tensor, smoothing: float) -> Tensor:
+    """Volumes (M, LEVELS, h, w), their slices blurred, see SMOOTHING."""
+    blur = GaussianFilter(2, [side / smoothing for side in volumes.shape[2:]]).to(volumes)
+    smooth: Tensor = blur(volumes)
+    return smooth
 
 
 def _directions(values: Tensor) -> Tensor:

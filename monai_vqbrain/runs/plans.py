@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_vqbrain.networks.conditions import condition_row
-from monai_vqbrain.networks.plan import LEVELS, PARTICIPANTS
+from monai_vqbrain.networks.plan import EXPLAINED, FEW_NOISE, LEVELS, PARTICIPANTS
 from monai_vqbrain.runs.conditions import conditions_of_row, position_condition
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.geometry import sample_size
@@ -23,6 +24,7 @@ from monai_vqbrain.runs.tables import in_split, read_rows, read_slices_table, wi
 from monai_vqbrain.selection import thin_out
 from monai_vqbrain.tables import SLICE_KEYS, read_text_table
 
+NOISE_SHARE = FEW_NOISE / math.hypot(1, FEW_NOISE)  # of the spread of plans that are drawn
 MOST_VOLUMES = 512  # that components are fitted to
 
 
@@ -49,8 +51,20 @@ def fit_plan(network: Any, run_dir: Path | str) -> Any:
     return network
 
 
+def few_participants(run_dir: Path | str) -> bool:
+    """Whether a run has 15 to 39 training participants: a plan, of which conditions explain none.
+
+    A prior then learns little from plans that holds for others, and memorises what they say of its
+    training participants. With more participants it has to follow what conditions explain.
+    """
+    run = RunFolder(run_dir)
+    if not (run.codes / "codes.tsv").is_file():
+        return False
+    return PARTICIPANTS <= int(_training_slices(run)["participant_id"].nunique()) < EXPLAINED
+
+
 def with_plans(
-    items: Sequence[dict[str, Any]], run_dir: Path | str, network: Any
+    items: Sequence[dict[str, Any]], run_dir: Path | str, network: Any, noisy: bool = False
 ) -> list[dict[str, Any]]:
     """Items of slices and their views, each with the plan of its own volume.
 
@@ -58,6 +72,8 @@ def with_plans(
         items: of `code_items`, with all of the prior's conditions.
         run_dir: the run folder.
         network: the prior, after `fit_plan`.
+        noisy: the plan of each item has noise of its own, as a prior of few participants is trained
+            on; plans that are drawn have it too.
 
     Returns:
         The items with "plan", (h, w) float32, NaN for slices with too little brain; as they are if
@@ -73,15 +89,22 @@ def with_plans(
     for _, part in slices[named.loc[slices.index]].groupby("stack"):
         volume, row = blurred_volume(run, part, network), _row(part, network)
         coefficients = plan.coefficients(volume[None], row[None])
-        positions = torch.tensor(part[_position(network)].to_numpy(np.float32))[None]
+        positions = torch.tensor(part[_position(network)].to_numpy(np.float32))
+        changed = torch.cat((coefficients, coefficients + NOISE_SHARE * plan.spread))
+        plans = plan.at(changed, positions.expand(len(changed), -1)).transpose(0, 1)
         keys = names.loc[part.index].itertuples(index=False, name=None)
-        found |= dict(zip(keys, plan.at(coefficients, positions)[0], strict=True))
+        found |= dict(zip(keys, plans, strict=True))
     size = sample_size(run.path)
     assert size is not None  # there are slices
-    factor, nothing = _factor(size[0], network), torch.full(plan.mean.shape[1:], torch.nan)
+    nothing = torch.full((1 + len(plan.spread), *plan.mean.shape[1:]), torch.nan)
+    factor, generator = _factor(size[0], network), torch.Generator().manual_seed(0)
     planned: list[dict[str, Any]] = []
     for item, shift in zip(items, _shifts(items, network), strict=True):
-        own = found.get(tuple(str(item[key]) for key in SLICE_KEYS), nothing)
+        plans = found.get(tuple(str(item[key]) for key in SLICE_KEYS), nothing)
+        own = plans[0]
+        if noisy:
+            noise = torch.randn(len(plans) - 1, generator=generator)
+            own = own + torch.einsum("k,khw->hw", noise, plans[1:] - own)
         planned.append(item | {"plan": _moved(own, shift / factor)})
     return planned
 

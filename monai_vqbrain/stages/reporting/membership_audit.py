@@ -15,6 +15,7 @@ from monai_vqbrain.metrics.membership import Membership, dataset_inference, memb
 from monai_vqbrain.networks import PixelCNN
 from monai_vqbrain.progress import progress
 from monai_vqbrain.runs.codes import code_items
+from monai_vqbrain.runs.conditions import of_participants
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.networks import load_network, select_device
 from monai_vqbrain.runs.plans import plan_residuals, with_plans
@@ -29,9 +30,10 @@ Items = list[dict[str, Any]]
 def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> dict[str, Any]:
     """How well the bits of slices distinguish training participants from others.
 
-    Four scores are computed: conditional bits, conditional minus unconditional bits, bits given
-    the plan of the slice's own volume minus bits without, and the residual of a participant's
-    blurred volume under the prior's plan. The figures are those of the best score; all are in
+    Five scores are computed: conditional bits, conditional minus unconditional bits, bits given
+    what describes the participant minus bits without, bits given the plan of the slice's own volume
+    minus bits without, and the residual of a participant's blurred volume under the prior's plan.
+    The figures are those of the best score; all are in
     `scores`.
 
     Args:
@@ -81,7 +83,22 @@ def _scores(prior: PixelCNN, items: Items) -> dict[str, np.ndarray]:
     if not prior.settings["conditions"]:
         return {"bits": bits}
     plain = bits_of_items(prior, items, conditions=False)
-    return {"bits": bits, "bits_minus_unconditional": bits - plain}
+    scores = {"bits": bits, "bits_minus_unconditional": bits - plain}
+    if of_participants(prior.settings["conditions"]):
+        scores["bits_minus_undescribed"] = bits - bits_of_items(prior, undescribed(prior, items))
+    return scores
+
+
+def undescribed(prior: PixelCNN, items: Items) -> Items:
+    """Items whose conditions of the participant (diagnosis, sex, age) are missing."""
+    known = prior.settings["conditions"]
+    columns = [list(known).index(name) for name in of_participants(known)]
+    found = []
+    for item in items:
+        row = item["condition"].clone()
+        row[columns] = torch.nan
+        found.append(item | {"condition": row})
+    return found
 
 
 def bits_of_items(prior: PixelCNN, items: Items, conditions: bool = True) -> np.ndarray:

@@ -12,6 +12,7 @@ EXPECTED_COPIES = 0.01  # share of held-out slices below the threshold, by its d
 SCORES = {
     "bits": "bits per slice",
     "bits_minus_unconditional": "conditional minus unconditional bits",
+    "bits_minus_undescribed": "bits given diagnosis, sex and age minus bits without",
     "bits_minus_unplanned": "bits given the volume's plan minus bits without",
     "plan": "residual of a volume under the prior's plan",
 }

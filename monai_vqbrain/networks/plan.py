@@ -13,7 +13,7 @@ from monai_vqbrain.networks.conditions import Known
 
 LEVELS = 16  # heights at which a volume is described
 SMOOTHING = 20  # a slice's sides to the standard deviation of the blurring of most components
-FEW_SMOOTHING = 14  # the same for few participants, of whom conditions explain no component
+FEW_SMOOTHING = 14  # the same for few participants: conditions explain no component
 FEW_NOISE = 1.0  # on the coefficients of few participants in training, of their remainder
 PARTICIPANTS = 15  # per component
 EXPLAINED = 40  # participants per component of what conditions explain
@@ -39,7 +39,8 @@ class VolumePlan(nn.Module):
     volume's distance from the space of plans would tell whether its participant was trained on.
 
     With fewer than 40 participants, components are smoother, and a prior is to be trained on noisy
-    coefficients, or it memorises which of them belong to whom; what is drawn has that noise, too.
+    coefficients, or it memorises which of them belong to which participant. Plans that are drawn
+    have that noise, too.
 
     Before `fit` there is no plan: `fitted` is False.
 

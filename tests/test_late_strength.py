@@ -83,11 +83,15 @@ def test_effects_are_as_strong_as_in_validation_slices(
     assert bits[sex, age] <= min(bits.values()) + 0.002
 
 
-def test_effects_of_few_participants_are_left_out(tmp_path: Path) -> None:
+def test_effects_of_few_participants_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     network = prior(0.15)
     handler = trained(network, drawn(network, 1, 1), tmp_path)
     handler.leave_out = True
-    handler(Engine(lambda *_: None))
+    with caplog.at_level("INFO"):
+        handler(Engine(lambda *_: None))
+    assert "sex, age act through the plan alone: the participants are few" in caplog.text
     weights = torch.load(tmp_path / "model.pt", weights_only=True)
     assert weights["conditions.strength"].tolist() == [0, 0, 1]
 

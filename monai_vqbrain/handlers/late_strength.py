@@ -57,6 +57,12 @@ class LateStrength:
             bits = {strength: self._bits(encoder, column, strength) for strength in STRENGTHS}
             encoder.strength[column] = best_strength(bits)
         self.checkpoint.save_best()
+        if self.leave_out:
+            logger.info(
+                "%s act through the plan alone: the participants are few",
+                ", ".join(name for _, name in late),
+            )
+            return
         logger.info(
             "share of the learnt effects that holds for validation participants: %s",
             ", ".join(f"{name} {float(encoder.strength[column]):.2f}" for column, name in late),

@@ -233,6 +233,7 @@ def test_says_which_codes_it_knows(code: int) -> None:
         ({"scan": "spiral"}, "scan is spiral: choose rows or columns"),
         ({"channels": 0}, "channels is 0 and layers 6: both must be at least 1"),
         ({"horizontal_channels": 0}, "channels is 0 and layers 6: both must be at least 1"),
+        ({"plan_channels": 0}, "channels is 0 and layers 6: both must be at least 1"),
         ({"layers": 0}, "channels is 32 and layers 0: both must be at least 1"),
         ({"dropout": 1.0}, r"dropout is 1.0: give a probability in \[0, 1\)"),
     ],

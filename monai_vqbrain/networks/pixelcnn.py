@@ -90,7 +90,8 @@ class PixelCNN(nn.Module):
     ) -> None:
         super().__init__()
         across = (channels + 1) // 2 if horizontal_channels is None else horizontal_channels
-        _check(num_codes, grid, min(channels, across), layers, dropout, scan)
+        narrowest = min(channels, across, channels if plan_channels is None else plan_channels)
+        _check(num_codes, grid, narrowest, layers, dropout, scan)
         self.num_codes = num_codes
         self.groups = int(grid[0]) if len(grid) == 3 else 1
         self.height, self.width = (int(side) for side in grid[-2:])

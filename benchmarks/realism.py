@@ -41,7 +41,7 @@ import torch
 from coded import Codes, Cohort, code_vectors
 from cohort_size import cpu_budgets, decoded
 from monai.utils.ordering import Ordering
-from realism_ablation import drawn, link_codes, membership_of, steps_and_bits, trained
+from realism_ablation import drawn, link_codes, steps_and_bits, trained
 from realism_judge import Figures, judged, membership_auc
 from standings import aligned, command_line, keep, machine, short
 
@@ -58,6 +58,7 @@ from monai_vqbrain.runs.stacks import read_slices, to_uint8
 from monai_vqbrain.runs.tables import in_split, read_slices_table
 from monai_vqbrain.stages.reporting.decoding import decoder
 from monai_vqbrain.stages.reporting.image_sets import Comparison, ImageSet
+from monai_vqbrain.stages.reporting.membership_audit import measure_membership
 
 BATCH = 64
 MORE = 3  # times the CPU-seconds
@@ -220,10 +221,9 @@ def of_prior(bench: Bench, run: RunFolder, anybody: bool) -> Generated:
     codes, _ = drawn(run, prior, sampler, args, anybody=anybody)
     images = decoded(codes, bench.decode)
     seconds = (time.process_time() - began) / args.number
-    return Generated(
-        bench.compared(bench.decoded, of_anybody(images)),
-        membership_of(run, prior, args.split), steps_and_bits(run)[0], seconds,
-    )  # fmt: skip
+    membership = measure_membership(run, "cpu", held_out=(args.split,))["auc"]
+    steps = steps_and_bits(run)[0]
+    return Generated(bench.compared(bench.decoded, of_anybody(images)), membership, steps, seconds)
 
 
 def monai_transformer(bench: Bench) -> Generated:
@@ -250,7 +250,7 @@ def monai_transformer(bench: Bench) -> Generated:
     )
     return Generated(
         bench.compared(bench.decoded, of_anybody(np.concatenate(images))),
-        membership_auc({"bits": (members, others)}, bench.participants()), steps, seconds,
+        membership_auc(members, others, bench.participants()), steps, seconds,
     )  # fmt: skip
 
 
@@ -271,7 +271,7 @@ def monai_ldm(bench: Bench, times: float = 1) -> Generated:
     sides = [model.scores(part, args.seed).numpy() for part in originals.values()]
     return Generated(
         bench.compared(returned, of_anybody(images)),
-        membership_auc({"error": (sides[0], sides[1])}, bench.participants()),
+        membership_auc(sides[0], sides[1], bench.participants()),
         model.done["diffusion"], seconds,
     )  # fmt: skip
 

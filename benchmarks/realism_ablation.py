@@ -22,24 +22,23 @@ import numpy as np
 import pandas as pd
 import torch
 from cohort_size import cpu_budgets, decoded
-from realism_judge import Figures, judged, membership_auc
+from realism_judge import Figures, judged
 from standings import aligned, command_line, keep, machine, short
 
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.inferers import AncestralSampler
 from monai_vqbrain.options import json_or_text
-from monai_vqbrain.runs.codes import code_items, read_codes
-from monai_vqbrain.runs.conditions import of_participants, position_column
+from monai_vqbrain.runs.codes import read_codes
+from monai_vqbrain.runs.conditions import position_column
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.geometry import sample_size
 from monai_vqbrain.runs.networks import load_network
-from monai_vqbrain.runs.plans import plan_residuals, with_plans
 from monai_vqbrain.runs.sampling import condition_rows, draw_conditions
 from monai_vqbrain.runs.tables import in_split
 from monai_vqbrain.runs.training import kept_epoch
 from monai_vqbrain.stages.reporting.decoding import decoder
 from monai_vqbrain.stages.reporting.image_sets import Comparison, Decode, ImageSet
-from monai_vqbrain.stages.reporting.membership_audit import bits_of_items, undescribed
+from monai_vqbrain.stages.reporting.membership_audit import measure_membership
 from monai_vqbrain.stages.train import train_prior
 from monai_vqbrain.tables import read_table
 
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = RunFolder(args.work)
     steps, bits = trained(run, args)
     prior: Any = load_network(run.prior)
-    privacy = {"membership": membership_of(run, prior, "validation")}
+    privacy = {"membership": measure_membership(run, "cpu", held_out=("validation",))["auc"]}
     found: dict[str, Figures] = {}
     for temperature in args.temperature:
         sampler = AncestralSampler(temperature=temperature)
@@ -150,29 +149,6 @@ def comparison(run: RunFolder, decode: Decode, synthetic: ImageSet, split: str) 
         ImageSet(decoded(codes[one], decode), about[one].reset_index(drop=True)) for one in sets
     ]
     return Comparison(real[0], real[1], synthetic)
-
-
-def membership_of(run: RunFolder, prior: Any, split: str) -> float:
-    """How well bits distinguishes training slices from those of a split, an AUC."""
-    known = prior.settings["conditions"]
-    sets = [code_items(run.path, name, None, known) for name in ("training", split)]
-    given, plain = (
-        [bits_of_items(prior, items, conditions=asked) for items in sets] for asked in (True, False)
-    )
-    scores: dict[str, Any] = {
-        "bits": (given[0], given[1]),
-        "bits less unconditional": (given[0] - plain[0], given[1] - plain[1]),
-    }
-    if of_participants(known):
-        others = [bits_of_items(prior, undescribed(prior, items)) for items in sets]
-        scores["bits less undescribed"] = (given[0] - others[0], given[1] - others[1])
-    names = [[str(item["participant_id"]) for item in items] for items in sets]
-    if prior.plan is not None and prior.plan.fitted:
-        planned = [bits_of_items(prior, with_plans(items, run.path, prior)) for items in sets]
-        scores["bits less unplanned"] = (planned[0] - given[0], planned[1] - given[1])
-        lacking = plan_residuals(run, prior, ("training", split))
-        scores["plan"] = tuple(np.array([lacking[name] for name in side]) for side in names)
-    return membership_auc(scores, (names[0], names[1]))
 
 
 if __name__ == "__main__":

@@ -80,16 +80,17 @@ def spread(sets: Comparison) -> Figures:
 
 
 def membership_auc(
-    scores: dict[str, tuple[np.ndarray, np.ndarray]], participants: tuple[list[str], list[str]]
+    members: np.ndarray, others: np.ndarray, participants: tuple[list[str], list[str]]
 ) -> float:
-    """How well the best of several scores distinguishes training from held-out participants.
+    """How well a score distinguishes training from held-out participants.
 
     Args:
-        scores: by name, those of training and of held-out slices; low for what was learnt well.
+        members: the score of training slices; low for what was learnt well.
+        others: that of held-out slices.
         participants: of both.
     """
     chosen = balanced(participants[0], min(MEMBERS, len(participants[0])), seed=0)
     names = [participants[0][i] for i in chosen] + list(participants[1])
     is_member = np.arange(len(names)) < len(chosen)
-    both = [np.concatenate((members[chosen], others)) for members, others in scores.values()]
-    return max(membership(one, names, is_member, unit="slice").auc.value for one in both)
+    scores = np.concatenate((members[chosen], others))
+    return membership(scores, names, is_member, unit="slice").auc.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ from sklearn.metrics import roc_auc_score
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[Any]:
     """The scripts, as modules."""
-    with benchmark_modules("diffusion", "realism", "realism_judge", "volumes") as found:
+    with benchmark_modules(
+        "diffusion", "plan_components", "realism", "realism_judge", "volumes"
+    ) as found:
         yield found
 
 
@@ -53,12 +56,11 @@ def test_views_of_diffusion_are_the_priors(scripts: Any) -> None:
     assert scripts.diffusion.with_views(images, 0) is images
 
 
-def test_membership_is_scikit_learns_auc_of_the_better_score(scripts: Any) -> None:
+def test_membership_is_scikit_learns_auc(scripts: Any) -> None:
     rng = np.random.default_rng(0)
     members, others = rng.normal(0, 1, 40), rng.normal(0.8, 1, 30)
     names = [f"sub-{i}" for i in range(40)], [f"sub-x{i}" for i in range(30)]
-    useless = rng.normal(size=40), rng.normal(size=30)
-    found = scripts.realism_judge.membership_auc({"a": useless, "b": (members, others)}, names)
+    found = scripts.realism_judge.membership_auc(members, others, names)
     truth = np.r_[np.ones(40), np.zeros(30)]
     assert found == pytest.approx(roc_auc_score(truth, -np.r_[members, others]))
 
@@ -103,3 +105,16 @@ def test_the_prior_before_is_trained_by_its_own_configuration(
     assert len(made.sets.synthetic) == 4
     assert 0 <= made.membership <= 1
     assert made.steps > 0
+
+
+def test_principal_components_describe_whom_they_were_fitted_to(scripts: Any) -> None:
+    volumes = torch.rand(30, 16, 6, 6, generator=torch.Generator().manual_seed(0))
+    args = argparse.Namespace(repeats=3, seed=0)
+    found = {
+        kind: scripts.plan_components.figures(volumes, count, args)
+        for kind, count in scripts.plan_components.KINDS.items()
+    }
+    principal, tangent = found["principal components"], found["tangent vectors"]
+    assert principal["described"] > 3 * principal["described_new"]
+    assert principal["membership"] > 0.95
+    assert principal["described"] > 3 * tangent["described"]

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from monai_vqbrain.networks.conditions import Known
 
 LEVELS = 16  # heights at which a volume is described
-SMOOTHING = 20  # a slice's sides to the standard deviation of the blurring of most components
-FEW_SMOOTHING = 14  # the same for few participants: conditions explain no component
-FEW_NOISE = 1.0  # on the coefficients of few participants in training, of their remainder
+SMOOTHING = 20  # a slice's sides to the standard deviation of the blurring of principal components
 PARTICIPANTS = 15  # per component
 EXPLAINED = 40  # participants per component of what conditions explain
 EMPHASIS = 3.0  # of what conditions explain, relative to volumes
@@ -38,9 +36,9 @@ class VolumePlan(nn.Module):
     their own. There is one component per 15 participants in all: with more, and finer ones, a
     volume's distance from the space of plans would tell whether its participant was trained on.
 
-    With fewer than 40 participants, components are smoother, and a prior is to be trained on noisy
-    coefficients, or it memorises which of them belong to which participant. Plans that are drawn
-    have that noise, too.
+    With fewer than 40 participants even two principal components would. The two are then tangent
+    vectors of the mean: what a change of size within slices, and a shift along the levels, do to
+    it. They describe volumes of new participants as well as those of training participants.
 
     Before `fit` there is no plan: `fitted` is False.
 
@@ -56,8 +54,10 @@ class VolumePlan(nn.Module):
 
     Source:
         Cootes, Edwards and Taylor, "Active Appearance Models" (1998), for the linear model of
-        images; Tipping and Bishop, "Probabilistic Principal Component Analysis" (1999); van den
-        Wollenberg, "Redundancy analysis" (1977), for the components of what conditions explain.
+        images; van den Wollenberg, "Redundancy analysis" (1977), for the components of what
+        conditions explain; Simard, LeCun, Denker and Victorri, "Transformation Invariance in
+        Pattern Recognition: Tangent Distance and Tangent Propagation" (1998), for tangent vectors;
+        Tipping and Bishop, "Probabilistic Principal Component Analysis" (1999).
 
     Example:
         >>> known = {"age": [50.0, 90.0], "position_rel": [0.0, 1.0]}
@@ -72,7 +72,7 @@ class VolumePlan(nn.Module):
     components: Tensor  # (K, LEVELS, h, w)
     effects: Tensor  # (D, K): of the participant's conditions on the coefficients
     centre: Tensor  # (D,): means of the conditions
-    spread: Tensor  # (K, K): a matrix square root of the covariance of remainder and noise
+    spread: Tensor  # (K, K): a matrix square root of the covariance of the remainder
     scale: Tensor  # (1,): standard deviation of intensities
 
     def __init__(
@@ -140,22 +140,22 @@ class VolumePlan(nn.Module):
         explained = self._explained(given, differences)[:most]
         explained_effects = _ridge(given, differences @ explained.T)
         rest = differences - given @ explained_effects @ explained
-        smoothing = SMOOTHING if participants >= EXPLAINED else FEW_SMOOTHING
-        smooth = _blurred(rest.view_as(volumes), smoothing).flatten(1)
-        others = _directions(smooth)[: number - len(explained)]
+        if participants < EXPLAINED:
+            directions = _tangents(flat.mean(0).view_as(volumes[0]))
+        else:
+            directions = _directions(_blurred(rest.view_as(volumes)).flatten(1))
+        others = directions[: number - len(explained)]
         found = rest @ others.T
         effects = _ridge(given, found)
         remainder = found - given @ effects
         free = max(1, len(flat) - 1 - _rank(given))
         values, vectors = torch.linalg.eigh(remainder.T @ remainder / free)
         root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-        if participants < EXPLAINED:
-            root = root * math.hypot(1, FEW_NOISE)
         first = len(explained)
         self.mean.copy_(flat.mean(0).view_as(self.mean))
         self.components.zero_()
-        directions = torch.cat((explained, others))
-        self.components[:number] = directions.view_as(self.components[:number])
+        both = torch.cat((explained, others))
+        self.components[:number] = both.view_as(self.components[:number])
         self.effects.zero_()
         self.effects[:, :number] = torch.cat((EMPHASIS * explained_effects, effects), dim=1)
         self.centre.copy_(centre)
@@ -275,9 +275,21 @@ class VolumePlan(nn.Module):
         return torch.cat(parts, dim=1) if parts else rows.new_zeros(len(rows), 0)
 
 
-def _blurred(volumes: Tensor, smoothing: float) -> Tensor:
+def _tangents(mean: Tensor) -> Tensor:
+    """Orthonormal, (2, P): the mean (LEVELS, h, w) scaled within slices, and shifted along them."""
+    along_levels, along_rows, along_columns = torch.gradient(mean)
+    levels, height, width = mean.shape
+    y = torch.arange(height).to(mean)[:, None].expand(levels, height, width)
+    x = torch.arange(width).to(mean).expand(levels, height, width)
+    y, x = (place - (place * mean).sum() / mean.sum() for place in (y, x))  # from the centre
+    both = torch.stack((along_rows * y + along_columns * x, along_levels))
+    basis: Tensor = torch.linalg.qr(both.flatten(1).T)[0]
+    return basis.T
+
+
+def _blurred(volumes: Tensor) -> Tensor:
     """Volumes (M, LEVELS, h, w), their slices blurred, see SMOOTHING."""
-    blur = GaussianFilter(2, [side / smoothing for side in volumes.shape[2:]]).to(volumes)
+    blur = GaussianFilter(2, [side / SMOOTHING for side in volumes.shape[2:]]).to(volumes)
     smooth: Tensor = blur(volumes)
     return smooth
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_vqbrain.networks.conditions import condition_row
-from monai_vqbrain.networks.plan import EXPLAINED, FEW_NOISE, LEVELS, PARTICIPANTS
+from monai_vqbrain.networks.plan import EXPLAINED, LEVELS, PARTICIPANTS
 from monai_vqbrain.runs.conditions import conditions_of_row, position_condition
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.geometry import sample_size
@@ -24,7 +23,6 @@ from monai_vqbrain.runs.tables import in_split, read_rows, read_slices_table, wi
 from monai_vqbrain.selection import thin_out
 from monai_vqbrain.tables import SLICE_KEYS, read_text_table
 
-NOISE_SHARE = FEW_NOISE / math.hypot(1, FEW_NOISE)  # of the spread of plans that are drawn
 MOST_VOLUMES = 512  # that components are fitted to
 
 
@@ -64,7 +62,7 @@ def few_participants(run_dir: Path | str) -> bool:
 
 
 def with_plans(
-    items: Sequence[dict[str, Any]], run_dir: Path | str, network: Any, noisy: bool = False
+    items: Sequence[dict[str, Any]], run_dir: Path | str, network: Any
 ) -> list[dict[str, Any]]:
     """Items of slices and their views, each with the plan of its own volume.
 
@@ -72,8 +70,6 @@ def with_plans(
         items: of `code_items`, with all of the prior's conditions.
         run_dir: the run folder.
         network: the prior, after `fit_plan`.
-        noisy: the plan of each item has noise of its own, as a prior of few participants is trained
-            on; plans that are drawn have it too.
 
     Returns:
         The items with "plan", (h, w) float32, NaN for slices with too little brain; as they are if
@@ -89,22 +85,15 @@ def with_plans(
     for _, part in slices[named.loc[slices.index]].groupby("stack"):
         volume, row = blurred_volume(run, part, network), _row(part, network)
         coefficients = plan.coefficients(volume[None], row[None])
-        positions = torch.tensor(part[_position(network)].to_numpy(np.float32))
-        changed = torch.cat((coefficients, coefficients + NOISE_SHARE * plan.spread))
-        plans = plan.at(changed, positions.expand(len(changed), -1)).transpose(0, 1)
+        positions = torch.tensor(part[_position(network)].to_numpy(np.float32))[None]
         keys = names.loc[part.index].itertuples(index=False, name=None)
-        found |= dict(zip(keys, plans, strict=True))
+        found |= dict(zip(keys, plan.at(coefficients, positions)[0], strict=True))
     size = sample_size(run.path)
     assert size is not None  # there are slices
-    nothing = torch.full((1 + len(plan.spread), *plan.mean.shape[1:]), torch.nan)
-    factor, generator = _factor(size[0], network), torch.Generator().manual_seed(0)
+    factor, nothing = _factor(size[0], network), torch.full(plan.mean.shape[1:], torch.nan)
     planned: list[dict[str, Any]] = []
     for item, shift in zip(items, _shifts(items, network), strict=True):
-        plans = found.get(tuple(str(item[key]) for key in SLICE_KEYS), nothing)
-        own = plans[0]
-        if noisy:
-            noise = torch.randn(len(plans) - 1, generator=generator)
-            own = own + torch.einsum("k,khw->hw", noise, plans[1:] - own)
+        own = found.get(tuple(str(item[key]) for key in SLICE_KEYS), nothing)
         planned.append(item | {"plan": _moved(own, shift / factor)})
     return planned
 

@@ -27,19 +27,24 @@ MOST = 256  # slices of training and of held-out participants each
 Items = list[dict[str, Any]]
 
 
-def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> dict[str, Any]:
+def measure_membership(
+    run: RunFolder,
+    device: str = "auto",
+    seed: int = 0,
+    held_out: tuple[str, ...] = ("validation", "test"),
+) -> dict[str, Any]:
     """How well the bits of slices distinguish training participants from others.
 
     Five scores are computed: conditional bits, conditional minus unconditional bits, bits given
     what describes the participant minus bits without, bits given the plan of the slice's own volume
     minus bits without, and the residual of a participant's blurred volume under the prior's plan.
-    The figures are those of the best score; all are in
-    `scores`.
+    The figures are those of the best score; all are in `scores`.
 
     Args:
         run: the run folder, with a trained prior.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: of the choice of slices and the bootstrap.
+        held_out: splits of the others.
 
     Returns:
         JSON values.
@@ -47,14 +52,14 @@ def measure_membership(run: RunFolder, device: str = "auto", seed: int = 0) -> d
     place = select_device(device)
     prior = cast("PixelCNN", load_network(run.prior, place))
     members = _chosen(_items(run, prior, ("training",)), seed)
-    others = _chosen(_items(run, prior, ("validation", "test")), seed)
+    others = _chosen(_items(run, prior, held_out), seed)
     items = members + others
     participants = [str(item["participant_id"]) for item in items]
     scores = _scores(prior, items)
     if prior.plan is not None and prior.plan.fitted:
         planned = bits_of_items(prior, with_plans(items, run.path, prior))
         scores["bits_minus_unplanned"] = planned - scores["bits"]
-        lacking = plan_residuals(run, prior, ("training", "validation", "test"))
+        lacking = plan_residuals(run, prior, ("training", *held_out))
         scores["plan"] = np.array([lacking[name] for name in participants])
     is_member = np.arange(len(items)) < len(members)
     found = {

@@ -5,7 +5,9 @@
 Plans of two components are fitted to four fifths of a run's training participants, 200 times. The
 table gives the share of the deviation from the mean that plans describe, in these participants and
 in the remaining fifth, and how well what they lack distinguishes the former from the latter, an AUC
-(0.5: not at all). Test and validation participants are left out.
+(0.5: not at all). Test and validation participants are left out. `--picture FILE.png` shows what
+the components of the run's own prior do: a pair of rows per component, 3 standard deviations below
+and above the mean.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from standings import aligned, command_line, keep, machine, short
 
 from monai_vqbrain.errors import VQBrainError
@@ -29,6 +32,7 @@ from monai_vqbrain.runs.tables import in_split, read_slices_table
 
 COMPONENTS = 2
 KINDS = {"tangent vectors": EXPLAINED - 1, "principal components": EXPLAINED}  # participants
+SHOWN, ENLARGED = 8, 4  # levels, and pixels per code, of the picture
 COLUMNS = ("described", "described_new", "membership")
 
 
@@ -41,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         aligned([["", *COLUMNS], *([k, *(short(f[c]) for c in COLUMNS)] for k, f in found.items())])
     )
     print(machine())
+    if args.picture:
+        picture(load_network(RunFolder(args.run).prior).plan).save(args.picture)
     keep({"rows": found, "participants": len(volumes), "machine": machine()}, args.json)
 
 
@@ -50,6 +56,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True, help="a run with a prior")
     parser.add_argument("--repeats", type=int, default=200, help="random divisions")
     parser.add_argument("--seed", type=int, default=0, help="of the divisions")
+    parser.add_argument("--picture", type=Path, help="of the prior's components, a PNG file")
     return parser.parse_args(arguments)
 
 
@@ -79,6 +86,18 @@ def figures(volumes: torch.Tensor, count: int, args: argparse.Namespace) -> dict
         auc = membership(lacking, names, is_known, unit="slice").auc.value
         found.append((1 - lacking[is_known].mean(), 1 - lacking[~is_known].mean(), auc))
     return dict(zip(COLUMNS, np.mean(found, axis=0).tolist(), strict=True))
+
+
+def picture(plan: Any) -> Image.Image:
+    """Plans of which one coefficient is far below or above its mean: levels from left to right."""
+    positions, rows = torch.linspace(plan.low, plan.high, SHOWN)[None], []
+    for spread in plan.spread[plan.spread.any(1)]:
+        for coefficients in (-3 * spread, 3 * spread):
+            slices = plan.at(coefficients[None], positions)[0].numpy()
+            rows.append(np.concatenate([np.rot90(one) for one in slices], axis=1))
+    grey = (255 * np.clip((np.concatenate(rows) + 1) / 4, 0, 1)).astype(np.uint8)
+    shown = Image.fromarray(grey)
+    return shown.resize((ENLARGED * shown.width, ENLARGED * shown.height), Image.Resampling.BICUBIC)
 
 
 if __name__ == "__main__":

@@ -118,3 +118,16 @@ def test_principal_components_describe_whom_they_were_fitted_to(scripts: Any) ->
     assert principal["described"] > 3 * principal["described_new"]
     assert principal["membership"] > 0.95
     assert principal["described"] > 3 * tangent["described"]
+
+
+def test_the_picture_has_two_rows_per_component(scripts: Any) -> None:
+    volumes = torch.rand(30, 16, 6, 8, generator=torch.Generator().manual_seed(0))
+    plan = scripts.plan_components.VolumePlan(
+        2, (6, 8), {"position_rel": [0.0, 1.0]}, [], "position_rel"
+    )
+    plan.fit(volumes, torch.zeros(30, 1), 30)
+    shown = np.asarray(scripts.plan_components.picture(plan))
+    enlarged = scripts.plan_components.ENLARGED
+    assert shown.shape == (4 * 8 * enlarged, 8 * 6 * enlarged)
+    first, second, *_ = np.split(shown, 4)
+    assert not np.array_equal(first, second)

@@ -170,11 +170,19 @@ def test_the_training_of_the_prior_names_both_optimisers_and_rates() -> None:
     assert "minimising the negative log-likelihood of the codes. " in text
 
 
-def test_the_plan_is_told_and_cited() -> None:
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((10, 150), "10 components: what single conditions explain and principal components of"),
+        ((2, 39), "2 components: the derivatives of the mean volume with respect to its size and"),
+        ((1, 15), "1 component: the derivative of the mean volume with respect to its size [@tan"),
+    ],
+)
+def test_the_plan_is_told_and_cited(counts: tuple[int, int], words: str) -> None:
     codes = {"quantizer": "CodebookQuantizer", "num_codes": "512", "grid": "32x32"}
     without = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS)
-    text = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS, 10)
-    assert "appearance model [@appearance] of 10 principal components." in text
+    text = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS, *counts)
+    assert f"appearance model [@appearance] with {words}" in text
     assert "appearance" not in without
 
 

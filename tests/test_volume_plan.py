@@ -356,6 +356,8 @@ def test_participants_are_few_if_there_is_a_plan_but_conditions_explain_none_of_
     monkeypatch.setattr("monai_vqbrain.runs.plans.EXPLAINED", explained)
     assert few_participants(run.path) is few
     assert not few_participants(tmp_path)  # nothing is encoded there
+    assert few_participants(tmp_path, {"plan_channels": 16})
+    assert not few_participants(tmp_path, {"plan_channels": None})
 
 
 def test_a_plan_counts_participants_not_volumes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,19 @@ def fit_plan(network: Any, run_dir: Path | str) -> Any:
     return network
 
 
-def few_participants(run_dir: Path | str) -> bool:
+def few_participants(run_dir: Path | str, settings: Mapping[str, Any] | None = None) -> bool:
     """Whether a run has 15 to 39 training participants: a plan, of which conditions explain none.
 
     A prior then learns little from plans that holds for others, and memorises what they say of its
     training participants. With more participants it has to follow what conditions explain.
+
+    Args:
+        run_dir: the run folder.
+        settings: of a PixelCNN; if nothing is encoded yet, whether it is of few participants.
     """
     run = RunFolder(run_dir)
     if not (run.codes / "codes.tsv").is_file():
-        return False
+        return (settings or {}).get("plan_channels") is not None
     return PARTICIPANTS <= int(_training_slices(run)["participant_id"].nunique()) < EXPLAINED
 
 

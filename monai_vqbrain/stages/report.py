@@ -142,11 +142,14 @@ def methods_text(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any])
     options, versions = slices.get("options", {}), _versions(run)
     participants, given = metrics["split"]["participants"], slices.get("given_splits", False)
     pixel = _pixel(run, rows)
-    plan = number_of_components(_definition(run).get("plan", 0), participants["training"])
+    learnt_from = participants["training"]
+    plan = number_of_components(_definition(run).get("plan", 0), learnt_from)
     return number_citations({
         "Image processing": methods.slicing_paragraph(rows, options, pixel, versions),
         "Participants": methods.split_paragraph(options, participants, given),
-        "Models": models_paragraph(codes, vqvae, prior, _conditions(run), versions, plan),
+        "Models": models_paragraph(
+            codes, vqvae, prior, _conditions(run), versions, plan, learnt_from
+        ),
         "Evaluation": evaluation_paragraph(metrics, samples.get("options", {})),
     })  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from monai_vqbrain.metrics.bootstrap import REPLICATES
+from monai_vqbrain.networks.plan import EXPLAINED
 from monai_vqbrain.runs.packaged import PACKAGED
 from monai_vqbrain.stages.reporting.methods import Versions, software
 
@@ -38,6 +39,7 @@ def models_paragraph(
     conditions: Sequence[str],
     versions: Versions,
     components: int = 0,
+    participants: int = 0,
 ) -> str:
     """Networks and their training, as a paragraph for the methods section of a paper.
 
@@ -48,6 +50,7 @@ def models_paragraph(
         conditions: names of the prior's conditions.
         versions: package -> version.
         components: of the prior's plan, see VolumePlan; 0 for none.
+        participants: in the training set.
 
     Returns:
         Text with citations, `[@key]`; empty if the quantizer of the codes is not recorded.
@@ -69,7 +72,8 @@ def models_paragraph(
     if prior and components:
         sentences.append(
             "It was further conditioned on a blurred version of the whole volume, drawn from a "
-            f"linear Gaussian appearance model [@appearance] of {components} principal components"
+            "linear Gaussian appearance model [@appearance] with "
+            + _components(components, participants)
         )
     monai, torch, ours = (versions.get(name) for name in ("monai", "torch", "monai-vqbrain"))
     sentences.append(
@@ -77,6 +81,17 @@ def models_paragraph(
         f"{software('PyTorch', torch)} [@pytorch] ({software('monai-vqbrain', ours)})"
     )
     return ". ".join(sentences) + "."
+
+
+def _components(number: int, participants: int) -> str:
+    """What a plan's components are, see VolumePlan."""
+    if participants >= EXPLAINED:
+        what = "what single conditions explain and principal components of the remainder"
+    elif number > 1:
+        what = "the derivatives of the mean volume with respect to its size and level [@tangent]"
+    else:
+        what = "the derivative of the mean volume with respect to its size [@tangent]"
+    return f"{number} component{'s' if number > 1 else ''}: {what}"
 
 
 def evaluation_paragraph(metrics: Record, samples: Record) -> str:

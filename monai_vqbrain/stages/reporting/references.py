@@ -165,6 +165,13 @@ REFERENCES = {
         "European Conference on Computer Vision", 1998, pages="484-498",
         doi="10.1007/BFb0054760",
     ),
+    "tangent": Reference(
+        "Simard, P Y and LeCun, Y A and Denker, J S and Victorri, B",
+        "Transformation invariance in pattern recognition: tangent distance and tangent "
+        "propagation",
+        "Neural Networks: Tricks of the Trade", 1998, pages="239-274",
+        doi="10.1007/3-540-49430-8_13",
+    ),
     "c2st": Reference(
         "Lopez-Paz, D and Oquab, M",
         "Revisiting classifier two-sample tests",

@@ -6,8 +6,8 @@ Plans of two components are fitted to four fifths of a run's training participan
 table gives the share of the deviation from the mean that plans describe, in these participants and
 in the remaining fifth, and how well what they lack distinguishes the former from the latter, an AUC
 (0.5: not at all). Test and validation participants are left out. `--picture FILE.png` shows what
-the components of the run's own prior do: a pair of rows per component, 3 standard deviations below
-and above the mean.
+the components of the run's own prior do: two rows for each of which participants have coefficients
+of their own, 3 standard deviations below and above the mean.
 """
 
 from __future__ import annotations
@@ -75,26 +75,27 @@ def figures(volumes: torch.Tensor, count: int, args: argparse.Namespace) -> dict
     rng, found = np.random.default_rng(args.seed), []
     for _ in range(args.repeats):
         order = torch.from_numpy(rng.permutation(len(volumes)))
-        known, new = volumes[order].tensor_split([round(0.8 * len(volumes))])
+        members, others = volumes[order].tensor_split([round(0.8 * len(volumes))])
         plan = VolumePlan(
             COMPONENTS, volumes.shape[-2:], {"position_rel": [0.0, 1.0]}, [], "position_rel"
         )
-        plan.fit(known, torch.zeros(len(known), 1), count)
-        lacking = torch.cat((plan.residuals(known), plan.residuals(new))).numpy()
-        is_known = np.arange(len(lacking)) < len(known)
+        plan.fit(members, torch.zeros(len(members), 1), count)
+        lacking = torch.cat((plan.residuals(members), plan.residuals(others))).numpy()
+        is_member = np.arange(len(lacking)) < len(members)
         names = [str(number) for number in range(len(lacking))]
-        auc = membership(lacking, names, is_known, unit="slice").auc.value
-        found.append((1 - lacking[is_known].mean(), 1 - lacking[~is_known].mean(), auc))
+        auc = membership(lacking, names, is_member, unit="slice").auc.value
+        found.append((1 - lacking[is_member].mean(), 1 - lacking[~is_member].mean(), auc))
     return dict(zip(COLUMNS, np.mean(found, axis=0).tolist(), strict=True))
 
 
 def picture(plan: Any) -> Image.Image:
     """Plans of which one coefficient is far below or above its mean: levels from left to right."""
     positions, rows = torch.linspace(plan.low, plan.high, SHOWN)[None], []
-    for spread in plan.spread[plan.spread.any(1)]:
-        for coefficients in (-3 * spread, 3 * spread):
-            slices = plan.at(coefficients[None], positions)[0].numpy()
-            rows.append(np.concatenate([np.rot90(one) for one in slices], axis=1))
+    for change in torch.diag(3 * plan.spread.norm(dim=1)):
+        if change.any():
+            for coefficients in (-change, change):
+                slices = plan.at(coefficients[None], positions)[0].numpy()
+                rows.append(np.concatenate([np.rot90(one) for one in slices], axis=1))
     grey = (255 * np.clip((np.concatenate(rows) + 1) / 4, 0, 1)).astype(np.uint8)
     shown = Image.fromarray(grey)
     return shown.resize((ENLARGED * shown.width, ENLARGED * shown.height), Image.Resampling.BICUBIC)

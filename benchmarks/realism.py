@@ -18,7 +18,8 @@ three times as many.
   with keys and values kept at --transformer-temperature.
 - monai_ldm: AutoencoderKL and DiffusionModelUNet, tuned likewise (diffusion.py), drawn by DDIM.
 
-Membership is the AUC of distinguishing training from held-out slices by bits, or by errors of
+Membership is the AUC of distinguishing training from held-out slices: of our priors by the best of
+the scores of `vqbrain evaluate`, of the transformer by bits, of latent diffusion by errors of
 denoising.
 """
 

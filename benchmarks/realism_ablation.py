@@ -56,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = RunFolder(args.work)
     steps, bits = trained(run, args)
     prior: Any = load_network(run.prior)
-    privacy = {"membership": measure_membership(run, "cpu", held_out=("validation",))["auc"]}
+    attacks = measure_membership(run, "cpu", held_out=("validation",))
+    scores = {name: score["auc"] for name, score in attacks["scores"].items()}
+    privacy = {"membership": attacks["auc"], "membership_by_score": scores}
     found: dict[str, Figures] = {}
     for temperature in args.temperature:
         sampler = AncestralSampler(temperature=temperature)
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         aligned([["", *COLUMNS], *([n, *(short(f[c]) for c in COLUMNS)] for n, f in found.items())])
     )
+    print("membership by score:", ", ".join(f"{n} {auc:.3f}" for n, auc in scores.items()))
     print(machine())
     settings = {"set": args.set, "cpu_seconds": args.cpu_seconds, "seed": args.seed}
     keep({"rows": found, "steps": steps, "machine": machine()} | settings, args.json)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import benchmark_modules
+from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 
@@ -107,17 +108,20 @@ def test_the_prior_before_is_trained_by_its_own_configuration(
     assert made.steps > 0
 
 
-def test_principal_components_describe_whom_they_were_fitted_to(scripts: Any) -> None:
-    volumes = torch.rand(30, 16, 6, 6, generator=torch.Generator().manual_seed(0))
-    args = argparse.Namespace(repeats=3, seed=0)
+def test_principal_components_reveal_participants_and_tangent_vectors_do_not(scripts: Any) -> None:
+    rng = np.random.default_rng(0)
+    mean = ndimage.gaussian_filter(rng.random((16, 12, 12)), 2)
+    folds = ndimage.gaussian_filter(rng.normal(size=(30, 16, 12, 12)), (0, 1, 1, 1))
+    volumes = torch.from_numpy(mean * (1 + folds)).float()
+    args = argparse.Namespace(repeats=10, seed=0)
     found = {
         kind: scripts.plan_components.figures(volumes, count, args)
         for kind, count in scripts.plan_components.KINDS.items()
     }
     principal, tangent = found["principal components"], found["tangent vectors"]
     assert principal["described"] > 3 * principal["described_new"]
-    assert principal["membership"] > 0.95
-    assert principal["described"] > 3 * tangent["described"]
+    assert principal["membership"] > 0.85
+    assert 0.3 < tangent["membership"] < 0.6
 
 
 def test_the_picture_has_two_rows_per_component(scripts: Any) -> None:
@@ -129,5 +133,5 @@ def test_the_picture_has_two_rows_per_component(scripts: Any) -> None:
     shown = np.asarray(scripts.plan_components.picture(plan))
     enlarged = scripts.plan_components.ENLARGED
     assert shown.shape == (4 * 8 * enlarged, 8 * 6 * enlarged)
-    first, second, *_ = np.split(shown, 4)
-    assert not np.array_equal(first, second)
+    small, large, *_ = np.split(shown, 4)
+    assert not np.array_equal(small, large)

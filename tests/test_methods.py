@@ -17,6 +17,7 @@ from monai_vqbrain.stages.reporting.methods import slicing_paragraph, split_para
 from monai_vqbrain.stages.reporting.methods_evaluation import (
     evaluation_paragraph,
     models_paragraph,
+    plan_components,
 )
 from monai_vqbrain.stages.reporting.references import REFERENCES, number_citations
 
@@ -170,19 +171,42 @@ def test_the_training_of_the_prior_names_both_optimisers_and_rates() -> None:
     assert "minimising the negative log-likelihood of the codes. " in text
 
 
+PLANNED = {
+    "plan": 10,
+    "conditions": {"age": [50.0, 90.0], "position_rel": [0.0, 1.0]},
+    "late_conditions": ["age"],
+}
+
+
+BOTH = "what single conditions explain and principal components of the remainder"
+SCALE = "of the mean volume with respect to in-plane scale"
+
+
 @pytest.mark.parametrize(
-    ("counts", "words"),
+    ("changes", "participants", "words"),
     [
-        ((10, 150), "10 components: what single conditions explain and principal components of"),
-        ((2, 39), "2 components: the derivatives of the mean volume with respect to its size and"),
-        ((1, 15), "1 component: the derivative of the mean volume with respect to its size [@tan"),
+        ({}, 150, f"10 components: {BOTH}"),
+        ({"plan": 1}, 150, "1 component: what single conditions explain"),
+        ({"late_conditions": []}, 60, "4 components: principal components of the remainder"),
+        ({}, 39, f"2 components: derivatives {SCALE} and shift across slices [@tangent]"),
+        ({}, 15, f"1 component: derivative {SCALE} [@tangent]"),
+        ({}, 14, ""),
+        ({"conditions": {"age": [50.0, 90.0]}}, 150, ""),
+        ({"plan": 0}, 150, ""),
     ],
 )
-def test_the_plan_is_told_and_cited(counts: tuple[int, int], words: str) -> None:
+def test_the_components_of_the_plan_are_named(
+    changes: dict[str, object], participants: int, words: str
+) -> None:
+    assert plan_components(PLANNED | changes, participants) == words
+    assert plan_components({}, participants) == ""
+
+
+def test_the_plan_is_told_and_cited() -> None:
     codes = {"quantizer": "CodebookQuantizer", "num_codes": "512", "grid": "32x32"}
     without = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS)
-    text = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS, *counts)
-    assert f"appearance model [@appearance] with {words}" in text
+    text = models_paragraph(codes, TRAINED, TRAINED, (), VERSIONS, "2 components: both")
+    assert "appearance model [@appearance] with 2 components: both." in text
     assert "appearance" not in without
 
 
@@ -258,7 +282,12 @@ def test_citations_of_the_whole_text_and_bibtex_entries_are_the_same() -> None:
         "Image processing": slicing(options, mask_source=["deepbet", "deepbet", "template"]),
         "Participants": split_paragraph({"seed": 7}, COUNTS),
         "Models": models_paragraph(
-            CODES, TRAINED | {"training": SETTINGS}, TRAINED | {"training": MUON}, (), VERSIONS, 10
+            CODES,
+            TRAINED | {"training": SETTINGS},
+            TRAINED | {"training": MUON},
+            (),
+            VERSIONS,
+            plan_components(PLANNED, 30),
         ),
         "Evaluation": evaluation_paragraph({"fidelity": FIDELITY, **sample_metrics()}, SAMPLED),
     }

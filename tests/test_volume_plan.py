@@ -51,6 +51,7 @@ from monai_vqbrain.stages.train import train
 KNOWN = {"diagnosis": ["AD", "CN"], "age": [55.0, 95.0], "position_rel": [0.2, 0.8]}
 WHO = ["diagnosis", "age"]
 GRID = (4, 6)
+SPLITS = (("validation", "test"), ("validation",))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -99,28 +100,54 @@ def moved(volume: np.ndarray, size: float, levels: float) -> np.ndarray:
     return np.asarray(ndimage.affine_transform(volume, scale, offset, order=5))
 
 
-@pytest.mark.parametrize(("size", "levels"), [(1.01, 0), (1, 0.05), (0.99, -0.03)])
-def test_tangents_are_small_changes_of_size_and_level_by_scipy(size: float, levels: float) -> None:
+def test_tangents_are_small_changes_of_size_and_level_by_scipy() -> None:
     volume = smooth_volume()
     tangents = _tangents(torch.from_numpy(volume)).numpy()
     assert tangents @ tangents.T == pytest.approx(np.eye(2), abs=1e-9)
-    change = (moved(volume, size, levels) - volume).ravel()
-    along = tangents @ change
-    assert (along**2).sum() > 0.99 * (change**2).sum()
+    larger, higher = (
+        (moved(volume, *change) - volume).ravel() for change in ((1.01, 0), (1, 0.05))
+    )
+    assert tangents[0] @ larger > 0.99 * np.linalg.norm(larger)
+    higher = higher - (tangents[0] @ higher) * tangents[0]
+    assert tangents[1] @ higher > 0.99 * np.linalg.norm(higher)
 
 
-def test_a_plan_of_few_participants_describes_their_size_and_level() -> None:
+@pytest.mark.parametrize(
+    ("grid", "equal", "number"),
+    [((4, 6), False, 2), ((4, 6), True, 1), ((4, 1), False, 2), ((1, 1), False, 1)],
+)
+def test_a_change_that_is_none_is_no_component(
+    grid: tuple[int, int], equal: bool, number: int
+) -> None:
+    volumes = torch.rand(30, LEVELS, *grid, generator=seeded())
+    if equal:  # a slice per volume
+        volumes = volumes[:, :1].expand(30, LEVELS, *grid)
+    plan = VolumePlan(2, grid, KNOWN, WHO, "position_rel")
+    plan.fit(volumes, torch.full((30, 3), math.nan), 30)
+    assert plan.components.flatten(1).any(1).sum() == number
+    assert plan.spread.any(1).sum() == number
+
+
+@pytest.mark.parametrize(("participants", "number"), [(15, 1), (29, 1), (30, 2), (39, 2)])
+def test_a_plan_of_few_participants_describes_their_size_and_level(
+    participants: int, number: int
+) -> None:
     rng, mean = np.random.default_rng(1), smooth_volume()
-    sizes, levels = rng.normal(1, 0.03, 39), rng.normal(0, 0.2, 39)
+    sizes, levels = rng.normal(1, 0.03, participants), rng.normal(0, 0.2, participants)
     volumes = np.stack([moved(mean, s, t) for s, t in zip(sizes, levels, strict=True)])
     plan = VolumePlan(10, mean.shape[1:], KNOWN, WHO, "position_rel")
-    rows = torch.full((39, 3), math.nan)
+    rows = torch.full((participants, 3), math.nan)
     found = torch.from_numpy(volumes).float()
-    plan.fit(found, rows, 39)
-    assert plan.components.flatten(1).any(1).sum() == 2  # no principal component
-    coefficients = plan.coefficients(found, rows)[:, :2].numpy()
-    truth = np.column_stack((sizes, levels))
-    assert LinearRegression().fit(coefficients, truth).score(coefficients, truth) > 0.95
+    plan.fit(found, rows, participants)
+    wanted = _tangents(found.double().mean(0))[:number].float()
+    torch.testing.assert_close(plan.components.flatten(1)[:number], wanted)
+    assert not plan.components[number:].any()
+    coefficients = plan.coefficients(found, rows)[:, :number]
+    truth = np.column_stack((sizes, levels))[:, :number]
+    fit = LinearRegression().fit(coefficients, truth)
+    assert fit.score(coefficients, truth) > 0.9
+    own = plan.spread[:number, :number]  # and no noise beside it
+    torch.testing.assert_close(own @ own, coefficients.T.cov().reshape(number, number))
 
 
 def test_components_are_those_of_smooth_volumes_by_scikit_learn() -> None:
@@ -376,7 +403,7 @@ def test_a_plan_counts_participants_not_volumes(
     assert not fit_plan(network, run.path).plan.fitted
 
 
-def test_the_spread_is_that_of_the_coefficients() -> None:
+def test_the_spread_is_what_conditions_leave_of_the_coefficients() -> None:
     volumes, rows = cohort()
     plan = fitted(4, 60)
     own = plan.spread.any(1)
@@ -466,6 +493,11 @@ def test_a_trained_prior_has_its_plan_and_the_audit_tries_it(
         "bits_minus_unplanned",
         "plan",
     }
+    alone = measure_membership(run, "cpu", held_out=("validation",))
+    table = read_slices_table(run)
+    counts = {s: table.loc[table["split"].isin(s), "participant_id"].nunique() for s in SPLITS}
+    assert found["other_participants"] == counts["validation", "test"]
+    assert alone["other_participants"] == counts["validation",] < counts["validation", "test"]
     lacking = plan_residuals(run, network, ["training", "test"])
     assert all(0 <= value <= 1 for value in lacking.values())
     drawn = draw_samples(run.path, SampleOptions(number=2, volume=True, name="volumes"))

@@ -80,7 +80,7 @@ class ConditionEncoder(nn.Module):
 
     @torch.jit.unused
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        """Load weights; those of the package and older ones have no strength."""
+        """Load weights; those of earlier versions have no strength."""
         state.setdefault(prefix + "strength", torch.ones(len(self.known)))
         super()._load_from_state_dict(state, prefix, *args)
 

@@ -17,6 +17,7 @@ PARTICIPANTS = 15  # per component
 EXPLAINED = 40  # participants per component of what conditions explain
 EMPHASIS = 3.0  # of what conditions explain, relative to volumes
 RIDGE = 1.0  # takes effects back where participants are few
+NOTHING = 1e-6  # relative to the mean: a change that is none
 
 
 def number_of_components(most: int, participants: int) -> int:
@@ -36,14 +37,15 @@ class VolumePlan(nn.Module):
     their own. There is one component per 15 participants in all: with more, and finer ones, a
     volume's distance from the space of plans would tell whether its participant was trained on.
 
-    With fewer than 40 participants even two principal components would. The two are then tangent
-    vectors of the mean: what a change of size within slices, and a shift along the levels, do to
-    it. They describe volumes of new participants as well as those of training participants.
+    With fewer than 40 participants even two principal components would tell. Instead there are
+    tangent vectors of the mean: what a change of its in-plane size does to it and, from 30
+    participants on, a shift across slices. They describe volumes of new participants as well as
+    those of training participants.
 
     Before `fit` there is no plan: `fitted` is False.
 
     Args:
-        components: K, how many principal components at most.
+        components: K, how many components at most.
         grid: (h, w) of a slice's plan: that of its codes.
         known: the prior's conditions, see ConditionEncoder.
         described: names of those that describe a participant.
@@ -145,6 +147,7 @@ class VolumePlan(nn.Module):
         else:
             directions = _directions(_blurred(rest.view_as(volumes)).flatten(1))
         others = directions[: number - len(explained)]
+        number = len(explained) + len(others)
         found = rest @ others.T
         effects = _ridge(given, found)
         remainder = found - given @ effects
@@ -276,15 +279,30 @@ class VolumePlan(nn.Module):
 
 
 def _tangents(mean: Tensor) -> Tensor:
-    """Orthonormal, (2, P): the mean (LEVELS, h, w) scaled within slices, and shifted along them."""
-    along_levels, along_rows, along_columns = torch.gradient(mean)
-    levels, height, width = mean.shape
-    y = torch.arange(height).to(mean)[:, None].expand(levels, height, width)
-    x = torch.arange(width).to(mean).expand(levels, height, width)
+    """Unit vectors (2, P): the mean (LEVELS, h, w) grows within slices; it moves up the levels.
+
+    They are orthogonal. One of which nothing is left is missing, such as the second if all levels
+    are equal.
+    """
+    up, along_rows, along_columns = (_derivative(mean, axis) for axis in range(3))
+    places = (torch.arange(side).to(mean) for side in mean.shape[1:])
+    y, x = torch.meshgrid(*places, indexing="ij")
     y, x = (place - (place * mean).sum() / mean.sum() for place in (y, x))  # from the centre
-    both = torch.stack((along_rows * y + along_columns * x, along_levels))
-    basis: Tensor = torch.linalg.qr(both.flatten(1).T)[0]
-    return basis.T
+    found = mean.new_zeros(0, mean.numel())
+    for change in (-(along_rows * y + along_columns * x), -up):
+        rest = change.flatten()
+        rest = rest - rest @ found.T @ found
+        if rest.norm() > NOTHING * mean.norm():
+            found = torch.cat((found, rest[None] / rest.norm()))
+    return found
+
+
+def _derivative(volume: Tensor, axis: int) -> Tensor:
+    """Along an axis, per index; 0 along an axis of length 1."""
+    if volume.shape[axis] == 1:
+        return torch.zeros_like(volume)
+    found: Tensor = torch.gradient(volume, dim=axis)[0]
+    return found
 
 
 def _blurred(volumes: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def few_participants(run_dir: Path | str, settings: Mapping[str, Any] | None = N
 
     Args:
         run_dir: the run folder.
-        settings: of a PixelCNN; if nothing is encoded yet, whether it is of few participants.
+        settings: of a PixelCNN; they decide if nothing is encoded yet. Empty or None for none.
     """
     run = RunFolder(run_dir)
     if not (run.codes / "codes.tsv").is_file():

@@ -14,7 +14,6 @@ from monai_vqbrain.documents import read_json
 from monai_vqbrain.errors import VQBrainError
 from monai_vqbrain.files import hold, remove_temporaries, using
 from monai_vqbrain.locks import unlock
-from monai_vqbrain.networks.plan import number_of_components
 from monai_vqbrain.provenance import read_provenance
 from monai_vqbrain.runs.folder import RunFolder
 from monai_vqbrain.runs.freshness import check_evaluated
@@ -27,6 +26,7 @@ from monai_vqbrain.stages.reporting.cohort_table import cohort_rows
 from monai_vqbrain.stages.reporting.methods_evaluation import (
     evaluation_paragraph,
     models_paragraph,
+    plan_components,
 )
 from monai_vqbrain.stages.reporting.pages import write_report
 from monai_vqbrain.stages.reporting.references import CitedText, number_citations
@@ -142,14 +142,11 @@ def methods_text(run: RunFolder, rows: pd.DataFrame, metrics: Mapping[str, Any])
     options, versions = slices.get("options", {}), _versions(run)
     participants, given = metrics["split"]["participants"], slices.get("given_splits", False)
     pixel = _pixel(run, rows)
-    learnt_from = participants["training"]
-    plan = number_of_components(_definition(run).get("plan", 0), learnt_from)
+    plan = plan_components(_definition(run), participants["training"])
     return number_citations({
         "Image processing": methods.slicing_paragraph(rows, options, pixel, versions),
         "Participants": methods.split_paragraph(options, participants, given),
-        "Models": models_paragraph(
-            codes, vqvae, prior, _conditions(run), versions, plan, learnt_from
-        ),
+        "Models": models_paragraph(codes, vqvae, prior, _conditions(run), versions, plan),
         "Evaluation": evaluation_paragraph(metrics, samples.get("options", {})),
     })  # fmt: skip
 

@@ -44,7 +44,7 @@ def measure_membership(
         run: the run folder, with a trained prior.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: of the choice of slices and the bootstrap.
-        held_out: splits of the others.
+        held_out: splits of the participants to compare with.
 
     Returns:
         JSON values.

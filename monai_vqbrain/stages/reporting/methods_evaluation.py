@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from monai_vqbrain.metrics.bootstrap import REPLICATES
-from monai_vqbrain.networks.plan import EXPLAINED
+from monai_vqbrain.networks.plan import EXPLAINED, number_of_components
+from monai_vqbrain.runs.conditions import position_condition
 from monai_vqbrain.runs.packaged import PACKAGED
 from monai_vqbrain.stages.reporting.methods import Versions, software
 
@@ -38,8 +39,7 @@ def models_paragraph(
     prior: Record,
     conditions: Sequence[str],
     versions: Versions,
-    components: int = 0,
-    participants: int = 0,
+    plan: str = "",
 ) -> str:
     """Networks and their training, as a paragraph for the methods section of a paper.
 
@@ -49,8 +49,7 @@ def models_paragraph(
         prior: 5-prior/provenance.json; empty if there is no prior.
         conditions: names of the prior's conditions.
         versions: package -> version.
-        components: of the prior's plan, see VolumePlan; 0 for none.
-        participants: in the training set.
+        plan: what the prior's plan is made of, see `plan_components`; empty for none.
 
     Returns:
         Text with citations, `[@key]`; empty if the quantizer of the codes is not recorded.
@@ -69,11 +68,10 @@ def models_paragraph(
             "vertical and horizontal stacks of the gated PixelCNN [@pixelcnn], with GELU in place "
             f"of the gates{given}{_training(prior, 'the negative log-likelihood of the codes')}"
         )
-    if prior and components:
+    if prior and plan:
         sentences.append(
             "It was further conditioned on a blurred version of the whole volume, drawn from a "
-            "linear Gaussian appearance model [@appearance] with "
-            + _components(components, participants)
+            f"linear Gaussian appearance model [@appearance] with {plan}"
         )
     monai, torch, ours = (versions.get(name) for name in ("monai", "torch", "monai-vqbrain"))
     sentences.append(
@@ -83,15 +81,26 @@ def models_paragraph(
     return ". ".join(sentences) + "."
 
 
-def _components(number: int, participants: int) -> str:
-    """What a plan's components are, see VolumePlan."""
-    if participants >= EXPLAINED:
-        what = "what single conditions explain and principal components of the remainder"
-    elif number > 1:
-        what = "the derivatives of the mean volume with respect to its size and level [@tangent]"
+def plan_components(settings: Record, participants: int) -> str:
+    """What the components of a prior's plan are, see VolumePlan; empty if it has none.
+
+    Args:
+        settings: of the prior; empty if there is none.
+        participants: in the training set.
+    """
+    number = number_of_components(settings.get("plan", 0), participants)
+    if not number or position_condition(settings["conditions"]) is None:
+        return ""
+    plural = "s" if number > 1 else ""
+    if participants < EXPLAINED:
+        changes = " and ".join(("in-plane scale", "shift across slices")[:number])
+        what = f"derivative{plural} of the mean volume with respect to {changes} [@tangent]"
     else:
-        what = "the derivative of the mean volume with respect to its size [@tangent]"
-    return f"{number} component{'s' if number > 1 else ''}: {what}"
+        explained = min(number, participants // EXPLAINED) if settings["late_conditions"] else 0
+        parts = ["what single conditions explain"] if explained else []
+        parts += ["principal components of the remainder"] if number > explained else []
+        what = " and ".join(parts)
+    return f"{number} component{plural}: {what}"
 
 
 def evaluation_paragraph(metrics: Record, samples: Record) -> str:

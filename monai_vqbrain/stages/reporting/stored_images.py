@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -9,9 +10,12 @@ from typing import IO, Any
 
 import numpy as np
 
+_READING = threading.Lock()
 
 class StoredImages:
     """(N, W, H) uint8 slices on disk, indexed like an array; indexing returns an array.
+
+    Several threads may read at once.
 
     The memory of an evaluation thus does not grow with the number of slices. The file has no name
     and is deleted with the last object that reads it.
@@ -42,8 +46,9 @@ class StoredImages:
         rows = np.asarray(self.rows[which])
         found = np.empty((rows.size, *self.size), dtype=np.uint8)
         for image, row in zip(found, rows.flat, strict=True):
-            self.file.seek(int(row) * image.nbytes)
-            self.file.readinto(image)  # type: ignore[attr-defined]
+            with _READING:  # threads share the file's position
+                self.file.seek(int(row) * image.nbytes)
+                self.file.readinto(image)  # type: ignore[attr-defined]
         return found.reshape(*rows.shape, *self.size)
 
     def take(self, which: np.ndarray) -> StoredImages:

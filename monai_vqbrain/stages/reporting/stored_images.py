@@ -12,6 +12,7 @@ import numpy as np
 
 _READING = threading.Lock()
 
+
 class StoredImages:
     """(N, W, H) uint8 slices on disk, indexed like an array; indexing returns an array.
 

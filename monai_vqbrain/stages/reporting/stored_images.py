@@ -16,10 +16,8 @@ _READING = threading.Lock()
 class StoredImages:
     """(N, W, H) uint8 slices on disk, indexed like an array; indexing returns an array.
 
-    Several threads may read at once.
-
     The memory of an evaluation thus does not grow with the number of slices. The file has no name
-    and is deleted with the last object that reads it.
+    and is deleted with the last object that reads it. Several threads may read at once.
 
     Args:
         file: the slices, one after the other.
